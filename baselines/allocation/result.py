@@ -1,0 +1,47 @@
+"""What an allocator answers: powers, multipliers, a dual bound that anyone can check, and a status that rests on both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float = NDArray[np.float64]
+
+
+class Status(StrEnum):
+    """How a solve ended. Only `OPTIMAL` and `INFEASIBLE` are certified."""
+
+    OPTIMAL = "optimal"  # constraints hold to 1e-7 and the dual bound is within 1e-6 of the power
+    INFEASIBLE = "infeasible"  # the multipliers prove that no power within the caps serves this set
+    CUT_OFF = "cut-off"  # the dual bound passed the limit that the caller gave
+    LOCAL = "local"  # feasible; reused pilots make the problem non-convex, so only locally optimal
+    INACCURATE = "inaccurate"  # the solver's point missed a constraint or its bound: do not use it
+
+
+@dataclass(frozen=True, eq=False)
+class Multipliers:
+    """Dual variables of the fixed-set problem in SI units (W is the unit of the objective).
+
+    A watt at AP m costs w_m = 1 + μ_m + γ Σ_k λ_k ς_mk − Σ_s ⟨Z_s, Q_ms⟩ ≥ 0, user k asks λ_k Σ_m v_mk/w_m ≤ 1, and the bound is
+    γ σ² Σ_k λ_k − P_max Σ_m μ_m + Σ_s (tr Z_s^½)²/ν.
+    """
+
+    sinr: Float  # (…, K) λ, in 1 per unit of gain
+    cap: Float  # (…, M) μ, zero where the AP is off
+    sensing: Float  # (…, S, 3) Z as (Z_aa, Z_bb, Z_ab), positive semidefinite, in W² m²: ⟨Z, Q⟩ = Z_aa q_a + Z_bb q_b + 2 Z_ab q_c
+
+
+@dataclass(frozen=True, eq=False)
+class Allocation:
+    """Answer for one set of APs or, with leading axes, for a batch of them."""
+
+    active: NDArray[np.bool_]  # (…, M)
+    power: Float  # (…, M, K) W; zero where infeasible or cut off
+    transmit_power: Float  # (…,) W; infinite where infeasible or cut off
+    bound: Float  # (…,) W, certified lower bound on the transmit power of this set; infinite where infeasible
+    status: NDArray[np.str_]  # (…,) of Status
+    multipliers: Multipliers
+    iterations: NDArray[np.int64]  # (…,)

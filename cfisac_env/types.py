@@ -1,0 +1,90 @@
+"""What travels between the parts: the problem of a drop, a decision, and how the physics scores it.
+
+Every array may carry leading batch axes, written `…` in the shapes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+Array = Any
+"""A NumPy array or a torch tensor: whatever the array API layer accepts."""
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """The numbers an optimiser needs about one drop, or a batch of drops.
+
+    Gains and noise only matter by their ratio: an observation decodes to gains divided by the noise, and `noise_w = 1`.
+    """
+
+    gain: Array  # (…, M, K) large-scale fading ς, linear
+    estimate_gain: Array  # (…, M, K) mean square v of the channel estimate
+    noise_w: float
+    fisher: Array  # (…, M, S, 3) q_a, q_b, q_c in 1/(W m²)
+    sinr_threshold: float  # linear
+    crlb_threshold_m2: float
+    max_ap_power_w: float
+    circuit_power_w: float
+    pilot_overlap: Array | None = None  # (…, K, K) in {0, 1}; None when every user has its own pilot
+
+    @property
+    def M(self) -> int:
+        """Number of access points."""
+        return int(self.gain.shape[-2])
+
+    @property
+    def K(self) -> int:
+        """Number of users."""
+        return int(self.gain.shape[-1])
+
+    @property
+    def S(self) -> int:
+        """Number of targets."""
+        return int(self.fisher.shape[-2])
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """Leading axes; empty for a single drop."""
+        return tuple(self.gain.shape[:-2])
+
+    def __getitem__(self, index: Any) -> Problem:
+        """The drops at `index` of the leading axes."""
+        if not self.batch_shape:
+            raise IndexError("this problem holds a single drop and cannot be indexed; batched ones have leading axes")
+        overlap = None if self.pilot_overlap is None else self.pilot_overlap[index]
+        return Problem(
+            gain=self.gain[index],
+            estimate_gain=self.estimate_gain[index],
+            noise_w=self.noise_w,
+            fisher=self.fisher[index],
+            sinr_threshold=self.sinr_threshold,
+            crlb_threshold_m2=self.crlb_threshold_m2,
+            max_ap_power_w=self.max_ap_power_w,
+            circuit_power_w=self.circuit_power_w,
+            pilot_overlap=overlap,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """Which APs are on, and what each radiates for each user."""
+
+    active: Array  # (…, M) bool
+    power: Array  # (…, M, K) W, zero where the AP is off
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """A decision scored by the physics."""
+
+    sinr: Array  # (…, K) linear
+    crlb: Array  # (…, S) m², infinite when a target cannot be located
+    transmit_power: Array  # (…,) W
+    circuit_power: Array  # (…,) W
+    total_power: Array  # (…,) W
+    sinr_violation: Array  # (…, K) max(0, 1 − γ_k/γ_thr), within [0, 1]
+    crlb_violation: Array  # (…, S) max(0, 1 − ν/CRLB_s), within [0, 1]
+    cap_violation: Array  # (…,) largest max(0, P_m/(P_max a_m) − 1) over the APs, infinite when an AP that is off radiates
+    feasible: Array  # (…,) bool: every violation within the relative tolerance
