@@ -1,0 +1,218 @@
+"""Every parameter of the model in one frozen, self-checking object, and the named presets."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+SPEED_OF_LIGHT = 299_792_458.0
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "paper": {},
+    "high-rate": {"sinr_threshold_db": 0.0},
+    "precise-sensing": {"crlb_threshold_m2": 0.1, "T": 4},
+    "urban": {
+        "path_loss_intercept_db": -140.6,
+        "path_loss_per_decade_db": 36.7,
+        "shadowing_std_db": 4.0,
+        "max_ap_power_w": 0.2,
+    },
+}
+"""What each preset changes against Table I of the paper (`urban`: −30.5 − 36.7 log10(d/m), the cell-free literature)."""
+
+RCS_MODELS = ("constant", "exponential")
+
+# name: (low, high, low included); high is always included
+_RANGES: Mapping[str, tuple[float, float, bool]] = {
+    "M": (1, 100_000, True),
+    "K": (1, 10_000, True),
+    "T": (1, 1_000, True),
+    "S": (1, 1_000, True),
+    "bandwidth_hz": (0.0, 1e12, False),
+    "effective_bandwidth_hz": (0.0, 1e12, False),
+    "carrier_hz": (0.0, 1e13, False),
+    "noise_density_dbm_hz": (-250.0, 0.0, True),
+    "noise_figure_db": (0.0, 60.0, True),
+    "area_diameter_m": (0.0, 1e6, False),
+    "min_distance_m": (0.0, 1e4, False),
+    "path_loss_intercept_db": (-300.0, 0.0, True),
+    "path_loss_per_decade_db": (0.0, 100.0, True),
+    "shadowing_std_db": (0.0, 20.0, True),
+    "pilot_power_w": (0.0, 1e3, False),
+    "pilot_length": (1, 100_000, True),
+    "sinr_threshold_db": (-60.0, 60.0, True),
+    "crlb_threshold_m2": (0.0, 1e6, False),
+    "max_ap_power_w": (0.0, 1e4, False),
+    "circuit_power_w": (0.0, 1e4, True),
+    "rcs_m2": (0.0, 1e6, False),
+    "integration_symbols": (1, 10**9, True),
+    "sinr_penalty": (0.0, 1e9, True),
+    "crlb_penalty": (0.0, 1e9, True),
+}
+
+
+class _PresetName(str):
+    """The name of a preset; `SystemConfig.preset` is one that can be called to build the configuration."""
+
+    __slots__ = ()
+
+    def __call__(self, name: str, **fields: Any) -> SystemConfig:
+        return SystemConfig(preset=name, **fields)
+
+
+def nearest(name: str, valid: list[str]) -> str:
+    """A hint ` (did you mean …?)` for a name that isn't valid, or nothing when none is close."""
+    close = difflib.get_close_matches(name.lower(), {v.lower(): v for v in valid}, n=1, cutoff=0.6)
+    matches = [v for v in valid if close and v.lower() == close[0]]
+    return f" (did you mean {matches[0]!r}?)" if matches else ""
+
+
+@dataclass(frozen=True, init=False)
+class SystemConfig:
+    """All parameters of a cell-free ISAC network and of what is asked of it.
+
+    `SystemConfig(M=50, K=10, preset="urban", noise_figure_db=7)`: the preset's values, then the ones given. Without a source named,
+    a default is Table I of the paper (Tung et al., "Joint Access Point Activation and Power Allocation for Cell-Free Massive MIMO
+    Aided ISAC Systems").
+
+    Attributes:
+        M: access points, 1 or more.
+        K: users, 1 or more.
+        T: sensing receivers, 1 or more. The paper leaves it open; 2 as in its authors' related work.
+        S: targets, 1 or more. The first stands at the centre, further ones are uniform in the disc.
+        preset: name of the preset that fills what isn't given: `paper`, `high-rate`, `precise-sensing`, `urban`.
+        bandwidth_hz: B in Hz.
+        effective_bandwidth_hz: bandwidth that the delay estimate sees, in Hz; None is B, as the paper has it. A flat spectrum has B/√12.
+        carrier_hz: carrier frequency in Hz.
+        noise_density_dbm_hz: thermal noise in dBm/Hz.
+        noise_figure_db: of users, APs and receivers, in dB. Open in the paper; 9 dB as in Ngo et al. 2017.
+        area_diameter_m: diameter of the disc in metres.
+        min_distance_m: shorter distances count as this one, for every link. Open in the paper; 10 m as d0 in Ngo et al. 2017.
+        path_loss_intercept_db: mean gain at 1 km in dB.
+        path_loss_per_decade_db: loss for a tenfold distance, in dB.
+        shadowing_std_db: standard deviation of the log-normal shadowing in dB; uncorrelated between links.
+        pilot_power_w: ρ_p in W.
+        pilot_length: τ_p in symbols. More users than that share pilots.
+        sinr_threshold_db: γ_thr in dB, every user.
+        crlb_threshold_m2: ν in m², every target.
+        max_ap_power_w: most power that an AP radiates, in W. Open in the paper; its (8b) with ρ_DL = 100 mW says 0.1 W.
+        circuit_power_w: what an active AP draws besides, in W.
+        rcs_m2: radar cross-section in m². Open in the paper; 1 m² is a pedestrian or a drone, 10 m² a car.
+        rcs_model: `constant` (Swerling 0) or `exponential` (Swerling I: drawn for every AP, target and receiver).
+        integration_symbols: L, symbols over which a receiver integrates. Open in the paper, where L = 1 makes most drops infeasible.
+        sinr_penalty: reward lost when one user's SINR is missed entirely, in W.
+        crlb_penalty: reward lost when one target isn't located at all, in W.
+
+    Raises:
+        ValueError: a value outside its range, or an unknown preset; the message names the field, the value and the range.
+        TypeError: an unknown field (the nearest valid name is suggested), or a value of the wrong type.
+    """
+
+    M: int = 30
+    K: int = 6
+    T: int = 2
+    S: int = 1
+    preset: str = _PresetName("paper")
+    bandwidth_hz: float = 20e6
+    effective_bandwidth_hz: float | None = None
+    carrier_hz: float = 1.9e9
+    noise_density_dbm_hz: float = -174.0
+    noise_figure_db: float = 9.0
+    area_diameter_m: float = 500.0
+    min_distance_m: float = 10.0
+    path_loss_intercept_db: float = -120.9
+    path_loss_per_decade_db: float = 37.6
+    shadowing_std_db: float = 7.0
+    pilot_power_w: float = 0.1
+    pilot_length: int = 20
+    sinr_threshold_db: float = -5.6
+    crlb_threshold_m2: float = 1.0
+    max_ap_power_w: float = 0.1
+    circuit_power_w: float = 0.2
+    rcs_m2: float = 1.0
+    rcs_model: str = "constant"
+    integration_symbols: int = 100
+    sinr_penalty: float = 100.0
+    crlb_penalty: float = 100.0
+
+    def __init__(self, M: int | None = None, K: int | None = None, *, preset: str = "paper", **fields: Any) -> None:
+        if not isinstance(preset, str):
+            raise TypeError(f"preset must be a name, got {preset!r}; valid presets: {', '.join(PRESETS)}")
+        if preset not in PRESETS:
+            raise ValueError(
+                f"unknown preset {str(preset)!r}{nearest(preset, list(PRESETS))}; valid presets: {', '.join(PRESETS)}"
+            )
+        given = {name: value for name, value in (("M", M), ("K", K)) if value is not None} | fields
+        specs = {field.name: field for field in dataclasses.fields(self)}
+        for name in given:
+            if name not in specs:
+                raise TypeError(
+                    f"unknown configuration field {name!r}{nearest(name, list(specs))}; valid fields: {', '.join(specs)}"
+                )
+        values = {name: spec.default for name, spec in specs.items()} | dict(PRESETS[preset]) | given
+        for name, value in values.items():
+            object.__setattr__(self, name, str(preset) if name == "preset" else _checked(name, value, specs[name].type))
+
+    @cached_property
+    def noise_w(self) -> float:
+        """σ² = kTB · noise figure, in W."""
+        return float(
+            10 ** ((self.noise_density_dbm_hz - 30 + self.noise_figure_db) / 10) * self.bandwidth_hz
+        )
+
+    @cached_property
+    def pilot_energy_w(self) -> float:
+        """E = τ_p ρ_p, in W (energy per symbol time)."""
+        return self.pilot_length * self.pilot_power_w
+
+    @cached_property
+    def sinr_threshold(self) -> float:
+        """γ_thr, linear."""
+        return float(10 ** (self.sinr_threshold_db / 10))
+
+    @cached_property
+    def wavelength_m(self) -> float:
+        """λ = c/f_c, in m."""
+        return SPEED_OF_LIGHT / self.carrier_hz
+
+    @cached_property
+    def fisher_scale(self) -> float:
+        """ζ = 8π² B² L / (σ² c²), in 1/(W m²); paper (5) with the integration length that it leaves out."""
+        bandwidth = self.bandwidth_hz if self.effective_bandwidth_hz is None else self.effective_bandwidth_hz
+        return 8 * math.pi**2 * bandwidth**2 * self.integration_symbols / (self.noise_w * SPEED_OF_LIGHT**2)
+
+    @cached_property
+    def pilots_reused(self) -> bool:
+        """Whether there are more users than pilots."""
+        return self.K > self.pilot_length
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields by name, ready for JSON; `SystemConfig(**config.as_dict())` gives the configuration back."""
+        return dataclasses.asdict(self)
+
+
+def _checked(name: str, value: Any, annotation: Any) -> Any:
+    """`value` as the field's type, or an error that names the field, the value and what was expected."""
+    if name == "rcs_model":
+        if value not in RCS_MODELS:
+            raise ValueError(f"rcs_model must be one of {', '.join(RCS_MODELS)}, got {value!r}")
+        return value
+    if value is None and name == "effective_bandwidth_hz":
+        return None
+    low, high, included = _RANGES[name]
+    whole = annotation == "int"
+    expected = f"{'a whole number' if whole else 'a number'} in {'[' if included else '('}{low:g}, {high:g}]"
+    try:
+        if isinstance(value, bool | str) or (whole and int(value) != value):
+            raise TypeError
+        number = int(value) if whole else float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise TypeError(f"{name} must be {expected}, got {value!r}") from None
+    if not (low <= number <= high) or (number == low and not included):
+        raise ValueError(f"{name} must be {expected}, got {value!r}")
+    return number

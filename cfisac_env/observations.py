@@ -1,0 +1,148 @@
+"""Between a drop and what a policy sees: `encode` writes the observation, `decode` gives back the optimiser's numbers.
+
+The observation is complete: whatever a central controller knows is in it, to 1e-5 relative in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from cfisac_env.config import SystemConfig
+from cfisac_env.physics import namespace
+from cfisac_env.scenario import Scenario
+from cfisac_env.types import Array, Problem
+
+Observation = dict[str, NDArray[np.float32]]
+
+LOG_LIMIT = 40.0
+"""Logarithms are clipped to ±40: no gain, ratio or Fisher information of a physical network lies beyond 10^±40."""
+
+_TINY = 10.0**-LOG_LIMIT
+
+
+def space(config: SystemConfig) -> spaces.Dict:
+    """The observation space of a configuration; every entry is float32.
+
+    - `ap` (M, 3): x and y over the disc's radius, and whether the AP was on at the previous step (0 after a reset)
+    - `comm` (M, K, 2): log10 ς/σ² and log10 v/σ², per watt
+    - `sensing` (M, S, 3): log10 q_a, log10 q_b, q_c/√(q_a q_b)
+    - `radar` (M, S, T): log10 |χ|²/σ_S², per watt
+    - `requirement` (4,): γ_thr (linear), ν in m², P_max and P_cir in W
+    - `pilots` (K, K), only when K > τ_p: 1 where two users share a pilot
+    """
+    M, K, T, S = config.M, config.K, config.T, config.S
+    sensing = np.full((M, S, 3), LOG_LIMIT, np.float32)
+    sensing[..., 2] = 1.0
+    ap = np.full((M, 3), 1e3, np.float32)
+    ap[:, 2] = 1.0
+    low_ap = -ap
+    low_ap[:, 2] = 0.0
+    entries: dict[str, spaces.Space[Any]] = {
+        "ap": spaces.Box(low_ap, ap, dtype=np.float32),
+        "comm": spaces.Box(-LOG_LIMIT, LOG_LIMIT, (M, K, 2), np.float32),
+        "sensing": spaces.Box(-sensing, sensing, dtype=np.float32),
+        "radar": spaces.Box(-LOG_LIMIT, LOG_LIMIT, (M, S, T), np.float32),
+        "requirement": spaces.Box(0.0, 1e7, (4,), np.float32),
+    }
+    if config.pilots_reused:
+        entries["pilots"] = spaces.Box(0.0, 1.0, (K, K), np.float32)
+    return spaces.Dict(entries)
+
+
+def encode(scenario: Scenario, previous_active: Array | None = None) -> dict[str, Array]:
+    """The observation of a drop, or of a batch of drops, as `space` describes it.
+
+    Args:
+        scenario: leading axes ….
+        previous_active: (…, M) bool; None is all off.
+    """
+    config, xp = scenario.config, namespace(scenario.gain)
+    single, lead = xp.float32, scenario.batch_shape
+    inverse_noise = 1.0 / config.noise_w
+
+    def empty(*tail: int) -> Array:
+        if xp is np:
+            return np.empty((*lead, *tail), np.float32)
+        return xp.empty((*lead, *tail), dtype=single, device=scenario.gain.device)
+
+    comm = empty(config.M, config.K, 2)
+    comm[..., 0] = xp.log10(scenario.gain * inverse_noise)
+    comm[..., 1] = xp.log10(scenario.estimate_gain * inverse_noise)
+    fisher, sensing = scenario.fisher, empty(config.M, config.S, 3)
+    diagonal = xp.clip(fisher[..., :2], _TINY, None)
+    sensing[..., :2] = xp.log10(diagonal)
+    sensing[..., 2] = xp.clip(fisher[..., 2] / xp.sqrt(diagonal[..., 0] * diagonal[..., 1]), -1.0, 1.0)
+    ap = empty(config.M, 3)
+    ap[..., :2] = scenario.ap_xy / (config.area_diameter_m / 2)
+    ap[..., 2] = 0.0 if previous_active is None else previous_active
+    radar = empty(config.M, config.S, config.T)
+    radar[...] = xp.log10(scenario.rcs_gain * inverse_noise)
+    requirement = empty(4)
+    requirement[..., 0] = config.sinr_threshold
+    requirement[..., 1] = config.crlb_threshold_m2
+    requirement[..., 2] = config.max_ap_power_w
+    requirement[..., 3] = config.circuit_power_w
+    observation = {"ap": ap, "comm": comm, "radar": radar, "requirement": requirement, "sensing": sensing}
+    if config.pilots_reused:
+        pilots = empty(config.K, config.K)
+        overlap = scenario.problem.pilot_overlap
+        pilots[...] = xp.eye(config.K) if overlap is None else overlap
+        observation["pilots"] = pilots
+    return observation
+
+
+def decode(observation: Mapping[str, Array]) -> Problem:
+    """The optimiser's numbers from one observation or a batch (the requirement must be the same over the batch).
+
+    Gains come back divided by σ², with `noise_w = 1`; each is within 1e-5 relative of what was encoded.
+
+    Raises:
+        ValueError: a key is missing, a shape doesn't fit, or a value isn't finite.
+    """
+    keys = ("comm", "sensing", "requirement")
+    missing = [key for key in keys if key not in observation]
+    if missing:
+        raise ValueError(
+            f"the observation lacks {', '.join(missing)} (it has {', '.join(observation) or 'nothing'}); "
+            "policies need the Dict observation of a CfIsac environment, not a flattened or foreign one"
+        )
+    comm, sensing, requirement = (np.asarray(observation[key], dtype=np.float64) for key in keys)
+    if (
+        comm.ndim < 3
+        or comm.shape[-1] != 2
+        or sensing.shape[:-2] != comm.shape[:-2]
+        or sensing.shape[-1:] != (3,)
+        or requirement.shape != (*comm.shape[:-3], 4)
+    ):
+        raise ValueError(
+            "the observation must have comm (…, M, K, 2), sensing (…, M, S, 3) and requirement (…, 4), "
+            f"got {comm.shape}, {sensing.shape} and {requirement.shape}"
+        )
+    for key, array in zip(keys, (comm, sensing, requirement), strict=True):
+        if not np.isfinite(array).all():
+            raise ValueError(f"the observation's {key!r} holds {int((~np.isfinite(array)).sum())} values that aren't finite")
+    rows = requirement.reshape(-1, 4)
+    if not (rows == rows[0]).all():
+        raise ValueError("the drops of a batch must share one requirement; predict them one configuration at a time")
+    diagonal = 10.0 ** sensing[..., :2]
+    fisher = np.empty(sensing.shape)
+    fisher[..., :2] = diagonal
+    fisher[..., 2] = sensing[..., 2] * np.sqrt(diagonal[..., 0] * diagonal[..., 1])
+    pilots = observation.get("pilots")
+    gamma, nu, cap, circuit = (float(x) for x in rows[0])
+    return Problem(
+        gain=10.0 ** comm[..., 0],
+        estimate_gain=10.0 ** comm[..., 1],
+        noise_w=1.0,
+        fisher=fisher,
+        sinr_threshold=gamma,
+        crlb_threshold_m2=nu,
+        max_ap_power_w=cap,
+        circuit_power_w=circuit,
+        pilot_overlap=None if pilots is None else np.asarray(pilots, dtype=np.float64),
+    )

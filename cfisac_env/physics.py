@@ -1,0 +1,204 @@
+"""The physics, written once over the array API: pure functions, batched over leading axes, alike on NumPy and torch.
+
+Everything is linear and SI; on torch tensors gradients flow. Equation numbers are the paper's, corrected where it errs
+(see the documentation page "Paper errata").
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import array_api_compat
+import numpy as np
+
+from cfisac_env.types import Array, Decision, Outcome, Problem
+
+FEASIBILITY_TOLERANCE = 1e-4
+"""Relative tolerance within which a constraint counts as met, everywhere in the suite."""
+
+
+def namespace(array: Array) -> Any:
+    """The array API namespace of `array`; plain NumPy without a detour, as the environment calls this in its inner loop."""
+    return np if type(array) is np.ndarray else array_api_compat.array_namespace(array)
+
+
+def path_gain(distance_m: Array, intercept_db: float, per_decade_db: float, shadowing_db: Array | float = 0.0) -> Array:
+    """Large-scale fading ς = 10^((intercept − slope·log10(d/km) + shadowing)/10), linear, of any shape.
+
+    Args:
+        distance_m: (…) positive.
+        intercept_db: mean gain at 1 km.
+        per_decade_db: loss for a tenfold distance.
+        shadowing_db: (…) or a number.
+    """
+    xp = namespace(distance_m)
+    exponent = (intercept_db / 10 + 0.3 * per_decade_db) - (per_decade_db / 10) * xp.log10(distance_m)
+    return 10.0 ** (exponent + shadowing_db * 0.1)
+
+
+def estimate_gain(gain: Array, pilot_energy_w: float, noise_w: float, pilot_overlap: Array | None = None) -> Array:
+    """Mean square of the MMSE channel estimate, paper (1):  v_mk = E ς_mk² / (E Σ_k' ς_mk' G_kk' + σ²).
+
+    Args:
+        gain: (…, M, K) ς, linear.
+        pilot_energy_w: E = τ_p ρ_p.
+        noise_w: σ².
+        pilot_overlap: (…, K, K) G_kk' = |θ_kᴴθ_k'|²; None when pilots are orthogonal.
+
+    Returns:
+        (…, M, K)
+    """
+    received = gain if pilot_overlap is None else namespace(gain).matmul(gain, pilot_overlap)
+    return gain * gain / (received + noise_w / pilot_energy_w)
+
+
+def radar_gain(
+    ap_xy: Array, sr_xy: Array, target_xy: Array, wavelength_m: float, rcs_m2: Array | float, min_distance_m: float
+) -> Array:
+    """Two-way gain by the bistatic radar equation:  |χ_mst|² = λ² σ_rcs / ((4π)³ R_ms² R_ts²).
+
+    Args:
+        ap_xy: (…, M, 2) m.
+        sr_xy: (…, T, 2) m.
+        target_xy: (…, S, 2) m.
+        wavelength_m: λ.
+        rcs_m2: σ_rcs, a number or (…, M, S, T).
+        min_distance_m: shorter distances count as this one.
+
+    Returns:
+        (…, M, S, T)
+    """
+    xp = namespace(ap_xy)
+    floor = min_distance_m**2
+    to_ap = ap_xy[..., :, None, :] - target_xy[..., None, :, :]
+    to_sr = sr_xy[..., :, None, :] - target_xy[..., None, :, :]
+    ap_square = xp.clip(to_ap[..., 0] ** 2 + to_ap[..., 1] ** 2, floor, None)  # (…, M, S)
+    sr_square = xp.clip(to_sr[..., 0] ** 2 + to_sr[..., 1] ** 2, floor, None)  # (…, T, S)
+    scale = wavelength_m**2 / (4 * np.pi) ** 3
+    return scale * rcs_m2 / (ap_square[..., :, :, None] * xp.matrix_transpose(sr_square)[..., None, :, :])
+
+
+def fisher_information(ap_xy: Array, sr_xy: Array, target_xy: Array, rcs_gain: Array, fisher_scale: float) -> Array:
+    """Fisher information about each target's position per watt of each AP, paper (5).
+
+    q_a = ζ Σ_t |χ_mst|² (α_m + α_t)²,  q_b = ζ Σ_t |χ_mst|² (β_m + β_t)²,  q_c = ζ Σ_t |χ_mst|² (α_m + α_t)(β_m + β_t)
+    with the unit vector (α, β) from the target to the node. A node exactly on the target has no direction: (α, β) = 0.
+
+    Args:
+        ap_xy: (…, M, 2) m.
+        sr_xy: (…, T, 2) m.
+        target_xy: (…, S, 2) m.
+        rcs_gain: (…, M, S, T) |χ|².
+        fisher_scale: ζ in 1/(W m²).
+
+    Returns:
+        (…, M, S, 3)
+    """
+    xp = namespace(rcs_gain)
+    ap, sr = _directions(ap_xy, target_xy), _directions(sr_xy, target_xy)  # (…, M, S, 2), (…, T, S, 2)
+    sr = xp.moveaxis(sr, -3, -2)  # (…, S, T, 2)
+    along_x = ap[..., 0][..., None] + sr[..., 0][..., None, :, :]  # (…, M, S, T)
+    along_y = ap[..., 1][..., None] + sr[..., 1][..., None, :, :]
+    weight = fisher_scale * rcs_gain
+    weighted_x = weight * along_x
+    return xp.stack(
+        [
+            xp.sum(weighted_x * along_x, axis=-1),
+            xp.sum(weight * along_y * along_y, axis=-1),
+            xp.sum(weighted_x * along_y, axis=-1),
+        ],
+        axis=-1,
+    )
+
+
+def _directions(node_xy: Array, target_xy: Array) -> Array:
+    """Unit vectors from each target to each node: (…, N, 2) and (…, S, 2) to (…, N, S, 2)."""
+    xp = namespace(node_xy)
+    offset = node_xy[..., :, None, :] - target_xy[..., None, :, :]
+    distance = xp.sqrt(offset[..., 0] ** 2 + offset[..., 1] ** 2)
+    return offset / xp.where(distance > 0, distance, 1.0)[..., None]
+
+
+def sinr(
+    power: Array, gain: Array, estimate_gain: Array, noise_w: float, pilot_overlap: Array | None = None
+) -> Array:
+    """SINR of every user under conjugate beamforming, paper (3) corrected (Ngo et al. 2017, eq. 27).
+
+    γ_k = (Σ_m √(p_mk v_mk))² / (Σ_{k'≠k} G_kk' (Σ_m √(p_mk' v_mk') ς_mk/ς_mk')² + Σ_m ς_mk P_m + σ²),  P_m = Σ_k p_mk
+
+    Args:
+        power: (…, M, K) radiated W.
+        gain: (…, M, K) ς.
+        estimate_gain: (…, M, K) v.
+        noise_w: σ².
+        pilot_overlap: (…, K, K) G; None when pilots are orthogonal.
+
+    Returns:
+        (…, K) linear
+    """
+    xp = namespace(power)
+    amplitude = xp.sqrt(power * estimate_gain)
+    signal = xp.sum(amplitude, axis=-2)
+    received = xp.matmul(xp.sum(power, axis=-1)[..., None, :], gain)[..., 0, :]
+    interference = received + noise_w
+    if pilot_overlap is not None:
+        leaked = xp.matmul(xp.matrix_transpose(gain), amplitude / gain) ** 2 * pilot_overlap  # (…, k, k')
+        own = xp.eye(leaked.shape[-1], dtype=leaked.dtype, device=array_api_compat.device(leaked))
+        interference = interference + xp.sum(leaked * (1.0 - own), axis=-1)
+    return signal * signal / interference
+
+
+def crlb(ap_power: Array, fisher: Array) -> Array:
+    """Cramér–Rao bound on each target's position, paper (6):  tr(J_s⁻¹) with J_s = Σ_m P_m Q_ms.
+
+    Args:
+        ap_power: (…, M) P_m in W.
+        fisher: (…, M, S, 3) q_a, q_b, q_c in 1/(W m²).
+
+    Returns:
+        (…, S) m²; infinite where the Fisher matrix is singular.
+    """
+    xp = namespace(ap_power)
+    total = xp.sum(ap_power[..., :, None, None] * fisher, axis=-3)
+    a, b, c = total[..., 0], total[..., 1], total[..., 2]
+    determinant = a * b - c * c
+    # Rounding leaves a rank-one matrix a determinant of about 1e-16 ab, of either sign.
+    regular = determinant > 1e-14 * a * b
+    return xp.where(regular, (a + b) / xp.where(regular, determinant, 1.0), xp.inf)
+
+
+def evaluate(problem: Problem, decision: Decision, tolerance: float = FEASIBILITY_TOLERANCE) -> Outcome:
+    """Score a decision: SINR, CRLB, power and every violation, as the problem (8) of the paper states them.
+
+    Args:
+        problem: with any leading axes that broadcast against the decision's.
+        decision: `active` (…, M), `power` (…, M, K).
+        tolerance: relative; a constraint missed by less counts as met.
+    """
+    xp = namespace(decision.power)
+    ap_power = xp.sum(decision.power, axis=-1)
+    gamma = sinr(decision.power, problem.gain, problem.estimate_gain, problem.noise_w, problem.pilot_overlap)
+    bound = crlb(ap_power, problem.fisher)
+    transmit = xp.sum(ap_power, axis=-1)
+    on = xp.astype(decision.active, ap_power.dtype)
+    circuit = problem.circuit_power_w * xp.sum(on, axis=-1)
+    sinr_violation = xp.clip(1.0 - gamma / problem.sinr_threshold, 0.0, None)
+    crlb_violation = xp.clip(1.0 - problem.crlb_threshold_m2 / bound, 0.0, None)
+    excess = xp.where(decision.active, ap_power / problem.max_ap_power_w - 1.0, xp.where(ap_power > 0, xp.inf, 0.0))
+    cap_violation = xp.clip(xp.max(excess, axis=-1), 0.0, None)
+    feasible = (
+        xp.all(gamma >= problem.sinr_threshold * (1 - tolerance), axis=-1)
+        & xp.all(bound <= problem.crlb_threshold_m2 * (1 + tolerance), axis=-1)
+        & (cap_violation <= tolerance)
+    )
+    return Outcome(
+        sinr=gamma,
+        crlb=bound,
+        transmit_power=transmit,
+        circuit_power=circuit,
+        total_power=transmit + circuit,
+        sinr_violation=sinr_violation,
+        crlb_violation=crlb_violation,
+        cap_violation=cap_violation,
+        feasible=feasible,
+    )

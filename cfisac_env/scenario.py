@@ -1,0 +1,295 @@
+"""Drops: where everything stands and what the channels are, sampled from a configuration, built from gains, or read from a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from cfisac_env import physics
+from cfisac_env.config import SystemConfig
+from cfisac_env.types import Array, Decision, Outcome, Problem
+
+FILE_FORMAT = "cfisac-drops-1"
+
+
+@dataclass(frozen=True, eq=False)
+class Scenario:
+    """One drop, or a batch of drops along leading axes `…`. NumPy arrays in it are read-only."""
+
+    config: SystemConfig
+    ap_xy: Array  # (…, M, 2) m
+    ue_xy: Array  # (…, K, 2) m
+    sr_xy: Array  # (…, T, 2) m
+    target_xy: Array  # (…, S, 2) m
+    gain: Array  # (…, M, K) ς, linear
+    estimate_gain: Array  # (…, M, K) v
+    rcs_gain: Array  # (…, M, S, T) |χ|²
+    fisher: Array  # (…, M, S, 3) 1/(W m²)
+    pilot: Array | None = None  # (…, K) index of each user's pilot; None when every user has its own
+
+    def __post_init__(self) -> None:
+        for name in _ARRAYS:
+            array = getattr(self, name)
+            if type(array) is np.ndarray:
+                array.setflags(write=False)
+
+    @classmethod
+    def from_gains(
+        cls,
+        config: SystemConfig,
+        *,
+        ap_xy: Array,
+        ue_xy: Array,
+        sr_xy: Array,
+        target_xy: Array,
+        gain: Array,
+        rcs_gain: Array | None = None,
+        pilot: Array | None = None,
+    ) -> Self:
+        """A scenario from measured, ray-traced or simulated gains; what follows from them is derived.
+
+        Args:
+            config: M, K, T and S must be those of the arrays.
+            ap_xy: (…, M, 2) m.
+            ue_xy: (…, K, 2) m.
+            sr_xy: (…, T, 2) m.
+            target_xy: (…, S, 2) m.
+            gain: (…, M, K) large-scale fading, linear, positive.
+            rcs_gain: (…, M, S, T) two-way gains; by default the radar equation on the positions.
+            pilot: (…, K) index of each user's pilot. By default every user has its own, or user k has pilot k mod τ_p when K > τ_p.
+
+        Raises:
+            ValueError: a shape that doesn't fit the configuration, or a value that isn't finite (gains: positive).
+        """
+        lead = np.shape(gain)[:-2]
+        points = {"ap_xy": (ap_xy, config.M), "ue_xy": (ue_xy, config.K), "sr_xy": (sr_xy, config.T)}
+        points["target_xy"] = (target_xy, config.S)
+        xy = {name: _array(name, value, (*lead, count, 2)) for name, (value, count) in points.items()}
+        gain = _array("gain", gain, (*lead, config.M, config.K), positive=True)
+        if rcs_gain is None:
+            rcs_gain = physics.radar_gain(
+                xy["ap_xy"], xy["sr_xy"], xy["target_xy"], config.wavelength_m, config.rcs_m2, config.min_distance_m
+            )
+        rcs_gain = _array("rcs_gain", rcs_gain, (*lead, config.M, config.S, config.T), positive=True)
+        if pilot is not None:
+            pilot = np.array(pilot)
+            whole = np.issubdtype(pilot.dtype, np.integer)
+            if pilot.shape != (*lead, config.K) or not whole or pilot.min() < 0 or pilot.max() >= config.pilot_length:
+                raise ValueError(
+                    f"pilot must be whole numbers of shape {(*lead, config.K)} from 0 to pilot_length - 1 = "
+                    f"{config.pilot_length - 1}, got shape {pilot.shape} and dtype {pilot.dtype}"
+                )
+        return cls._derive(config, gain=gain, rcs_gain=rcs_gain, pilot=pilot, **xy)
+
+    @classmethod
+    def _derive(
+        cls,
+        config: SystemConfig,
+        *,
+        ap_xy: Array,
+        ue_xy: Array,
+        sr_xy: Array,
+        target_xy: Array,
+        gain: Array,
+        rcs_gain: Array,
+        pilot: Array | None,
+    ) -> Self:
+        if pilot is None and config.pilots_reused:
+            pilot = np.broadcast_to(np.arange(config.K) % config.pilot_length, (*gain.shape[:-2], config.K)).copy()
+        return cls(
+            config=config,
+            ap_xy=ap_xy,
+            ue_xy=ue_xy,
+            sr_xy=sr_xy,
+            target_xy=target_xy,
+            gain=gain,
+            estimate_gain=physics.estimate_gain(gain, config.pilot_energy_w, config.noise_w, overlap(pilot)),
+            rcs_gain=rcs_gain,
+            fisher=physics.fisher_information(ap_xy, sr_xy, target_xy, rcs_gain, config.fisher_scale),
+            pilot=pilot,
+        )
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """Leading axes; empty for a single drop."""
+        return tuple(self.gain.shape[:-2])
+
+    def __len__(self) -> int:
+        if not self.batch_shape:
+            raise TypeError("a single drop has no length; Scenario.batch() makes it a batch of one")
+        return self.batch_shape[0]
+
+    def __getitem__(self, index: Any) -> Scenario:
+        """The drops at `index` of the leading axes."""
+        if not self.batch_shape:
+            raise IndexError("a single drop cannot be indexed; Scenario.batch() makes it a batch of one")
+        return Scenario(
+            self.config, **{name: None if (a := getattr(self, name)) is None else a[index] for name in _ARRAYS}
+        )
+
+    def batch(self) -> Scenario:
+        """This drop as a batch of one; a batch stays as it is."""
+        if self.batch_shape:
+            return self
+        return Scenario(
+            self.config, **{name: None if (a := getattr(self, name)) is None else a[None] for name in _ARRAYS}
+        )
+
+    @cached_property
+    def problem(self) -> Problem:
+        """The numbers that an optimiser needs."""
+        config = self.config
+        return Problem(
+            gain=self.gain,
+            estimate_gain=self.estimate_gain,
+            noise_w=config.noise_w,
+            fisher=self.fisher,
+            sinr_threshold=config.sinr_threshold,
+            crlb_threshold_m2=config.crlb_threshold_m2,
+            max_ap_power_w=config.max_ap_power_w,
+            circuit_power_w=config.circuit_power_w,
+            pilot_overlap=overlap(self.pilot),
+        )
+
+    def evaluate(self, decision: Decision) -> Outcome:
+        """Score a decision on this drop (see `physics.evaluate`)."""
+        return physics.evaluate(self.problem, decision)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the drops and their configuration to an npz file; an existing file is replaced only when all is written."""
+        path = Path(path)
+        arrays = {name: np.asarray(a) for name in _ARRAYS if (a := getattr(self, name)) is not None}
+        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        try:
+            with partial.open("wb") as file:
+                np.savez_compressed(file, format=FILE_FORMAT, config=json.dumps(self.config.as_dict()), **arrays)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        return path
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Scenario:
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file is truncated, isn't a drops file, or its arrays don't fit its configuration.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"no drops file at {path}; Scenario.save(path) writes one")
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                content = {name: file[name] for name in file.files}
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                f"{path} cannot be read as a drops file: it is truncated or of another kind ({error}); "
+                "write it again with Scenario.save"
+            ) from None
+        if str(content.get("format")) != FILE_FORMAT:
+            found = ", ".join(content) or "nothing"
+            raise ValueError(
+                f"{path} is not a drops file of format {FILE_FORMAT!r} (it holds {found}); "
+                "build a Scenario with Scenario.from_gains and write it with Scenario.save"
+            )
+        config = SystemConfig(**json.loads(str(content["config"])))
+        missing = [name for name in _ARRAYS if name not in content and name != "pilot"]
+        if missing:
+            raise ValueError(f"{path} lacks {', '.join(missing)}; write it again with Scenario.save")
+        lead = content["gain"].shape[:-2]
+        shapes = _shapes(config, lead)
+        arrays = {
+            name: _array(f"{name} in {path}", content[name], shapes[name], positive=name in _POSITIVE)
+            for name in _ARRAYS
+            if name != "pilot"
+        }
+        pilot = content.get("pilot")
+        if pilot is not None and pilot.shape != shapes["pilot"]:
+            raise ValueError(f"pilot in {path} must have shape {shapes['pilot']}, got {pilot.shape}")
+        return cls(config, pilot=pilot, **arrays)
+
+
+_ARRAYS = tuple(field.name for field in fields(Scenario) if field.name != "config")
+_POSITIVE = ("gain", "estimate_gain", "rcs_gain")
+
+
+def _shapes(config: SystemConfig, lead: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    M, K, T, S = config.M, config.K, config.T, config.S
+    tails: dict[str, tuple[int, ...]] = {
+        "ap_xy": (M, 2), "ue_xy": (K, 2), "sr_xy": (T, 2), "target_xy": (S, 2), "gain": (M, K),
+        "estimate_gain": (M, K), "rcs_gain": (M, S, T), "fisher": (M, S, 3), "pilot": (K,),
+    }  # fmt: skip
+    return {name: (*lead, *tail) for name, tail in tails.items()}
+
+
+def _array(name: str, value: Array, shape: tuple[int, ...], positive: bool = False) -> Array:
+    """A float64 copy of `value`, checked."""
+    array = np.array(value, dtype=np.float64)
+    if array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape} for this configuration, got {array.shape}")
+    if not np.isfinite(array).all() or (positive and not (array > 0).all()):
+        worst = int((~np.isfinite(array)).sum() + ((array <= 0).sum() if positive else 0))
+        raise ValueError(
+            f"{name} must be finite{' and positive' if positive else ''}; {worst} of its {array.size} values are not"
+            + ("; give links without a path a floor such as 1e-20" if positive else "")
+        )
+    return array
+
+
+def overlap(pilot: Array | None) -> Array | None:
+    """G_kk' in {0, 1}, (…, K, K), of pilots (…, K); None stays None (orthogonal)."""
+    return None if pilot is None else (pilot[..., :, None] == pilot[..., None, :]).astype(np.float64)
+
+
+def sample(
+    config: SystemConfig, rng: np.random.Generator, n: int | None = None, *, network: Scenario | None = None
+) -> Scenario:
+    """Draw drops: everything uniform in the disc, the first target at its centre, shadowing independent on every link.
+
+    Args:
+        config: of the drops.
+        rng: the only source of randomness.
+        n: number of drops; None draws one without a leading axis.
+        network: keep the APs, receivers and targets of this single drop and draw a new instant: users, shadowing, radar cross-sections.
+
+    Returns:
+        A `Scenario` with leading axes () or (n,).
+    """
+    if n is not None and n < 1:
+        raise ValueError(f"the number of drops must be 1 or more, got {n}")
+    M, K, T, S = config.M, config.K, config.T, config.S
+    lead = () if n is None else (n,)
+    moving = K if network is not None else M + K + T + S - 1
+    uniform = rng.random((*lead, moving, 2))
+    radius = (config.area_diameter_m / 2) * np.sqrt(uniform[..., 0])
+    angle = (2 * np.pi) * uniform[..., 1]
+    xy = np.empty((*lead, moving + 1, 2))
+    np.multiply(radius, np.cos(angle), out=xy[..., :-1, 0])
+    np.multiply(radius, np.sin(angle), out=xy[..., :-1, 1])
+    xy[..., -1, :] = 0.0  # the first target
+    ue_xy = xy[..., :K, :]
+    if network is None:
+        ap_xy, sr_xy = xy[..., K : K + M, :], xy[..., K + M : K + M + T, :]
+        target_xy = xy[..., : -S - 1 : -1, :]
+    else:
+        ap_xy, sr_xy, target_xy = (
+            np.broadcast_to(a, (*lead, *a.shape)).copy() for a in (network.ap_xy, network.sr_xy, network.target_xy)
+        )
+    dx = ap_xy[..., :, None, 0] - ue_xy[..., None, :, 0]
+    dy = ap_xy[..., :, None, 1] - ue_xy[..., None, :, 1]
+    distance = np.sqrt(np.maximum(dx * dx + dy * dy, config.min_distance_m**2))
+    shadowing_db = rng.standard_normal((*lead, M, K)) * config.shadowing_std_db
+    gain = physics.path_gain(distance, config.path_loss_intercept_db, config.path_loss_per_decade_db, shadowing_db)
+    rcs = config.rcs_m2 if config.rcs_model == "constant" else rng.exponential(config.rcs_m2, (*lead, M, S, T))
+    rcs_gain = physics.radar_gain(ap_xy, sr_xy, target_xy, config.wavelength_m, rcs, config.min_distance_m)
+    return Scenario._derive(
+        config, ap_xy=ap_xy, ue_xy=ue_xy, sr_xy=sr_xy, target_xy=target_xy, gain=gain, rcs_gain=rcs_gain, pilot=None
+    )
