@@ -159,12 +159,17 @@ def crlb(ap_power: Array, fisher: Array) -> Array:
         (…, S) m²; infinite where the Fisher matrix is singular.
     """
     xp = namespace(ap_power)
-    total = xp.sum(ap_power[..., :, None, None] * fisher, axis=-3)
-    a, b, c = total[..., 0], total[..., 1], total[..., 2]
+    flat = xp.reshape(fisher, (*fisher.shape[:-2], 3 * fisher.shape[-2]))
+    total = xp.matmul(ap_power[..., None, :], flat)[..., 0, :]
+    a, b, c = total[..., 0::3], total[..., 1::3], total[..., 2::3]
     determinant = a * b - c * c
     # Rounding leaves a rank-one matrix a determinant of about 1e-16 ab, of either sign.
     regular = determinant > 1e-14 * a * b
     return xp.where(regular, (a + b) / xp.where(regular, determinant, 1.0), xp.inf)
+
+
+def _positive_part(x: Array) -> Array:
+    return x * (x > 0)
 
 
 def evaluate(problem: Problem, decision: Decision, tolerance: float = FEASIBILITY_TOLERANCE) -> Outcome:
@@ -182,10 +187,10 @@ def evaluate(problem: Problem, decision: Decision, tolerance: float = FEASIBILIT
     transmit = xp.sum(ap_power, axis=-1)
     on = xp.astype(decision.active, ap_power.dtype)
     circuit = problem.circuit_power_w * xp.sum(on, axis=-1)
-    sinr_violation = xp.clip(1.0 - gamma / problem.sinr_threshold, 0.0, None)
-    crlb_violation = xp.clip(1.0 - problem.crlb_threshold_m2 / bound, 0.0, None)
+    sinr_violation = _positive_part(1.0 - gamma / problem.sinr_threshold)
+    crlb_violation = _positive_part(1.0 - problem.crlb_threshold_m2 / bound)
     excess = xp.where(decision.active, ap_power / problem.max_ap_power_w - 1.0, xp.where(ap_power > 0, xp.inf, 0.0))
-    cap_violation = xp.clip(xp.max(excess, axis=-1), 0.0, None)
+    cap_violation = _positive_part(xp.max(excess, axis=-1))
     feasible = (
         xp.all(gamma >= problem.sinr_threshold * (1 - tolerance), axis=-1)
         & xp.all(bound <= problem.crlb_threshold_m2 * (1 + tolerance), axis=-1)

@@ -16,7 +16,7 @@ def terms(outcome: Outcome, config: SystemConfig) -> dict[str, Array]:
 
     So the reward is within [−M (P_max + P_cir) − K·sinr_penalty − S·crlb_penalty, 0].
     """
-    xp = namespace(outcome.total_power)
+    xp = namespace(outcome.sinr_violation)
     return {
         "power": -outcome.total_power,
         "sinr": -config.sinr_penalty * xp.sum(outcome.sinr_violation, axis=-1),
