@@ -161,9 +161,7 @@ class SystemConfig:
     @cached_property
     def noise_w(self) -> float:
         """σ² = kTB · noise figure, in W."""
-        return float(
-            10 ** ((self.noise_density_dbm_hz - 30 + self.noise_figure_db) / 10) * self.bandwidth_hz
-        )
+        return float(10 ** ((self.noise_density_dbm_hz - 30 + self.noise_figure_db) / 10) * self.bandwidth_hz)
 
     @cached_property
     def pilot_energy_w(self) -> float:
@@ -189,7 +187,7 @@ class SystemConfig:
     @cached_property
     def pilots_reused(self) -> bool:
         """Whether there are more users than pilots."""
-        return self.K > self.pilot_length
+        return self.pilot_length < self.K
 
     def as_dict(self) -> dict[str, Any]:
         """The fields by name, ready for JSON; `SystemConfig(**config.as_dict())` gives the configuration back."""

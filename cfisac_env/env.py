@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -16,7 +16,7 @@ from cfisac_env.scenario import Scenario
 from cfisac_env.types import Decision, Outcome
 
 
-class CfIsacEnv(gym.Env[observations.Observation, NDArray[np.float32]]):
+class CfIsacEnv(gym.Env[Any, Any]):
     """Which access points to switch on, and how much power each gives to each user.
 
     ## Description
@@ -73,7 +73,7 @@ class CfIsacEnv(gym.Env[observations.Observation, NDArray[np.float32]]):
         fields: any field of `SystemConfig`, and `preset`.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["human", "rgb_array"], "render_fps": 5}
+    metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 5}
 
     def __init__(
         self,
@@ -128,9 +128,7 @@ class CfIsacEnv(gym.Env[observations.Observation, NDArray[np.float32]]):
             self._show(None, None)
         return self._block.observe(self._index), {}
 
-    def step(
-        self, action: NDArray[np.float32]
-    ) -> tuple[observations.Observation, float, bool, bool, dict[str, Any]]:
+    def step(self, action: NDArray[np.float32]) -> tuple[observations.Observation, float, bool, bool, dict[str, Any]]:
         """Score a decision.
 
         Raises:
@@ -164,7 +162,7 @@ class CfIsacEnv(gym.Env[observations.Observation, NDArray[np.float32]]):
         observation = block.observe(self._index, decision.active)
         return observation, sum(terms.values()), over and single, over and not single, info
 
-    def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
+    def render(self) -> NDArray[np.uint8] | None:
         """The map of the last decision (`rgb_array`); `human` draws by itself on every reset and step."""
         if self.render_mode is None:
             gym.logger.warn('render() needs gym.make(..., render_mode="rgb_array") or "human"')

@@ -22,6 +22,9 @@ Observation = dict[str, NDArray[np.float32]]
 LOG_LIMIT = 40.0
 """Logarithms are clipped to ±40: no gain, ratio or Fisher information of a physical network lies beyond 10^±40."""
 
+FAR = 1e3
+"""Largest coordinate in an observation, in radii of the disc."""
+
 _TINY = 10.0**-LOG_LIMIT
 
 
@@ -29,6 +32,7 @@ def space(config: SystemConfig) -> spaces.Dict:
     """The observation space of a configuration; every entry is float32.
 
     - `ap` (M, 3): x and y over the disc's radius, and whether the AP was on at the previous step (0 after a reset)
+    - `ue` (K, 2), `sr` (T, 2), `target` (S, 2): x and y over the disc's radius
     - `comm` (M, K, 2): log10 ς/σ² and log10 v/σ², per watt
     - `sensing` (M, S, 3): log10 q_a, log10 q_b, q_c/√(q_a q_b)
     - `radar` (M, S, T): log10 |χ|²/σ_S², per watt
@@ -38,7 +42,7 @@ def space(config: SystemConfig) -> spaces.Dict:
     M, K, T, S = config.M, config.K, config.T, config.S
     sensing = np.full((M, S, 3), LOG_LIMIT, np.float32)
     sensing[..., 2] = 1.0
-    ap = np.full((M, 3), 1e3, np.float32)
+    ap = np.full((M, 3), FAR, np.float32)
     ap[:, 2] = 1.0
     low_ap = -ap
     low_ap[:, 2] = 0.0
@@ -48,6 +52,9 @@ def space(config: SystemConfig) -> spaces.Dict:
         "sensing": spaces.Box(-sensing, sensing, dtype=np.float32),
         "radar": spaces.Box(-LOG_LIMIT, LOG_LIMIT, (M, S, T), np.float32),
         "requirement": spaces.Box(0.0, 1e7, (4,), np.float32),
+        "sr": spaces.Box(-FAR, FAR, (T, 2), np.float32),
+        "target": spaces.Box(-FAR, FAR, (S, 2), np.float32),
+        "ue": spaces.Box(-FAR, FAR, (K, 2), np.float32),
     }
     if config.pilots_reused:
         entries["pilots"] = spaces.Box(0.0, 1.0, (K, K), np.float32)
@@ -78,7 +85,8 @@ def encode(scenario: Scenario, previous_active: Array | None = None) -> dict[str
     sensing[..., :2] = xp.log10(diagonal)
     sensing[..., 2] = xp.clip(fisher[..., 2] / xp.sqrt(diagonal[..., 0] * diagonal[..., 1]), -1.0, 1.0)
     ap = empty(config.M, 3)
-    ap[..., :2] = scenario.ap_xy / (config.area_diameter_m / 2)
+    radius = config.area_diameter_m / 2
+    ap[..., :2] = scenario.ap_xy / radius
     ap[..., 2] = 0.0 if previous_active is None else previous_active
     radar = empty(config.M, config.S, config.T)
     radar[...] = xp.log10(scenario.rcs_gain * inverse_noise)
@@ -88,6 +96,9 @@ def encode(scenario: Scenario, previous_active: Array | None = None) -> dict[str
     requirement[..., 2] = config.max_ap_power_w
     requirement[..., 3] = config.circuit_power_w
     observation = {"ap": ap, "comm": comm, "radar": radar, "requirement": requirement, "sensing": sensing}
+    for key, xy in (("sr", scenario.sr_xy), ("target", scenario.target_xy), ("ue", scenario.ue_xy)):
+        observation[key] = empty(xy.shape[-2], 2)
+        observation[key][...] = xy / radius
     if config.pilots_reused:
         pilots = empty(config.K, config.K)
         overlap = scenario.problem.pilot_overlap
@@ -125,7 +136,9 @@ def decode(observation: Mapping[str, Array]) -> Problem:
         )
     for key, array in zip(keys, (comm, sensing, requirement), strict=True):
         if not np.isfinite(array).all():
-            raise ValueError(f"the observation's {key!r} holds {int((~np.isfinite(array)).sum())} values that aren't finite")
+            raise ValueError(
+                f"the observation's {key!r} holds {int((~np.isfinite(array)).sum())} values that aren't finite"
+            )
     rows = requirement.reshape(-1, 4)
     if not (rows == rows[0]).all():
         raise ValueError("the drops of a batch must share one requirement; predict them one configuration at a time")
@@ -133,7 +146,10 @@ def decode(observation: Mapping[str, Array]) -> Problem:
     fisher = np.empty(sensing.shape)
     fisher[..., :2] = diagonal
     fisher[..., 2] = sensing[..., 2] * np.sqrt(diagonal[..., 0] * diagonal[..., 1])
-    pilots = observation.get("pilots")
+    optional = {
+        key: None if key not in observation else np.asarray(observation[key], dtype=np.float64)
+        for key in ("pilots", "ap", "ue", "target")
+    }
     gamma, nu, cap, circuit = (float(x) for x in rows[0])
     return Problem(
         gain=10.0 ** comm[..., 0],
@@ -144,5 +160,8 @@ def decode(observation: Mapping[str, Array]) -> Problem:
         crlb_threshold_m2=nu,
         max_ap_power_w=cap,
         circuit_power_w=circuit,
-        pilot_overlap=None if pilots is None else np.asarray(pilots, dtype=np.float64),
+        pilot_overlap=optional["pilots"],
+        ap_xy=None if optional["ap"] is None else optional["ap"][..., :2],
+        ue_xy=optional["ue"],
+        target_xy=optional["target"],
     )

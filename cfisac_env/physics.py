@@ -119,9 +119,7 @@ def _directions(node_xy: Array, target_xy: Array) -> Array:
     return offset / xp.where(distance > 0, distance, 1.0)[..., None]
 
 
-def sinr(
-    power: Array, gain: Array, estimate_gain: Array, noise_w: float, pilot_overlap: Array | None = None
-) -> Array:
+def sinr(power: Array, gain: Array, estimate_gain: Array, noise_w: float, pilot_overlap: Array | None = None) -> Array:
     """SINR of every user under conjugate beamforming, paper (3) corrected (Ngo et al. 2017, eq. 27).
 
     γ_k = (Σ_m √(p_mk v_mk))² / (Σ_{k'≠k} G_kk' (Σ_m √(p_mk' v_mk') ς_mk/ς_mk')² + Σ_m ς_mk P_m + σ²),  P_m = Σ_k p_mk

@@ -8,7 +8,7 @@ from cfisac_env.types import Array, Outcome
 
 
 def terms(outcome: Outcome, config: SystemConfig) -> dict[str, Array]:
-    """The terms whose sum is the reward, each (…,) and in W:
+    """The terms whose sum is the reward, each (…,) and in W.
 
     - `power`: −(transmit + circuit power)
     - `sinr`: −`sinr_penalty` · Σ_k max(0, 1 − γ_k/γ_thr)

@@ -156,6 +156,9 @@ class Scenario:
             max_ap_power_w=config.max_ap_power_w,
             circuit_power_w=config.circuit_power_w,
             pilot_overlap=overlap(self.pilot),
+            ap_xy=self.ap_xy,
+            ue_xy=self.ue_xy,
+            target_xy=self.target_xy,
         )
 
     def evaluate(self, decision: Decision) -> Outcome:
@@ -165,7 +168,7 @@ class Scenario:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the drops and their configuration to an npz file; an existing file is replaced only when all is written."""
         path = Path(path)
-        arrays = {name: np.asarray(a) for name in _ARRAYS if (a := getattr(self, name)) is not None}
+        arrays: dict[str, Any] = {name: np.asarray(a) for name in _ARRAYS if (a := getattr(self, name)) is not None}
         partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
         try:
             with partial.open("wb") as file:

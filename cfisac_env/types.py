@@ -28,6 +28,11 @@ class Problem:
     max_ap_power_w: float
     circuit_power_w: float
     pilot_overlap: Array | None = None  # (…, K, K) in {0, 1}; None when every user has its own pilot
+    ap_xy: Array | None = (
+        None  # (…, M, 2) positions, in one unit of length for all three; only rankings by distance read them
+    )
+    ue_xy: Array | None = None  # (…, K, 2)
+    target_xy: Array | None = None  # (…, S, 2)
 
     @property
     def M(self) -> int:
@@ -53,17 +58,17 @@ class Problem:
         """The drops at `index` of the leading axes."""
         if not self.batch_shape:
             raise IndexError("this problem holds a single drop and cannot be indexed; batched ones have leading axes")
-        overlap = None if self.pilot_overlap is None else self.pilot_overlap[index]
+        changes = {
+            name: None if (array := getattr(self, name)) is None else array[index]
+            for name in ("gain", "estimate_gain", "fisher", "pilot_overlap", "ap_xy", "ue_xy", "target_xy")
+        }
         return Problem(
-            gain=self.gain[index],
-            estimate_gain=self.estimate_gain[index],
             noise_w=self.noise_w,
-            fisher=self.fisher[index],
             sinr_threshold=self.sinr_threshold,
             crlb_threshold_m2=self.crlb_threshold_m2,
             max_ap_power_w=self.max_ap_power_w,
             circuit_power_w=self.circuit_power_w,
-            pilot_overlap=overlap,
+            **changes,
         )
 
 
@@ -86,5 +91,7 @@ class Outcome:
     total_power: Array  # (…,) W
     sinr_violation: Array  # (…, K) max(0, 1 − γ_k/γ_thr), within [0, 1]
     crlb_violation: Array  # (…, S) max(0, 1 − ν/CRLB_s), within [0, 1]
-    cap_violation: Array  # (…,) largest max(0, P_m/(P_max a_m) − 1) over the APs, infinite when an AP that is off radiates
+    cap_violation: (
+        Array  # (…,) largest max(0, P_m/(P_max a_m) − 1) over the APs, infinite when an AP that is off radiates
+    )
     feasible: Array  # (…,) bool: every violation within the relative tolerance
