@@ -6,6 +6,7 @@ algorithm is in `interior_point`.
 
 from __future__ import annotations
 
+import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 
@@ -66,7 +67,7 @@ def solve(
             + (f" and the first are the problem's batch axes {batch}" if batch else "")
         )
     leading = active.shape[:-1]
-    sets = int(np.prod(leading))
+    sets = math.prod(leading)
     flat = np.ascontiguousarray(active.reshape(sets, M))
     drops = gain.shape[0]
     drop = np.repeat(np.arange(drops), sets // drops if drops else 0)
@@ -157,11 +158,11 @@ def _validated(problem: Problem) -> tuple[Float, Float, Float]:
         value = getattr(problem, name)
         if not (np.isfinite(value) and value > 0.0):
             raise ValueError(f"{name} is {value}, expected a positive number (linear, SI units)")
-    M, K = gain.shape[-2:]
+    drops = math.prod(gain.shape[:-2])
     return (
-        np.ascontiguousarray(gain.reshape(-1, M, K)),
-        np.ascontiguousarray(estimate.reshape(-1, M, K)),
-        np.ascontiguousarray(fisher.reshape(-1, M, fisher.shape[-2], 3)),
+        np.ascontiguousarray(gain.reshape(drops, *gain.shape[-2:])),
+        np.ascontiguousarray(estimate.reshape(drops, *gain.shape[-2:])),
+        np.ascontiguousarray(fisher.reshape(drops, *fisher.shape[-3:])),
     )
 
 

@@ -5,7 +5,8 @@ number of threads. With P in caps, V the channel estimates with unit column sums
 α_k = 1/(P_max Σ_i v_ik), the pair that is solved, with 1 ≤ s ≤ number of targets, is
 
     primal  min Σ P_i;   P_i = Σ_k p_ik;  t = b + SᵀP;  p_ik t_k ≥ r_ik²;  Σ_i √V_ik r_ik = t_k;  z = 1 − P ≥ 0;  u_s = B_s P + u⁰ ∈ Q⁴
-    dual    max bᵀλ − Σμ + Σ_s (y₀ − y₃)_s;   w = 1 + μ + Sλ − Σ_s B_sᵀy_s;  λ_k = φ_k − Σ_i β_ik;  w_i β_ik ≥ V_ik φ_k²/4;  μ ≥ 0;  y_s ∈ Q⁴
+    dual    max bᵀλ − Σμ + Σ_s (y₀ − y₃)_s;   w = 1 + μ + Sλ − Σ_s B_sᵀy_s;  λ_k = φ_k − Σ_i β_ik;
+            w_i β_ik ≥ V_ik φ_k²/4;  μ ≥ 0;  y_s ∈ Q⁴
 
 with B_s = (P_max ν/2)·[q_a + q_b, q_a − q_b, 2q_c, 0] and u⁰ = (−1, 0, 0, 1). Every iterate satisfies the dual equations, so every
 dual value is a lower bound. Directions use the Nesterov–Todd scaling (Nesterov & Todd, 1998) with Mehrotra's predictor and corrector;
@@ -87,7 +88,7 @@ def _factor(T: Float) -> None:
 
 @_compiled
 def _forward(L: Float, x: Float) -> None:
-    """x ← L⁻¹ x."""
+    """Replace x by L⁻¹ x."""
     for i in range(x.shape[0]):
         total = 0.0
         for j in range(i):
@@ -97,7 +98,7 @@ def _forward(L: Float, x: Float) -> None:
 
 @_compiled
 def _backward(L: Float, x: Float) -> None:
-    """x ← L⁻ᵀ x."""
+    """Replace x by L⁻ᵀ x."""
     for i in range(x.shape[0] - 1, -1, -1):
         x[i] /= L[i, i]
         for j in range(i):
@@ -792,7 +793,7 @@ def solve_range(
         bound[index] = np.inf if code == INFEASIBLE else value * cap
         for i in range(m):
             cap_price[index, members[i]] = mu[i]
-            if code == OPTIMAL or code == INACCURATE:
+            if code in (OPTIMAL, INACCURATE):
                 for k in range(K):
                     power[index, members[i], k] = p[i, k] * cap
         for k in range(K):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,3 +46,16 @@ class Allocation:
     status: NDArray[np.str_]  # (…,) of Status
     multipliers: Multipliers
     iterations: NDArray[np.int64]  # (…,)
+
+    def __getitem__(self, index: Any) -> Allocation:
+        """The answers at `index` of the leading axes."""
+        duals = self.multipliers
+        return Allocation(
+            active=self.active[index],
+            power=self.power[index],
+            transmit_power=np.asarray(self.transmit_power[index]),
+            bound=np.asarray(self.bound[index]),
+            status=np.asarray(self.status[index]),
+            multipliers=Multipliers(duals.sinr[index], duals.cap[index], duals.sensing[index]),
+            iterations=np.asarray(self.iterations[index]),
+        )

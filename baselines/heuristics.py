@@ -1,0 +1,139 @@
+"""Policies that choose APs by a rule: at random, all of them, or by a ranking with one exact allocation behind it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from baselines.allocation import Allocator, allocator
+from baselines.allocation.result import Allocation, Status
+from baselines.policy import Answer, Policy, everything, inside
+from cfisac_env import actions, physics
+from cfisac_env.types import Decision, Problem
+
+
+def fewest_aps(problem: Problem) -> int:
+    """Least number of APs that can meet the SINRs:  ⌊K γ_thr⌋ + 1, by Cauchy–Schwarz (v ≤ ς)."""
+    return min(problem.M, math.floor(problem.K * problem.sinr_threshold) + 1)
+
+
+def allocate(allocate_power: Allocator, problem: Problem, active: NDArray[np.bool_]) -> Allocation:
+    """Exact powers for a set, a hair inside the requirements; on them when there is no room for that."""
+    answer = allocate_power(inside(problem), active)
+    return allocate_power(problem, active) if answer.status == Status.INFEASIBLE else answer
+
+
+def answered(allocation: Allocation, problem: Problem) -> Answer:
+    """An allocation for one set as an answer; without powers in it, everything is switched on."""
+    if allocation.status == Status.OPTIMAL or allocation.status == Status.LOCAL:
+        return Answer(Decision(active=allocation.active, power=allocation.power), feasible=True)
+    proof = allocation if allocation.status == Status.INFEASIBLE and allocation.active.all() else None
+    return Answer(everything(problem), feasible=False, certificate=proof)
+
+
+class RandomPolicy(Policy):
+    """Every AP on or off by the toss of a coin, amplitudes uniform: what an untrained agent does.
+
+    Args:
+        seed: of the tosses.
+        sizes: `M` and `K`, as for every policy.
+    """
+
+    name = "random"
+
+    def __init__(self, *, seed: int | None = 0, **sizes: Any) -> None:
+        super().__init__(**sizes)
+        self._rng = np.random.default_rng(seed)
+
+    def decide(self, problem: Problem) -> Answer:
+        """Toss."""
+        action = self._rng.uniform(-1.0, 1.0, (problem.M, problem.K + 1))
+        return Answer(actions.decode(action, problem.max_ap_power_w), feasible=False)
+
+
+class MaxPowerPolicy(Policy):
+    """Every AP on at P_max, in equal parts for every user."""
+
+    name = "max-power"
+
+    def decide(self, problem: Problem) -> Answer:
+        """Switch everything on."""
+        decision = everything(problem)
+        return Answer(decision, feasible=bool(physics.evaluate(problem, decision).feasible))
+
+
+class FullApPolicy(Policy):
+    """Every AP on, powers by the exact allocator.
+
+    Args:
+        backend: of the allocator.
+        sizes: `M` and `K`, as for every policy.
+    """
+
+    name = "full-ap"
+
+    def __init__(self, *, backend: str = "fast", **sizes: Any) -> None:
+        super().__init__(**sizes)
+        self._allocate = allocator(backend)
+
+    def decide(self, problem: Problem) -> Answer:
+        """Allocate."""
+        return answered(allocate(self._allocate, problem, np.ones(problem.M, dtype=bool)), problem)
+
+
+class RankedPolicy(Policy):
+    """A ranking's first APs, powers by the exact allocator; when that set cannot serve the drop, a quarter more until one can.
+
+    The first set is every user's and every target's best AP, and no fewer than the SINRs need.
+
+    Args:
+        backend: of the allocator.
+        sizes: `M` and `K`, as for every policy.
+    """
+
+    def __init__(self, *, backend: str = "fast", **sizes: Any) -> None:
+        super().__init__(**sizes)
+        self._allocate = allocator(backend)
+
+    def scores(self, problem: Problem) -> NDArray[np.float64]:
+        """(M, K + S): how good each AP is for each user and each target, the higher the better."""
+        raise NotImplementedError
+
+    def decide(self, problem: Problem) -> Answer:
+        """Allocate on growing prefixes of the ranking."""
+        place = np.argsort(np.argsort(-self.scores(problem), axis=0, kind="stable"), axis=0)
+        ranking = np.lexsort((place.mean(1), place.min(1)))
+        size = max(fewest_aps(problem), int((place.min(1) == 0).sum()))
+        while True:
+            active = np.zeros(problem.M, dtype=bool)
+            active[ranking[:size]] = True
+            answer = allocate(self._allocate, problem, active)
+            if answer.status != Status.INFEASIBLE or size == problem.M:
+                return answered(answer, problem)
+            size = min(problem.M, max(size + 1, math.ceil(1.25 * size)))
+
+
+class NearestApPolicy(RankedPolicy):
+    """APs by distance: each user's and each target's nearest first."""
+
+    name = "nearest-ap"
+
+    def scores(self, problem: Problem) -> NDArray[np.float64]:
+        """Negative distances."""
+        if problem.ap_xy is None or problem.ue_xy is None or problem.target_xy is None:
+            raise ValueError("nearest-ap needs the positions: an observation with 'ap', 'ue' and 'target'")
+        others = np.concatenate([problem.ue_xy, problem.target_xy])
+        return -np.asarray(np.linalg.norm(problem.ap_xy[:, None] - others, axis=-1))
+
+
+class StrongestApPolicy(RankedPolicy):
+    """APs by channel: each user's highest v_mk and each target's highest q_a + q_b first."""
+
+    name = "strongest-ap"
+
+    def scores(self, problem: Problem) -> NDArray[np.float64]:
+        """Estimate gains and Fisher information."""
+        return np.concatenate([problem.estimate_gain, problem.fisher[..., 0] + problem.fisher[..., 1]], axis=1)

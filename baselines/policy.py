@@ -1,0 +1,109 @@
+"""The shape of every oracle and heuristic: Stable-Baselines3's `predict` around one decision for one drop."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from baselines.allocation.result import Allocation
+from cfisac_env import actions, observations
+from cfisac_env.types import Decision, Problem
+
+MARGIN = 2e-5
+"""Exact policies aim this far (relative) inside every requirement, so that rounding an action to float32 never costs feasibility;
+it costs them about as much of the power."""
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a policy decided about one drop, and what it knows about that decision."""
+
+    decision: Decision
+    feasible: bool  # the policy claims that every requirement is met; `evaluate` has the last word
+    certificate: Allocation | None = None  # proof that no decision serves the drop: all APs on, infeasible
+    lower_bound_w: float = 0.0  # certified lower bound on the total power of every feasible decision
+
+
+class Policy(ABC):
+    """Decides drop by drop, from the observation alone.
+
+    Args:
+        M: number of APs the policy is meant for; None takes any.
+        K: number of users the policy is meant for; None takes any.
+    """
+
+    name: str
+
+    def __init__(self, *, M: int | None = None, K: int | None = None) -> None:
+        self.M = M
+        self.K = K
+
+    @abstractmethod
+    def decide(self, problem: Problem) -> Answer:
+        """Decide about one drop."""
+
+    def predict(
+        self,
+        observation: Mapping[str, NDArray[Any]] | NDArray[Any],
+        state: tuple[NDArray[Any], ...] | None = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = True,
+    ) -> tuple[NDArray[np.float32], tuple[NDArray[Any], ...] | None]:
+        """The action for one observation or for a batch, as Stable-Baselines3 has it.
+
+        Args:
+            observation: a `CfIsac` observation, or a batch of them along one leading axis.
+            state: returned as it is; these policies have no memory.
+            episode_start: not used.
+            deterministic: not used.
+
+        Returns:
+            (M, K + 1) or (n, M, K + 1) float32, and `state`.
+
+        Raises:
+            ValueError: the observation lacks a key, holds NaN, or is of another size than the policy was built for.
+        """
+        if not isinstance(observation, Mapping):
+            raise ValueError(
+                f"{self.name} needs the Dict observation of a CfIsac environment, got {type(observation).__name__}; "
+                "don't flatten the observation for an oracle policy"
+            )
+        problem = observations.decode(observation)
+        self._check_size(problem)
+        if not problem.batch_shape:
+            return self._action(problem), state
+        if len(problem.batch_shape) > 1:
+            raise ValueError(f"observations may have one leading axis, got {problem.batch_shape}")
+        return np.stack([self._action(problem[i]) for i in range(problem.batch_shape[0])]), state
+
+    def _action(self, problem: Problem) -> NDArray[np.float32]:
+        decision = self.decide(problem).decision
+        return actions.encode(decision, problem.max_ap_power_w, problem.estimate_gain)
+
+    def _check_size(self, problem: Problem) -> None:
+        for name, built, given in (("M", self.M, problem.M), ("K", self.K, problem.K)):
+            if built is not None and built != given:
+                raise ValueError(
+                    f"{self.name} was built for {name}={built}, but the observation has {name}={given}; "
+                    f"build it with {name}={given}, or without {name} to take any size"
+                )
+
+
+def inside(problem: Problem) -> Problem:
+    """The same drop with every requirement tightened by `MARGIN`."""
+    return replace(
+        problem,
+        sinr_threshold=problem.sinr_threshold * (1 + MARGIN),
+        crlb_threshold_m2=problem.crlb_threshold_m2 * (1 - MARGIN),
+    )
+
+
+def everything(problem: Problem) -> Decision:
+    """Every AP on, radiating P_max in equal parts for every user: what is left when no requirement can be met."""
+    power = np.full((problem.M, problem.K), problem.max_ap_power_w / problem.K)
+    return Decision(active=np.ones(problem.M, dtype=bool), power=power)
