@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -36,9 +37,10 @@ class DecoupledPolicy(Policy):
         """Grow, allocate, scale."""
         aim = inside(problem)
         communication = replace(aim, fisher=aim.fisher[:, :0])
-        share = (problem.estimate_gain / problem.estimate_gain.sum(0)).sum(1)
-        ranking = np.argsort(-share, kind="stable")
-        for size in range(fewest_aps(problem), problem.M + 1):
+        channel = (problem.estimate_gain / problem.estimate_gain.sum(0)).mean(1)
+        information = problem.fisher[..., 0] + problem.fisher[..., 1]
+        rankings = [np.argsort(-score, kind="stable") for score in (channel, channel + (information / information.sum(0)).mean(1))]
+        for size, ranking in itertools.product(range(fewest_aps(problem), problem.M + 1), rankings):
             active = np.zeros(problem.M, dtype=bool)
             active[ranking[:size]] = True
             allocation = self._allocate(communication, active)

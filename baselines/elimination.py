@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines.allocation import allocator
-from baselines.allocation.paper import solve_paper
 from baselines.allocation.result import Status
 from baselines.heuristics import answered
 from baselines.policy import Answer, Policy, everything, inside
@@ -64,6 +63,8 @@ class ModifiedBbPaperPolicy(Policy):
 
     def decide(self, problem: Problem) -> Answer:
         """Eliminate."""
+        from baselines.allocation.paper import solve_paper
+
         active = np.ones(problem.M, dtype=bool)
         current = solve_paper(problem, active)
         if not current.feasible:

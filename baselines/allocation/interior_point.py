@@ -1,15 +1,15 @@
 """The compiled kernel behind `fast`: a primal–dual interior point for the fixed-set problem that eliminates all M·K cones.
 
 One set is one call; nothing here allocates more than a few (m, K) and (m, m) arrays, for m active APs, and nothing depends on the
-number of threads. With P in caps, V the channel estimates with unit column sums, S = γ P_max α ς, b = γ α σ² and
-α_k = 1/(P_max Σ_i v_ik), the pair that is solved, with 1 ≤ s ≤ number of targets, is
+number of threads. Powers are in a unit P₀ of about the power needed, and the pair that is solved is, for every target s,
 
-    primal  min Σ P_i;   P_i = Σ_k p_ik;  t = b + SᵀP;  p_ik t_k ≥ r_ik²;  Σ_i √V_ik r_ik = t_k;  z = 1 − P ≥ 0;  u_s = B_s P + u⁰ ∈ Q⁴
-    dual    max bᵀλ − Σμ + Σ_s (y₀ − y₃)_s;   w = 1 + μ + Sλ − Σ_s B_sᵀy_s;  λ_k = φ_k − Σ_i β_ik;
+    primal  min Σ P_i;  P_i = Σ_k p_ik;  t = b + SᵀP;  p_ik t_k ≥ r_ik²;  Σ_i √V_ik r_ik = t_k;
+            z = P_max/P₀ − P ≥ 0;  u_s = B_s P + u⁰ ∈ Q⁴
+    dual    max bᵀλ − (P_max/P₀) Σμ + Σ_s (y₀ − y₃)_s;  w = 1 + μ + Sλ − Σ_s B_sᵀy_s;  λ_k = φ_k − Σ_i β_ik;
             w_i β_ik ≥ V_ik φ_k²/4;  μ ≥ 0;  y_s ∈ Q⁴
 
-with B_s = (P_max ν/2)·[q_a + q_b, q_a − q_b, 2q_c, 0] and u⁰ = (−1, 0, 0, 1). Every iterate satisfies the dual equations, so every
-dual value is a lower bound. Directions use the Nesterov–Todd scaling (Nesterov & Todd, 1998) with Mehrotra's predictor and corrector;
+with V_ik = v_ik/Σ_j v_jk, S_ik = γ ς_ik/Σ_j v_jk, b_k = γσ²/(P₀ Σ_j v_jk), B_s = (P₀ν/2)·[q_a + q_b, q_a − q_b, 2q_c, 0] and u⁰ = (−1, 0, 0, 1). Every iterate satisfies the dual equations, so every dual
+value is a lower bound. Directions use the Nesterov–Todd scaling (Nesterov & Todd, 1998) with Mehrotra's predictor and corrector;
 only two positive definite m × m systems are factored in an iteration.
 """
 
@@ -31,7 +31,7 @@ PIVOT = 1e-13  # smallest pivot of a factorisation, relative to its diagonal
 GAP = 4e-7  # relative gap between power and bound at which a point counts as optimal
 VIOLATION = 4e-8  # relative violation of a constraint at which a point counts as feasible
 ACCEPTABLE_GAP, ACCEPTABLE_VIOLATION = 9e-7, 9e-8  # what is promised, and taken when rounding stops further progress
-SLACK = 1e-13  # what rounding in the prices may cost, relative to their terms
+UNIT = 3  # unit of power, relative to a lower bound on the total
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -356,7 +356,7 @@ def _direction(
 
 
 @_compiled
-def _violation(V: Float, S: Float, B: Float, b: Float, p: Float) -> float:
+def _violation(V: Float, S: Float, B: Float, b: Float, cap: float, p: Float) -> float:
     """Largest relative violation of a SINR, CRLB or cap constraint by the powers p alone."""
     m, K = V.shape
     worst = 0.0
@@ -368,7 +368,7 @@ def _violation(V: Float, S: Float, B: Float, b: Float, p: Float) -> float:
             amplitude[k] += np.sqrt(V[i, k] * p[i, k])
         for k in range(K):
             t[k] += S[i, k] * P[i]
-        worst = max(worst, P[i] - 1.0)
+        worst = max(worst, P[i] / cap - 1.0)
     for k in range(K):
         worst = max(worst, 1.0 - amplitude[k] * amplitude[k] / t[k])
     for e in range(B.shape[0]):
@@ -421,11 +421,12 @@ def _equalise(V: Float, S: Float, b: Float, p: Float) -> bool:
 
 @_compiled
 def _certify(
-    V: Float, S: Float, B: Float, b: Float, lam: Float, mu: Float, y: Float, w: Float, lam_out: Float, mu_out: Float
-) -> float:
-    """Multipliers whose prices, recomputed with rounding, are no lower than w, and their bound.
+    V: Float, S: Float, B: Float, b: Float, cap: float, lam: Float, mu: Float, y: Float, w: Float,
+    lam_out: Float, mu_out: Float, y_out: Float,
+) -> float:  # fmt: skip
+    """Multipliers that stay dual feasible when their prices are recomputed with rounding, and their bound.
 
-    λ is lowered to Σ_i V_ik/w_i ≤ 1/λ_k and μ is raised by what that and rounding may take from the price of a watt.
+    All of them shrink by 1 − ε, which turns prices w into (1 − ε) w + ε: room for rounding at every AP, for an ε-th of the bound.
     """
     m, K = V.shape
     demand = np.zeros(K)
@@ -434,50 +435,88 @@ def _certify(
             return -np.inf
         for k in range(K):
             demand[k] += V[i, k] / w[i]
-    value = 0.0
     for k in range(K):
-        lam_out[k] = min(max(lam[k], 0.0), 1.0 / demand[k]) * (1.0 - SLACK)
-        value += b[k] * lam_out[k]
+        lam_out[k] = min(max(lam[k], 0.0), 1.0 / demand[k])
+    slack = 1e-12
     for i in range(m):
-        interference = reward = size = 0.0
+        price = size = 1.0 + mu[i]
         for k in range(K):
-            interference += S[i, k] * lam_out[k]
+            price += S[i, k] * lam_out[k]
+            size += S[i, k] * lam_out[k]
         for e in range(B.shape[0]):
             for a in range(3):
-                reward += B[e, a, i] * y[e, a]
+                price -= B[e, a, i] * y[e, a]
             size += B[e, 0, i] * y[e, 0]
-        price = 1.0 + mu[i] + interference - reward
-        mu_out[i] = mu[i] + max(w[i] - price, 0.0) + SLACK * (1.0 + mu[i] + interference + size)
-        value -= mu_out[i]
+        slack = max(slack, w[i] - price + 1e-14 * size)
+    if not slack < 1.0:
+        return -np.inf
+    keep, value = 1.0 - slack, 0.0
+    for k in range(K):
+        lam_out[k] *= keep
+        value += b[k] * lam_out[k]
+    for i in range(m):
+        mu_out[i] = mu[i] * keep
+        value -= cap * mu_out[i]
     for e in range(B.shape[0]):
-        inside = y[e, 0] * y[e, 0] - y[e, 1] * y[e, 1] - y[e, 2] * y[e, 2]
-        value += y[e, 0] + np.sqrt(max(inside, 0.0)) * (1.0 - SLACK)
+        for a in range(4):
+            y_out[e, a] = y[e, a] * keep
+        inside = y_out[e, 0] * y_out[e, 0] - y_out[e, 1] * y_out[e, 1] - y_out[e, 2] * y_out[e, 2]
+        value += y_out[e, 0] + np.sqrt(max(inside, 0.0))
     return value
 
 
 @_compiled
+def _least_power(V: Float, S: Float, B: Float, b: Float) -> float:
+    """A cheap lower bound on Σ P: the larger of what the users need without caps or sensing, and of 4/ν ≤ tr J for each target.
+
+    λ ← 1/Σ_i V_ik/(1 + Sλ)_i is a standard interference function: from λ = 0 it rises to the optimum, and stops here well before.
+    """
+    m, K = V.shape
+    lam, w, need = np.zeros(K), np.ones(m), 0.0
+    for _ in range(12):
+        need = 0.0
+        for k in range(K):
+            demand = 0.0
+            for i in range(m):
+                demand += V[i, k] / w[i]
+            lam[k] = 1.0 / demand
+            need += b[k] * lam[k]
+        for i in range(m):
+            w[i] = 1.0
+            for k in range(K):
+                w[i] += S[i, k] * lam[k]
+    for e in range(B.shape[0]):
+        best = B[e, 0].max()
+        need = max(need, 2.0 / best if best > 0.0 else np.inf)
+    return need
+
+
+@_compiled
 def solve_scaled(
-    V: Float, S: Float, B: Float, b: Float, cutoff: float, p: Float, lam_out: Float, mu_out: Float, y: Float
+    V: Float, S: Float, B: Float, b: Float, cap: float, cutoff: float, p: Float, lam_out: Float, mu_out: Float,
+    y_out: Float,
 ) -> tuple[int, float, int]:
     """Solve one scaled problem.
 
     Args:
         V: (m, K), columns that sum to one.
-        S: (m, K), interference per cap.
-        B: (targets, 3, m), sensing rows.
+        S: (m, K), interference.
+        B: (targets, 3, m), sensing rows; the fourth is zero.
         b: (K,), noise.
-        cutoff: give up once the bound is above this many caps.
-        p: (m, K), receives the powers in caps.
+        cap: P_max, like every power here in units of P₀.
+        cutoff: give up once the bound is above this power.
+        p: (m, K), receives the powers.
         lam_out: (K,), receives λ.
         mu_out: (m,), receives μ.
-        y: (targets, 4), receives y.
+        y_out: (targets, 4), receives y.
 
     Returns:
-        Status, bound in caps, iterations.
+        Status, bound, iterations.
     """
     m, K = V.shape
     targets = B.shape[0]
     root = np.sqrt(V)
+    y = np.zeros((targets, 4))
     P, t, lam, w, mu, z, d = np.empty(m), np.empty(K), np.empty(K), np.empty(m), np.empty(m), np.empty(m), np.empty(m)
     r, beta, N, phi = np.empty((m, K)), np.empty((m, K)), np.empty((m, K)), np.zeros(K)
     point, coef, g, move = np.empty((5, m, K)), np.empty((4, m, K)), np.empty((3, m, K)), np.empty((3, m, K))
@@ -491,11 +530,10 @@ def solve_scaled(
     du, dy, q_mu, trial = np.empty((targets, 4)), np.empty((targets, 4)), np.empty(m), np.empty((m, K))
     degree = m * K + m + targets
 
-    # A well-centred start: three tenths of every cap, and prices from a small reward for sensing.
-    y[:] = 0.0
-    w[:] = 2.0
-    mu[:] = 1.0
-    z[:] = 0.7
+    # A well-centred start: 0.3 P₀ from every AP, and prices from a small reward for sensing.
+    z[:] = cap - 0.3
+    mu[:] = 0.7 / z
+    w[:] = 1.0 + mu
     for e in range(targets):
         best = B[e, 0].max()
         y[e, 0] = 0.25 / (best * targets) if best > 0.0 else 1.0
@@ -545,8 +583,8 @@ def solve_scaled(
             for k in range(K):
                 t[k] += S[i, k] * P[i]
             power += P[i]
-            value -= mu[i]
-            r2[i] = 1.0 - P[i] - z[i]
+            value -= cap * mu[i]
+            r2[i] = cap - P[i] - z[i]
             gap += z[i] * mu[i]
         for i in range(m):
             for k in range(K):
@@ -566,23 +604,23 @@ def solve_scaled(
             value += y[e, 0] - y[e, 3]
             gap += u[e, 0] * y[e, 0] + u[e, 1] * y[e, 1] + u[e, 2] * y[e, 2] + u[e, 3] * y[e, 3]
 
-        if value > m * (1.0 + 1e-6):
-            bound = _certify(V, S, B, b, lam, mu, y, w, lam_out, mu_out)
-            if bound > m * (1.0 + 1e-7):
+        if value > m * cap * (1.0 + 1e-6):
+            bound = _certify(V, S, B, b, cap, lam, mu, y, w, lam_out, mu_out, y_out)
+            if bound > m * cap * (1.0 + 1e-7):
                 return INFEASIBLE, bound, iteration
         if value > cutoff:
-            bound = _certify(V, S, B, b, lam, mu, y, w, lam_out, mu_out)
+            bound = _certify(V, S, B, b, cap, lam, mu, y, w, lam_out, mu_out, y_out)
             if bound > cutoff:
                 return CUT_OFF, bound, iteration
         last = iteration == MAX_ITERATIONS or stalled == 3 or not np.isfinite(gap) or gap < 1e-14 * abs(value)
         if last or (worst <= 1e-6 and abs(power - value) <= GAP * abs(value)):
             trial[:] = p
-            missed = _violation(V, S, B, b, trial)
+            missed = _violation(V, S, B, b, cap, trial)
             if missed > VIOLATION and _equalise(V, S, b, trial):
-                missed = _violation(V, S, B, b, trial)
+                missed = _violation(V, S, B, b, cap, trial)
                 power = trial.sum()
             if last or (missed <= VIOLATION and abs(power - value) <= GAP * abs(value)):
-                bound = _certify(V, S, B, b, lam, mu, y, w, lam_out, mu_out)
+                bound = _certify(V, S, B, b, cap, lam, mu, y, w, lam_out, mu_out, y_out)
                 good = missed <= ACCEPTABLE_VIOLATION and abs(power - bound) <= ACCEPTABLE_GAP * power
                 if good or last:
                     p[:] = trial
@@ -774,7 +812,7 @@ def solve_range(
                 sinr[index, k] = 1.0 / (gamma * noise * K)
             continue
         V, S, B, b = np.empty((m, K)), np.empty((m, K)), np.empty((targets, 3, m)), np.empty(K)
-        p, lam, mu, y = np.empty((m, K)), np.empty(K), np.empty(m), np.empty((targets, 4))
+        p, lam, mu, y = np.empty((m, K)), np.zeros(K), np.zeros(m), np.zeros((targets, 4))
         for k in range(K):
             total = 0.0
             for i in range(m):
@@ -783,21 +821,28 @@ def solve_range(
                 V[i, k] = estimate[o, members[i], k] / total
                 S[i, k] = gamma * gain[o, members[i], k] / total
             b[k] = gamma * noise / (cap * total)
-        half = 0.5 * cap * nu
         for e in range(targets):
             for i in range(m):
-                a, c, x = fisher[o, members[i], e, 0], fisher[o, members[i], e, 1], fisher[o, members[i], e, 2]
-                B[e, 0, i], B[e, 1, i], B[e, 2, i] = half * (a + c), half * (a - c), half * 2.0 * x
-        code, value, count = solve_scaled(V, S, B, b, cutoff[index] / cap, p, lam, mu, y)
+                qa, qb, qc = fisher[o, members[i], e, 0], fisher[o, members[i], e, 1], fisher[o, members[i], e, 2]
+                B[e, 0, i] = 0.5 * cap * nu * (qa + qb)
+                B[e, 1, i] = 0.5 * cap * nu * (qa - qb)
+                B[e, 2, i] = cap * nu * qc
+        # Powers in units of what is needed: where that is a millionth of the caps, rounding would swallow it.
+        unit = min(1.0, UNIT * _least_power(V, S, B, b))
+        b /= unit
+        B *= unit
+        unit *= cap
+        code, value, count = solve_scaled(V, S, B, b, cap / unit, cutoff[index] / unit, p, lam, mu, y)
         status[index], iterations[index] = code, count
-        bound[index] = np.inf if code == INFEASIBLE else value * cap
+        bound[index] = np.inf if code == INFEASIBLE else value * unit
         for i in range(m):
             cap_price[index, members[i]] = mu[i]
             if code in (OPTIMAL, INACCURATE):
                 for k in range(K):
-                    power[index, members[i], k] = p[i, k] * cap
+                    power[index, members[i], k] = p[i, k] * unit
         for k in range(K):
-            sinr[index, k] = lam[k] * b[k] * cap / (gamma * noise)
+            sinr[index, k] = lam[k] * b[k] * unit / (gamma * noise)
+        half = 0.5 * unit * nu
         for e in range(targets):
             sensing[index, e, 0] = half * (y[e, 0] + y[e, 1])
             sensing[index, e, 1] = half * (y[e, 0] - y[e, 1])

@@ -1,0 +1,210 @@
+"""Policies side by side on the same seeded drops, every decision scored by the environment's physics."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+import baselines
+from baselines.allocation import Allocator, Status, allocator
+from baselines.heuristics import fewest_aps
+from cfisac_env import Decision, Problem, Scenario, SystemConfig, actions
+from cfisac_env.env import CfIsacEnv
+from experiments.statistics import Interval, bootstrap
+
+TEST_SEED = 1_000_000
+"""Seeds from here on are for testing: nothing is trained, tuned or selected on them."""
+
+
+@dataclass(frozen=True, eq=False)
+class PolicyResult:
+    """One policy on every drop; arrays are (drops,), NaN on drops that are certified infeasible."""
+
+    name: str
+    total_power_w: NDArray[np.float64]
+    transmit_power_w: NDArray[np.float64]
+    active_aps: NDArray[np.float64]
+    feasible: NDArray[np.bool_]
+    violation: NDArray[np.float64]  # largest relative miss of any requirement: 1 − γ/γ_thr or CRLB/ν − 1, 0 when all are met
+    seconds: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """All policies on the same drops."""
+
+    config: SystemConfig
+    seeds: list[int]
+    infeasible: NDArray[np.bool_]  # (drops,) certified: no decision serves the drop
+    lower_bound_w: NDArray[np.float64]  # (drops,) certified for every decision
+    best_known_w: NDArray[np.float64]  # (drops,) least total power of any feasible decision seen
+    results: list[PolicyResult] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One policy's line in the table; means over the drops that aren't certified infeasible."""
+
+    policy: str
+    total_power_w: Interval
+    total_power_iqm_w: Interval
+    transmit_power_w: float
+    circuit_power_w: float
+    active_aps: float
+    feasible_share: float
+    worst_violation: float
+    gap_to_best: float  # mean over the drops where the decision is feasible
+    certified_gap: float  # the same, to the certified lower bound
+    difference_w: Interval  # total power minus the reference policy's, paired by drop
+    milliseconds: float
+
+
+def certify(problem: Problem, allocate: Allocator) -> tuple[bool, float]:
+    """Whether a drop is certified infeasible, and a lower bound on every decision's total power.
+
+    The transmit power with all APs on is the least that any set needs (more APs never need more); at least
+    n = max(⌊Kγ⌋ + 1, ⌈P_all/P_max⌉) APs are on:  bound = P_all + n P_cir.
+    """
+    answer = allocate(problem, np.ones(problem.M, dtype=bool))
+    if answer.status == Status.INFEASIBLE:
+        return True, np.inf
+    transmit = max(0.0, float(answer.bound))
+    count = max(fewest_aps(problem), int(np.ceil(transmit / problem.max_ap_power_w - 1e-9)))
+    return False, transmit + count * problem.circuit_power_w
+
+
+def score(name: str, decision: Decision, scenario: Scenario, seconds: float) -> dict[str, Any]:
+    """A decision on a drop, as the physics sees it."""
+    outcome = scenario.evaluate(decision)
+    return {
+        "policy": name,
+        "total_power_w": float(outcome.total_power),
+        "transmit_power_w": float(outcome.transmit_power),
+        "active_aps": int(decision.active.sum()),
+        "feasible": bool(outcome.feasible),
+        "violation": max(
+            float(outcome.sinr_violation.max()), float((outcome.crlb / scenario.config.crlb_threshold_m2).max()) - 1, 0.0
+        ),
+        "seconds": seconds,
+    }
+
+
+def run(
+    config: SystemConfig,
+    policies: Sequence[Any],
+    drops: int | Scenario,
+    seed: int = TEST_SEED,
+    step: Callable[[str], None] = lambda name: None,
+) -> Comparison:
+    """Let every policy decide every drop.
+
+    Args:
+        config: of the drops.
+        policies: objects with `name` and Stable-Baselines3's `predict`.
+        drops: how many random drops, with seeds from `seed` on; or the drops themselves.
+        seed: of the first drop.
+        step: called with the policy's name after each decision, for a progress bar.
+    """
+    kwargs = config.as_dict()
+    count = drops if isinstance(drops, int) else len(drops.batch())
+    env = gym.make("CfIsac-v0", **kwargs) if isinstance(drops, int) else gym.make("CfIsac-v0", drops=drops)
+    core = env.unwrapped
+    assert isinstance(core, CfIsacEnv)
+    seeds = [seed + i for i in range(count)] if isinstance(drops, int) else list(range(count))
+    allocate = allocator("fast")
+    infeasible, bound = np.zeros(count, dtype=bool), np.zeros(count)
+    scores: dict[str, list[dict[str, Any] | None]] = {policy.name: [] for policy in policies}
+    warm: set[str] = set()
+    for i in range(count):
+        options = None if isinstance(drops, int) else {"drop": i}
+        observation, _ = env.reset(seed=seeds[i], options=options)
+        scenario = core.scenario
+        infeasible[i], bound[i] = certify(scenario.problem, allocate)
+        for policy in policies:
+            if infeasible[i]:
+                scores[policy.name].append(None)
+            else:
+                if policy.name not in warm:
+                    policy.predict(observation, deterministic=True)  # compilation is not part of a decision's time
+                    warm.add(policy.name)
+                start = time.perf_counter()
+                action, _ = policy.predict(observation, deterministic=True)
+                seconds = time.perf_counter() - start
+                decision = actions.decode(np.asarray(action), core.config.max_ap_power_w)
+                scores[policy.name].append(score(policy.name, decision, scenario, seconds))
+            step(policy.name)
+    env.close()
+    results = [_collect(name, rows) for name, rows in scores.items()]
+    totals = np.stack([np.where(result.feasible, result.total_power_w, np.inf) for result in results])
+    return Comparison(core.config, seeds, infeasible, bound, totals.min(0), results)
+
+
+def _collect(name: str, scores: Sequence[dict[str, Any] | None]) -> PolicyResult:
+    def column(key: str) -> NDArray[np.float64]:
+        return np.array([np.nan if score is None else score[key] for score in scores], dtype=np.float64)
+
+    return PolicyResult(
+        name=name,
+        total_power_w=column("total_power_w"),
+        transmit_power_w=column("transmit_power_w"),
+        active_aps=column("active_aps"),
+        feasible=np.array([score is not None and score["feasible"] for score in scores]),
+        violation=column("violation"),
+        seconds=column("seconds"),
+    )
+
+
+def summarise(comparison: Comparison, reference: str | None = None) -> list[Row]:
+    """The table: one row a policy, over the drops that aren't certified infeasible.
+
+    Args:
+        comparison: what `run` returned.
+        reference: the policy that differences are taken to; by default the cheapest of those that are feasible everywhere.
+    """
+    served = ~comparison.infeasible
+    names = [result.name for result in comparison.results]
+    if reference is None:
+        whole = [r for r in comparison.results if r.feasible[served].all()] or comparison.results
+        reference = min(whole, key=lambda r: float(r.total_power_w[served].sum())).name
+    if reference not in names:
+        raise ValueError(f"the reference {reference!r} is not among the compared policies: {', '.join(names)}")
+    base = comparison.results[names.index(reference)]
+    rows = []
+    for result in comparison.results:
+        total, met = result.total_power_w[served], result.feasible[served]
+        best, bound = comparison.best_known_w[served], comparison.lower_bound_w[served]
+        transmit = result.transmit_power_w[served]
+        rows.append(
+            Row(
+                policy=result.name,
+                total_power_w=bootstrap(total),
+                total_power_iqm_w=bootstrap(total, "iqm"),
+                transmit_power_w=_mean(transmit),
+                circuit_power_w=_mean(total - transmit),
+                active_aps=_mean(result.active_aps[served]),
+                feasible_share=_mean(met.astype(np.float64)),
+                worst_violation=float(result.violation[served].max()) if served.any() else np.nan,
+                gap_to_best=_mean((total / best - 1)[met]),
+                certified_gap=_mean((total / bound - 1)[met]),
+                difference_w=bootstrap(total - base.total_power_w[served]),
+                milliseconds=1e3 * _mean(result.seconds[served]),
+            )
+        )
+    return rows
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    return float(values.mean()) if values.size else np.nan
+
+
+def build(names: Sequence[str], config: SystemConfig) -> list[Any]:
+    """Policies by name, for the sizes of a configuration; a name given twice counts once."""
+    return [baselines.make(name, M=config.M, K=config.K) for name in dict.fromkeys(names)]
+
+
