@@ -15,7 +15,7 @@ SPEED_OF_LIGHT = 299_792_458.0
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "paper": {},
     "high-rate": {"sinr_threshold_db": 0.0},
-    "precise-sensing": {"crlb_threshold_m2": 0.1, "T": 4},
+    "precise-sensing": {"crlb_threshold_m2": 0.07, "T": 8},
     "urban": {
         "path_loss_intercept_db": -140.6,
         "path_loss_per_decade_db": 36.7,
@@ -105,7 +105,8 @@ class SystemConfig:
         rcs_m2: radar cross-section in m². Open in the paper; 1 m² is a pedestrian or a drone, 10 m² a car.
         rcs_model: `constant` (Swerling 0) or `exponential` (Swerling I: drawn for every AP, target and receiver).
         integration_symbols: L, symbols over which a receiver integrates. Open in the paper, where L = 1 makes most drops infeasible.
-        sinr_penalty: reward lost when one user's SINR is missed entirely, in W.
+        sinr_penalty: reward lost when one user's SINR is missed entirely, in W. By default so large that the reward is exact: a miss
+            by the feasibility tolerance of 1e-4 already costs 0.5 W, more than switching an AP off saves. Learning may want less.
         crlb_penalty: reward lost when one target isn't located at all, in W.
 
     Raises:
@@ -137,8 +138,8 @@ class SystemConfig:
     rcs_m2: float = 1.0
     rcs_model: str = "constant"
     integration_symbols: int = 100
-    sinr_penalty: float = 100.0
-    crlb_penalty: float = 100.0
+    sinr_penalty: float = 5000.0
+    crlb_penalty: float = 5000.0
 
     def __init__(self, M: int | None = None, K: int | None = None, *, preset: str = "paper", **fields: Any) -> None:
         if not isinstance(preset, str):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +38,11 @@ class Scenario:
             array = getattr(self, name)
             if type(array) is np.ndarray:
                 array.setflags(write=False)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Unpickled and copied arrays are read-only too."""
+        self.__dict__.update(state)
+        self.__post_init__()
 
     @classmethod
     def from_gains(
@@ -189,21 +193,25 @@ class Scenario:
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"no drops file at {path}; Scenario.save(path) writes one")
-        try:
-            with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream:
+            try:
+                file = np.load(stream, allow_pickle=False)
                 content = {name: file[name] for name in file.files}
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(
-                f"{path} cannot be read as a drops file: it is truncated or of another kind ({error}); "
-                "write it again with Scenario.save"
-            ) from None
+            except Exception as error:  # NumPy, zipfile and zlib each have their own for damaged bytes
+                raise ValueError(
+                    f"{path} cannot be read as a drops file: it is truncated or of another kind ({error}); "
+                    "write it again with Scenario.save"
+                ) from None
         if str(content.get("format")) != FILE_FORMAT:
             found = ", ".join(content) or "nothing"
             raise ValueError(
                 f"{path} is not a drops file of format {FILE_FORMAT!r} (it holds {found}); "
                 "build a Scenario with Scenario.from_gains and write it with Scenario.save"
             )
-        config = SystemConfig(**json.loads(str(content["config"])))
+        try:
+            config = SystemConfig(**json.loads(str(content["config"])))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} holds no configuration that this version can read: {error}") from None
         missing = [name for name in _ARRAYS if name not in content and name != "pilot"]
         if missing:
             raise ValueError(f"{path} lacks {', '.join(missing)}; write it again with Scenario.save")
@@ -268,6 +276,8 @@ def sample(
     """
     if n is not None and n < 1:
         raise ValueError(f"the number of drops must be 1 or more, got {n}")
+    if network is not None and network.batch_shape:
+        raise ValueError(f"network must be a single drop, got a batch of shape {network.batch_shape}; index it first")
     M, K, T, S = config.M, config.K, config.T, config.S
     lead = () if n is None else (n,)
     moving = K if network is not None else M + K + T + S - 1

@@ -8,9 +8,10 @@ number of threads. Powers are in a unit P₀ of about the power needed, and the 
     dual    max bᵀλ − (P_max/P₀) Σμ + Σ_s (y₀ − y₃)_s;  w = 1 + μ + Sλ − Σ_s B_sᵀy_s;  λ_k = φ_k − Σ_i β_ik;
             w_i β_ik ≥ V_ik φ_k²/4;  μ ≥ 0;  y_s ∈ Q⁴
 
-with V_ik = v_ik/Σ_j v_jk, S_ik = γ ς_ik/Σ_j v_jk, b_k = γσ²/(P₀ Σ_j v_jk), B_s = (P₀ν/2)·[q_a + q_b, q_a − q_b, 2q_c, 0] and u⁰ = (−1, 0, 0, 1). Every iterate satisfies the dual equations, so every dual
-value is a lower bound. Directions use the Nesterov–Todd scaling (Nesterov & Todd, 1998) with Mehrotra's predictor and corrector;
-only two positive definite m × m systems are factored in an iteration.
+with V_ik = v_ik/Σ_j v_jk, S_ik = γ ς_ik/Σ_j v_jk, b_k = γσ²/(P₀ Σ_j v_jk), u⁰ = (−1, 0, 0, 1) and
+B_s = (P₀ν/2)·[q_a + q_b, q_a − q_b, 2q_c, 0]. Every iterate satisfies the dual equations, so every dual value is a lower bound.
+Directions use the Nesterov–Todd scaling (Nesterov & Todd, 1998) with Mehrotra's predictor and corrector; only two positive definite
+m × m systems are factored in an iteration.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ GAP = 4e-7  # relative gap between power and bound at which a point counts as op
 VIOLATION = 4e-8  # relative violation of a constraint at which a point counts as feasible
 ACCEPTABLE_GAP, ACCEPTABLE_VIOLATION = 9e-7, 9e-8  # what is promised, and taken when rounding stops further progress
 UNIT = 3  # unit of power, relative to a lower bound on the total
+DEAR = 100.0
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -450,50 +452,59 @@ def _certify(
         slack = max(slack, w[i] - price + 1e-14 * size)
     if not slack < 1.0:
         return -np.inf
-    keep, value = 1.0 - slack, 0.0
+    value = 0.0
     for k in range(K):
-        lam_out[k] *= keep
         value += b[k] * lam_out[k]
     for i in range(m):
+        value -= cap * mu[i]
+    for e in range(B.shape[0]):
+        # The root is taken below its rounding error, which matters when Z is nearly singular.
+        inside = (1.0 - 4e-15) * y[e, 0] * y[e, 0] - y[e, 1] * y[e, 1] - y[e, 2] * y[e, 2]
+        value += y[e, 0] + np.sqrt(max(inside, 0.0))
+    # A proof of infeasibility may be arbitrarily large; twice the caps is enough.
+    keep = min(1.0 - slack, 2.0 * m * cap / max(value, 1e-300))
+    for k in range(K):
+        lam_out[k] *= keep
+    for i in range(m):
         mu_out[i] = mu[i] * keep
-        value -= cap * mu_out[i]
     for e in range(B.shape[0]):
         for a in range(4):
             y_out[e, a] = y[e, a] * keep
-        inside = y_out[e, 0] * y_out[e, 0] - y_out[e, 1] * y_out[e, 1] - y_out[e, 2] * y_out[e, 2]
-        value += y_out[e, 0] + np.sqrt(max(inside, 0.0))
-    return value
+    return value * keep if np.isfinite(value) else -np.inf
 
 
 @_compiled
-def _least_power(V: Float, S: Float, B: Float, b: Float) -> float:
-    """A cheap lower bound on Σ P: the larger of what the users need without caps or sensing, and of 4/ν ≤ tr J for each target.
+def _without_caps(V: Float, S: Float, b: Float, limit: float, lam: Float, w: Float) -> float:
+    """Prices λ and w = 1 + Sλ of the problem without caps and sensing, roughly, and their bound bᵀλ.
 
-    λ ← 1/Σ_i V_ik/(1 + Sλ)_i is a standard interference function: from λ = 0 it rises to the optimum, and stops here well before.
+    λ ← 1/Σ_i V_ik/w_i is a standard interference function (Yates, 1995): from λ = 0 it rises to the optimum, dual feasible all the
+    way. Stops when it hardly rises any more, or above `limit`: without an optimum it grows for ever.
     """
     m, K = V.shape
-    lam, w, need = np.zeros(K), np.ones(m), 0.0
-    for _ in range(12):
-        need = 0.0
+    lam[:] = 0.0
+    w[:] = 1.0
+    bound = 0.0
+    for _ in range(100):
+        before, bound = bound, 0.0
         for k in range(K):
             demand = 0.0
             for i in range(m):
                 demand += V[i, k] / w[i]
-            lam[k] = 1.0 / demand
-            need += b[k] * lam[k]
+            # Stays below the next demand, whatever rounding does.
+            lam[k] = (1.0 - 1e-9) / demand
+            bound += b[k] * lam[k]
         for i in range(m):
             w[i] = 1.0
             for k in range(K):
                 w[i] += S[i, k] * lam[k]
-    for e in range(B.shape[0]):
-        best = B[e, 0].max()
-        need = max(need, 2.0 / best if best > 0.0 else np.inf)
-    return need
+        if bound > limit or bound < 1.05 * before:
+            break
+    return bound
 
 
 @_compiled
 def solve_scaled(
-    V: Float, S: Float, B: Float, b: Float, cap: float, cutoff: float, p: Float, lam_out: Float, mu_out: Float,
+    V: Float, S: Float, B: Float, b: Float, cap: float, cutoff: float, price: Float, p: Float, lam_out: Float, mu_out: Float,
     y_out: Float,
 ) -> tuple[int, float, int]:
     """Solve one scaled problem.
@@ -505,6 +516,7 @@ def solve_scaled(
         b: (K,), noise.
         cap: P_max, like every power here in units of P₀.
         cutoff: give up once the bound is above this power.
+        price: (m,), what a watt costs where users alone set the price: the start radiates less where it is dear.
         p: (m, K), receives the powers.
         lam_out: (K,), receives λ.
         mu_out: (m,), receives μ.
@@ -524,14 +536,15 @@ def solve_scaled(
     thin, G = np.empty((K, m)), np.empty((m, K))
     s, chi, C, r1, r2, r3 = np.empty(K), np.empty(K), np.empty(K), np.empty(K), np.empty(m), np.empty((targets, 4))
     u, bar, eta, hessian, r_y = (
-        np.empty((targets, 4)), np.empty((targets, 4)), np.empty(targets), np.empty((targets, 4, 4)), np.empty((targets, 4))
+        np.zeros((targets, 4)), np.empty((targets, 4)), np.empty(targets), np.empty((targets, 4, 4)), np.empty((targets, 4))
     )  # fmt: skip
     dP, dt, dw, dphi, dz, dmu = np.empty(m), np.empty(K), np.empty(m), np.empty(K), np.empty(m), np.empty(m)
     du, dy, q_mu, trial = np.empty((targets, 4)), np.empty((targets, 4)), np.empty(m), np.empty((m, K))
     degree = m * K + m + targets
 
-    # A well-centred start: 0.3 P₀ from every AP, and prices from a small reward for sensing.
-    z[:] = cap - 0.3
+    # A well-centred start: every AP radiates some, and prices come from a small reward for sensing.
+    P[:] = 0.3 * np.minimum(1.0, DEAR / price)
+    z[:] = cap - P
     mu[:] = 0.7 / z
     w[:] = 1.0 + mu
     for e in range(targets):
@@ -540,16 +553,17 @@ def solve_scaled(
         for i in range(m):
             w[i] -= B[e, 0, i] * y[e, 0]
         for a in range(3):
-            u[e, a] = 0.3 * B[e, a].sum()
+            for i in range(m):
+                u[e, a] += B[e, a, i] * P[i]
         u[e, 0] -= 1.0
         u[e, 3] = 1.0
         u[e, 0] = max(u[e, 0], 1.2 * np.sqrt(u[e, 1] * u[e, 1] + u[e, 2] * u[e, 2] + 1.0) + 0.1)
-    p[:] = 0.3 / K
     for k in range(K):
         t[k] = b[k]
         demand = 0.0
         for i in range(m):
-            t[k] += 0.3 * S[i, k]
+            p[i, k] = P[i] / K
+            t[k] += P[i] * S[i, k]
             demand += V[i, k] / w[i]
         phi[k] = 1.0 / demand
     for k in range(K):
@@ -827,12 +841,23 @@ def solve_range(
                 B[e, 0, i] = 0.5 * cap * nu * (qa + qb)
                 B[e, 1, i] = 0.5 * cap * nu * (qa - qb)
                 B[e, 2, i] = cap * nu * qc
-        # Powers in units of what is needed: where that is a millionth of the caps, rounding would swallow it.
-        unit = min(1.0, UNIT * _least_power(V, S, B, b))
-        b /= unit
-        B *= unit
+        price = np.empty(m)
+        need = _without_caps(V, S, b, m * (1.0 + 1e-6), lam, price)
+        unit = 1.0
+        if need > m * (1.0 + 1e-6):
+            code, value, count = INFEASIBLE, need, 0
+        elif need * cap > cutoff[index]:
+            code, value, count = CUT_OFF, need, 0
+        else:
+            # Powers in units of what is needed: where that is a millionth of the caps, rounding would swallow it.
+            for e in range(targets):
+                best = B[e, 0].max()
+                need = max(need, 2.0 / best if best > 0.0 else np.inf)
+            unit = min(1.0, UNIT * need)
+            b /= unit
+            B *= unit
+            code, value, count = solve_scaled(V, S, B, b, 1.0 / unit, cutoff[index] / (cap * unit), price, p, lam, mu, y)
         unit *= cap
-        code, value, count = solve_scaled(V, S, B, b, cap / unit, cutoff[index] / unit, p, lam, mu, y)
         status[index], iterations[index] = code, count
         bound[index] = np.inf if code == INFEASIBLE else value * unit
         for i in range(m):

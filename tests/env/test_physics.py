@@ -461,7 +461,7 @@ def test_evaluating_a_batch_is_evaluating_each_drop_in_numpy_and_torch(config: S
     problem = sample(config, rng, 12).problem
     decision = random_decisions(rng, 12, config.M, config.K)
     batched = physics.evaluate(problem, decision)
-    tensors = {
+    tensors: dict[str, Any] = {
         name: torch.tensor(value)
         for name in ("gain", "estimate_gain", "fisher", "pilot_overlap")
         if (value := getattr(problem, name)) is not None
