@@ -83,7 +83,7 @@ def test_the_defaults_are_table_one_and_our_choices_for_what_it_leaves_open(fiel
     [
         ("paper", {}),
         ("high-rate", {"sinr_threshold_db": 0}),
-        ("precise-sensing", {"crlb_threshold_m2": 0.1, "T": 4}),
+        ("precise-sensing", {"crlb_threshold_m2": 0.07, "T": 8}),
         (
             "urban",
             {
@@ -107,7 +107,7 @@ def test_there_are_four_presets() -> None:
 
 def test_what_is_given_goes_before_the_preset() -> None:
     config = SystemConfig(50, 10, preset="precise-sensing", T=3)
-    assert (config.M, config.K, config.T, config.crlb_threshold_m2) == (50, 10, 3, 0.1)
+    assert (config.M, config.K, config.T, config.crlb_threshold_m2) == (50, 10, 3, 0.07)
 
 
 def test_the_derived_quantities_are_those_worked_out_by_hand() -> None:
