@@ -32,8 +32,10 @@ PIVOT = 1e-13  # smallest pivot of a factorisation, relative to its diagonal
 GAP = 4e-7  # relative gap between power and bound at which a point counts as optimal
 VIOLATION = 4e-8  # relative violation of a constraint at which a point counts as feasible
 ACCEPTABLE_GAP, ACCEPTABLE_VIOLATION = 9e-7, 9e-8  # what is promised, and taken when rounding stops further progress
-UNIT = 3  # unit of power, relative to a lower bound on the total
-DEAR = 100.0
+
+STARTS = ((3.0, 100.0), (3.0, 1.0), (0.3, 1.0), (30.0, 10.0), (3.0, 1e9))
+"""Where to start, one after the other until a start succeeds: P₀ relative to a lower bound on the total power, and the price from
+which on an AP radiates less than the others. The first serves all but one in many thousand sets."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -484,7 +486,7 @@ def _without_caps(V: Float, S: Float, b: Float, limit: float, lam: Float, w: Flo
     lam[:] = 0.0
     w[:] = 1.0
     bound = 0.0
-    for _ in range(100):
+    for _ in range(200):
         before, bound = bound, 0.0
         for k in range(K):
             demand = 0.0
@@ -497,14 +499,24 @@ def _without_caps(V: Float, S: Float, b: Float, limit: float, lam: Float, w: Flo
             w[i] = 1.0
             for k in range(K):
                 w[i] += S[i, k] * lam[k]
-        if bound > limit or bound < 1.05 * before:
+        if bound > limit or bound < 1.01 * before:
             break
     return bound
 
 
 @_compiled
 def solve_scaled(
-    V: Float, S: Float, B: Float, b: Float, cap: float, cutoff: float, price: Float, p: Float, lam_out: Float, mu_out: Float,
+    V: Float,
+    S: Float,
+    B: Float,
+    b: Float,
+    cap: float,
+    cutoff: float,
+    price: Float,
+    dear: float,
+    p: Float,
+    lam_out: Float,
+    mu_out: Float,
     y_out: Float,
 ) -> tuple[int, float, int]:
     """Solve one scaled problem.
@@ -516,7 +528,8 @@ def solve_scaled(
         b: (K,), noise.
         cap: P_max, like every power here in units of P₀.
         cutoff: give up once the bound is above this power.
-        price: (m,), what a watt costs where users alone set the price: the start radiates less where it is dear.
+        price: (m,), what a watt costs where users alone set the price.
+        dear: the start radiates less from APs whose price is above this.
         p: (m, K), receives the powers.
         lam_out: (K,), receives λ.
         mu_out: (m,), receives μ.
@@ -543,7 +556,7 @@ def solve_scaled(
     degree = m * K + m + targets
 
     # A well-centred start: every AP radiates some, and prices come from a small reward for sensing.
-    P[:] = 0.3 * np.minimum(1.0, DEAR / price)
+    P[:] = 0.3 * np.minimum(1.0, dear / price)
     z[:] = cap - P
     mu[:] = 0.7 / z
     w[:] = 1.0 + mu
@@ -843,20 +856,27 @@ def solve_range(
                 B[e, 2, i] = cap * nu * qc
         price = np.empty(m)
         need = _without_caps(V, S, b, m * (1.0 + 1e-6), lam, price)
-        unit = 1.0
+        unit, count = 1.0, 0
         if need > m * (1.0 + 1e-6):
-            code, value, count = INFEASIBLE, need, 0
+            code, value = INFEASIBLE, need
         elif need * cap > cutoff[index]:
-            code, value, count = CUT_OFF, need, 0
+            code, value = CUT_OFF, need
         else:
             # Powers in units of what is needed: where that is a millionth of the caps, rounding would swallow it.
             for e in range(targets):
                 best = B[e, 0].max()
                 need = max(need, 2.0 / best if best > 0.0 else np.inf)
-            unit = min(1.0, UNIT * need)
-            b /= unit
-            B *= unit
-            code, value, count = solve_scaled(V, S, B, b, 1.0 / unit, cutoff[index] / (cap * unit), price, p, lam, mu, y)
+            for scale, dear in STARTS:
+                step = min(1.0, scale * need) / unit
+                unit *= step
+                b /= step
+                B *= step
+                code, value, steps = solve_scaled(
+                    V, S, B, b, 1.0 / unit, cutoff[index] / (cap * unit), price, dear, p, lam, mu, y
+                )
+                count += steps
+                if code != INACCURATE:
+                    break
         unit *= cap
         status[index], iterations[index] = code, count
         bound[index] = np.inf if code == INFEASIBLE else value * unit
