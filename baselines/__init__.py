@@ -38,5 +38,7 @@ def make(name: str, **options: Any) -> Policy:
         ValueError: there is no policy of that name; the message lists those that there are.
     """
     if name not in POLICIES:
-        raise ValueError(f"unknown policy {name!r}{nearest(name, list(POLICIES))}; valid policies: {', '.join(POLICIES)}")
+        raise ValueError(
+            f"unknown policy {name!r}{nearest(name, list(POLICIES))}; valid policies: {', '.join(POLICIES)}"
+        )
     return POLICIES[name](**options)

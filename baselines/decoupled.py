@@ -39,7 +39,10 @@ class DecoupledPolicy(Policy):
         communication = replace(aim, fisher=aim.fisher[:, :0])
         channel = (problem.estimate_gain / problem.estimate_gain.sum(0)).mean(1)
         information = problem.fisher[..., 0] + problem.fisher[..., 1]
-        rankings = [np.argsort(-score, kind="stable") for score in (channel, channel + (information / information.sum(0)).mean(1))]
+        rankings = [
+            np.argsort(-score, kind="stable")
+            for score in (channel, channel + (information / information.sum(0)).mean(1))
+        ]
         for size, ranking in itertools.product(range(fewest_aps(problem), problem.M + 1), rankings):
             active = np.zeros(problem.M, dtype=bool)
             active[ranking[:size]] = True

@@ -67,8 +67,16 @@ def encode(scenario: Scenario, previous_active: Array | None = None) -> dict[str
     Args:
         scenario: leading axes ….
         previous_active: (…, M) bool; None is all off.
+
+    Raises:
+        ValueError: users share pilots although there are enough for all, which the observation has no entry for.
     """
     config, xp = scenario.config, namespace(scenario.gain)
+    if scenario.pilot is not None and not config.pilots_reused and not _all_own(scenario.problem.pilot_overlap):
+        raise ValueError(
+            f"users share pilots although K = {config.K} ≤ pilot_length = {config.pilot_length}, so the observation has no "
+            "`pilots`; give every user its own pilot, or a configuration with a pilot_length below K"
+        )
     single, lead = xp.float32, scenario.batch_shape
     inverse_noise = 1.0 / config.noise_w
 
@@ -78,8 +86,8 @@ def encode(scenario: Scenario, previous_active: Array | None = None) -> dict[str
         return xp.empty((*lead, *tail), dtype=single, device=scenario.gain.device)
 
     comm = empty(config.M, config.K, 2)
-    comm[..., 0] = xp.log10(scenario.gain * inverse_noise)
-    comm[..., 1] = xp.log10(scenario.estimate_gain * inverse_noise)
+    comm[..., 0] = _log10(xp, scenario.gain * inverse_noise)
+    comm[..., 1] = _log10(xp, scenario.estimate_gain * inverse_noise)
     fisher, sensing = scenario.fisher, empty(config.M, config.S, 3)
     diagonal = xp.clip(fisher[..., :2], _TINY, None)
     sensing[..., :2] = xp.log10(diagonal)
@@ -89,7 +97,7 @@ def encode(scenario: Scenario, previous_active: Array | None = None) -> dict[str
     ap[..., :2] = scenario.ap_xy / radius
     ap[..., 2] = 0.0 if previous_active is None else previous_active
     radar = empty(config.M, config.S, config.T)
-    radar[...] = xp.log10(scenario.rcs_gain * inverse_noise)
+    radar[...] = _log10(xp, scenario.rcs_gain * inverse_noise)
     requirement = empty(4)
     requirement[..., 0] = config.sinr_threshold
     requirement[..., 1] = config.crlb_threshold_m2
@@ -105,6 +113,14 @@ def encode(scenario: Scenario, previous_active: Array | None = None) -> dict[str
         pilots[...] = xp.eye(config.K) if overlap is None else overlap
         observation["pilots"] = pilots
     return observation
+
+
+def _log10(xp: Any, values: Array) -> Array:
+    return xp.log10(xp.clip(values, _TINY, 1.0 / _TINY))
+
+
+def _all_own(overlap: Array) -> bool:
+    return bool((overlap.sum(-1) == 1.0).all())
 
 
 def decode(observation: Mapping[str, Array]) -> Problem:

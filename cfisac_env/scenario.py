@@ -257,7 +257,10 @@ def _array(name: str, value: Array, shape: tuple[int, ...], positive: bool = Fal
 
 def overlap(pilot: Array | None) -> Array | None:
     """G_kk' in {0, 1}, (…, K, K), of pilots (…, K); None stays None (orthogonal)."""
-    return None if pilot is None else (pilot[..., :, None] == pilot[..., None, :]).astype(np.float64)
+    if pilot is None:
+        return None
+    xp = physics.namespace(pilot)
+    return xp.astype(pilot[..., :, None] == pilot[..., None, :], xp.float64)
 
 
 def sample(
@@ -291,7 +294,7 @@ def sample(
     ue_xy = xy[..., :K, :]
     if network is None:
         ap_xy, sr_xy = xy[..., K : K + M, :], xy[..., K + M : K + M + T, :]
-        target_xy = xy[..., : -S - 1 : -1, :]
+        target_xy = xy[..., : -S - 1 : -1, :].copy()  # torch takes no negative strides
     else:
         ap_xy, sr_xy, target_xy = (
             np.broadcast_to(a, (*lead, *a.shape)).copy() for a in (network.ap_xy, network.sr_xy, network.target_xy)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 import baselines
-from cfisac_env import Scenario, SystemConfig
+from cfisac_env import PRESETS, Scenario, SystemConfig
 
 
 def _optional_fields() -> type:
@@ -58,8 +59,7 @@ class Compare:
         else:
             count = self.drops
         policies = compare.build(self.policies, config)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console) as progress:
+        with _progress(console) as progress:
             task = progress.add_task("deciding", total=count * len(policies))
 
             def step(name: str) -> None:
@@ -72,7 +72,48 @@ class Compare:
             console.print(f"wrote {path}")
 
 
-COMMANDS: dict[str, type[Any]] = {"compare": Compare}
+@dataclasses.dataclass(frozen=True)
+class Presets:
+    """Measure every preset: drops served, active APs, what binds, and whether the reward's penalties are exact."""
+
+    drops: int = 200
+    """Number of random drops a preset."""
+    seed: int = 1_000_000
+    """Seed of the first drop; the others follow."""
+    out: Path = Path("runs/presets")
+    """Folder of the results."""
+
+    def run(self, config: SystemConfig, console: Console) -> None:
+        """Measure, print, write."""
+        from experiments import files, presets
+
+        measures = []
+        with _progress(console) as progress:
+            for name in PRESETS:
+                task = progress.add_task(name, total=self.drops)
+                chosen = SystemConfig(config.M, config.K, preset=name)
+                measures.append(presets.measure(chosen, self.drops, self.seed, partial(progress.advance, task)))
+        text = presets.table(measures)
+        console.print(text, markup=False, soft_wrap=True)
+        content = {one.config.preset: {**vars(one), "config": one.config.as_dict()} for one in measures}
+        console.print(
+            f"wrote {files.write_json(self.out / 'presets.json', {**files.provenance(), 'presets': content})}"
+        )
+        console.print(f"wrote {files.write_text(self.out / 'presets.md', text + chr(10))}")
+
+
+COMMANDS: dict[str, type[Any]] = {"compare": Compare, "presets": Presets}
+
+
+def _progress(console: Console) -> Progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=console)
 
 
 def main(arguments: list[str] | None = None) -> int:

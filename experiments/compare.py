@@ -31,7 +31,9 @@ class PolicyResult:
     transmit_power_w: NDArray[np.float64]
     active_aps: NDArray[np.float64]
     feasible: NDArray[np.bool_]
-    violation: NDArray[np.float64]  # largest relative miss of any requirement: 1 − γ/γ_thr or CRLB/ν − 1, 0 when all are met
+    violation: NDArray[
+        np.float64
+    ]  # largest relative miss of any requirement: 1 − γ/γ_thr or CRLB/ν − 1, 0 when all are met
     seconds: NDArray[np.float64]
 
 
@@ -89,7 +91,9 @@ def score(name: str, decision: Decision, scenario: Scenario, seconds: float) -> 
         "active_aps": int(decision.active.sum()),
         "feasible": bool(outcome.feasible),
         "violation": max(
-            float(outcome.sinr_violation.max()), float((outcome.crlb / scenario.config.crlb_threshold_m2).max()) - 1, 0.0
+            float(outcome.sinr_violation.max()),
+            float((outcome.crlb / scenario.config.crlb_threshold_m2).max()) - 1,
+            0.0,
         ),
         "seconds": seconds,
     }
@@ -206,5 +210,3 @@ def _mean(values: NDArray[np.float64]) -> float:
 def build(names: Sequence[str], config: SystemConfig) -> list[Any]:
     """Policies by name, for the sizes of a configuration; a name given twice counts once."""
     return [baselines.make(name, M=config.M, K=config.K) for name in dict.fromkeys(names)]
-
-

@@ -30,7 +30,17 @@ def table(comparison: Comparison, rows: list[Row]) -> Table:
         "gaps: over the drops where the policy is feasible",
     )
     view.add_column("policy", no_wrap=True)
-    for name in ("total W", "IQM W", "transmit W", "active APs", "feasible", "worst miss", "to best", "certified", "ms"):
+    for name in (
+        "total W",
+        "IQM W",
+        "transmit W",
+        "active APs",
+        "feasible",
+        "worst miss",
+        "to best",
+        "certified",
+        "ms",
+    ):
         view.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         total = row.total_power_w
@@ -103,7 +113,9 @@ def figure(comparison: Comparison, rows: list[Row]) -> Figure:
     y = np.arange(len(rows))[::-1]
     circuit = np.array([row.circuit_power_w for row in rows])
     transmit = np.array([row.transmit_power_w for row in rows])
-    spread = np.array([[r.total_power_w.value - r.total_power_w.low, r.total_power_w.high - r.total_power_w.value] for r in rows])
+    spread = np.array(
+        [[r.total_power_w.value - r.total_power_w.low, r.total_power_w.high - r.total_power_w.value] for r in rows]
+    )
     power.barh(y, circuit, color=_CIRCUIT, label="circuit")
     power.barh(y, transmit, left=circuit, color=_POWER, label="transmit", xerr=np.nan_to_num(spread).T, capsize=2)
     bound = comparison.lower_bound_w[~comparison.infeasible]

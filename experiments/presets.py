@@ -1,8 +1,8 @@
-"""What the presets are like, measured: feasible share, active APs at the best known decision, what binds, and whether penalties are exact."""
+"""The presets, measured: drops served, active APs at the best known decision, what binds, and whether the penalties are exact."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,11 +27,17 @@ class PresetMeasure:
     total_power_w: NDArray[np.float64]
     sensing_binds: float  # share of drops where less accuracy would save power
     caps_bind: float  # share of drops where an AP is at P_max
-    penalty_margin_w: NDArray[np.float64]  # reward of the best known decision minus that of the best infeasible one found
+    penalty_margin_w: NDArray[
+        np.float64
+    ]  # reward of the best known decision minus that of the best infeasible one found
 
 
 def measure(
-    config: SystemConfig, drops: int, seed: int = TEST_SEED, step: Callable[[], None] = lambda: None, policy: str = "modified-bb"
+    config: SystemConfig,
+    drops: int,
+    seed: int = TEST_SEED,
+    step: Callable[[], None] = lambda: None,
+    policy: str = "modified-bb",
 ) -> PresetMeasure:
     """Decide `drops` drops with an oracle and attack each decision with `adversaries`."""
     oracle, allocate = baselines.make(policy), allocator("fast")
@@ -117,3 +123,19 @@ def _relaxed(problem: Problem, slack: float) -> Problem:
         sinr_threshold=problem.sinr_threshold * (1 - slack),
         crlb_threshold_m2=problem.crlb_threshold_m2 / (1 - slack),
     )
+
+
+def table(measures: Sequence[PresetMeasure]) -> str:
+    """The measures as a Markdown table."""
+    lines = [
+        "| preset | served | active APs: median (min–max) | share of M | total W | sensing binds | a cap binds | least margin W |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for one in measures:
+        active = one.active_aps
+        lines.append(
+            f"| `{one.config.preset}` | {one.drops - one.infeasible} of {one.drops} "
+            f"| {np.median(active):.0f} ({active.min():.0f}–{active.max():.0f}) | {active.mean() / one.config.M:.0%} "
+            f"| {one.total_power_w.mean():.2f} | {one.sensing_binds:.0%} | {one.caps_bind:.0%} | {one.penalty_margin_w.min():.2f} |"
+        )
+    return "\n".join(lines)

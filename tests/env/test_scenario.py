@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -126,6 +127,13 @@ def test_shapes_are_those_of_the_configuration() -> None:
         len(drops[2])
     with pytest.raises(IndexError, match="batch"):
         drops[2][0]
+
+
+@pytest.mark.parametrize("n", [None, 3])
+def test_a_drop_can_be_handed_to_torch(n: int | None) -> None:
+    drops = sample(REUSED, rng(23), n)
+    for name in ARRAYS:
+        np.testing.assert_array_equal(torch.tensor(getattr(drops, name)).numpy(), getattr(drops, name))
 
 
 def test_a_batch_of_networks_cannot_be_kept() -> None:

@@ -1,0 +1,345 @@
+"""Local search over sets of APs: add, drop and swap moves from several starts, each set priced by the exact allocator.
+
+A set of n APs that needs the transmit power T costs T + n P_cir. T never rises when an AP is added, so the all-on optimum bounds every
+set from below; a solve stops as soon as its dual bound shows that the set cannot beat what is in hand.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from baselines.allocation import fast
+from baselines.allocation.result import Allocation, Float, Status
+from baselines.bounds import fewest_active
+from baselines.policy import Answer, Policy, everything, inside
+from cfisac_env.config import nearest
+from cfisac_env.types import Decision, Problem
+
+STARTS = ("greedy", "sensing", "users", "random")
+CHUNK = 48
+"""Sets priced between two looks at whether one of them improved."""
+
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Incumbent:
+    """The best set that a local search found."""
+
+    allocation: Allocation  # of the best set; of all APs on when the drop is infeasible
+    total_power_w: float  # transmit and circuit power; infinite when the drop is infeasible
+    lower_bound_w: float  # certified bound on every set: all-on transmit power + n_min P_cir
+    solves: int  # fixed-set problems solved or cut off
+
+    @property
+    def feasible(self) -> bool:
+        """Whether the set serves the drop; if not, `allocation` is the proof that none does."""
+        return bool(np.isfinite(self.total_power_w))
+
+
+class Search:
+    """State of a local search, so that whoever interrupts it still has `best`.
+
+    Args:
+        problem: one drop with orthogonal pilots.
+        threads: of the allocator; the answer does not depend on it.
+        deadline: `time.perf_counter()` after which no further batch is started; infinity for none.
+    """
+
+    def __init__(self, problem: Problem, *, threads: int | None = None, deadline: float = np.inf) -> None:
+        if problem.batch_shape:
+            raise ValueError(
+                f"local search takes one drop, got a batch of shape {problem.batch_shape}: index the problem first"
+            )
+        self.problem = problem
+        self.solves = 0
+        self.best: Allocation | None = None
+        self.best_w = np.inf
+        self._threads = threads
+        self._deadline = deadline
+        self._bounds: dict[bytes, float] = {}  # W, certified lower bound on the total power of sets already tried
+        self.everyone = fast.solve(problem, np.ones(problem.M, dtype=bool), threads=threads)
+        self.solves += 1
+        self.least_transmit_w = float(self.everyone.bound)
+        self.fewest = fewest_active(problem, self.least_transmit_w)
+        if self.everyone.status == Status.OPTIMAL:
+            self._offer(self.everyone)
+
+    @property
+    def lower_bound_w(self) -> float:
+        """All-on transmit power and the circuit power of the fewest APs that can do: below every feasible set."""
+        return min(self.best_w, self.least_transmit_w + self.fewest * self.problem.circuit_power_w)
+
+    def cost(self, allocation: Allocation) -> float:
+        """T + n P_cir, W."""
+        return float(allocation.transmit_power) + self.problem.circuit_power_w * int(allocation.active.sum())
+
+    def finished(self) -> bool:
+        """Nothing can be better, or time is up."""
+        return self.best_w <= self.lower_bound_w * (1 + 1e-9) or time.perf_counter() >= self._deadline
+
+    def first_better(self, sets: Bools, limit_w: float) -> Allocation | None:
+        """The best set of the first chunk that holds one cheaper than `limit_w`, or None when no set is.
+
+        Args:
+            sets: (n, M), in the order in which they are tried.
+            limit_w: total power to beat.
+        """
+        limit_w -= 1e-9 * limit_w if np.isfinite(limit_w) else 0.0
+        size = sets.sum(-1)
+        possible = size >= self.fewest
+        possible &= self.least_transmit_w + size * self.problem.circuit_power_w < limit_w
+        keys = [row.tobytes() for row in np.packbits(sets, axis=-1)]
+        order = [i for i in np.flatnonzero(possible) if self._bounds.get(keys[i], -np.inf) < limit_w]
+        for start in range(0, len(order), CHUNK):
+            if time.perf_counter() >= self._deadline:
+                return None
+            chunk = order[start : start + CHUNK]
+            answers = fast.solve(
+                self.problem,
+                sets[chunk],
+                cutoff_w=limit_w - size[chunk] * self.problem.circuit_power_w,
+                threads=self._threads,
+            )
+            self.solves += len(chunk)
+            totals = np.where(answers.status == Status.OPTIMAL, answers.transmit_power, np.inf)
+            totals = totals + size[chunk] * self.problem.circuit_power_w
+            for i, bound in zip(chunk, answers.bound + size[chunk] * self.problem.circuit_power_w, strict=True):
+                self._bounds[keys[i]] = float(bound)
+            winner = int(np.argmin(totals))
+            if totals[winner] < limit_w:
+                answer = answers[winner]
+                self._offer(answer)
+                return answer
+        return None
+
+    def descend(self, current: Allocation) -> Allocation:
+        """Drop, swap and add until no single move lowers the total power."""
+        while not self.finished():
+            limit = self.cost(current)
+            better = None
+            for moves in (self.drops, self.swaps, self.adds):
+                better = self.first_better(moves(current), limit)
+                if better is not None:
+                    break
+            if better is None:
+                break
+            current = better
+        return current
+
+    def drops(self, current: Allocation) -> Bools:
+        """(n, M): without one AP, the one that radiates least first."""
+        on = _by_power(current)
+        sets = np.repeat(current.active[None], len(on), axis=0)
+        sets[np.arange(len(on)), on] = False
+        return sets
+
+    def adds(self, current: Allocation) -> Bools:
+        """(M − n, M): with one more AP, the most attractive at the current prices first."""
+        off = self._by_price(current)
+        sets = np.repeat(current.active[None], len(off), axis=0)
+        sets[np.arange(len(off)), off] = True
+        return sets
+
+    def swaps(self, current: Allocation) -> Bools:
+        """(n (M − n), M): one AP for another; attractive newcomers and quiet leavers first."""
+        on, off = _by_power(current), self._by_price(current)
+        rank = np.add.outer(np.arange(len(on)) * len(off), np.arange(len(off)) * len(on)).ravel()
+        leave, join = (axis.ravel()[np.argsort(rank, kind="stable")] for axis in np.meshgrid(on, off, indexing="ij"))
+        sets = np.repeat(current.active[None], len(leave), axis=0)
+        rows = np.arange(len(leave))
+        sets[rows, leave] = False
+        sets[rows, join] = True
+        return sets
+
+    def eliminate(self) -> Allocation:
+        """Lazy greedy elimination from all APs on.
+
+        First the longest tail of the ranking by power whose loss costs next to nothing goes at once. Then removals are tried in order of
+        increasing power, and the first chunk with a cheaper set decides.
+        """
+        current = self.everyone
+        ranking = _by_power(current)[::-1]
+        sizes = sorted({max(self.fewest, round(self.problem.M * 0.8**i)) for i in range(1, 40)})
+        allowance = 0.02 * self.problem.circuit_power_w
+        for size in sizes:
+            prefix = np.zeros((1, self.problem.M), dtype=bool)
+            prefix[0, ranking[:size]] = True
+            limit = float(self.everyone.transmit_power) + allowance + size * self.problem.circuit_power_w
+            answer = self.first_better(prefix, min(limit, self.cost(current)))
+            if answer is not None:
+                current = answer
+                break
+        while not self.finished():
+            better = self.first_better(self.drops(current), self.cost(current))
+            if better is None:
+                break
+            current = better
+        return current
+
+    def grow(self, ranking: NDArray[np.int64]) -> Allocation | None:
+        """The cheapest prefix of a ranking, or None when none is cheaper than all APs on."""
+        found = None
+        sizes = np.arange(self.fewest, self.problem.M)
+        prefixes = np.zeros((len(sizes), self.problem.M), dtype=bool)
+        for row, size in enumerate(sizes):
+            prefixes[row, ranking[:size]] = True
+        limit = self.cost(self.everyone)
+        for start in range(0, len(sizes), 8):
+            answer = self.first_better(prefixes[start : start + 8], limit)
+            if answer is not None:
+                found, limit = answer, self.cost(answer)
+        return found
+
+    def kicks(self, rng: np.random.Generator, times: int) -> None:
+        """Exchange two random APs of the best set for others and descend again, `times` in a row without success."""
+        failures = 0
+        while failures < times and self.best is not None and not self.finished():
+            before = self.best_w
+            active = self.best.active.copy()
+            on, off = np.flatnonzero(active), np.flatnonzero(~active)
+            count = min(2, len(on), len(off))
+            if count == 0:
+                return
+            active[rng.choice(on, count, replace=False)] = False
+            active[rng.choice(off, count, replace=False)] = True
+            kicked = self.first_better(active[None], self.cost(self.everyone))
+            if kicked is not None:
+                self.descend(kicked)
+            failures = 0 if self.best_w < before else failures + 1
+
+    def _offer(self, answer: Allocation) -> None:
+        total = self.cost(answer)
+        if total < self.best_w:
+            self.best, self.best_w = answer, total
+
+    def _by_price(self, current: Allocation) -> NDArray[np.int64]:
+        """APs that are off, by what they would add to Σ_k λ_k Σ_m v_mk/w_m; those with a price below zero first."""
+        duals, problem = current.multipliers, self.problem
+        reward = _reward(problem.fisher, duals.sensing)
+        price = 1.0 + problem.sinr_threshold * problem.gain @ duals.sinr - reward
+        worth = np.where(price > 0.0, problem.estimate_gain @ duals.sinr / np.maximum(price, 1e-300), np.inf)
+        off = np.flatnonzero(~current.active)
+        return off[np.lexsort((price[off], -worth[off]))]
+
+
+def search(
+    problem: Problem,
+    *,
+    seed: int = 0,
+    starts: Sequence[str] = STARTS,
+    kicks: int = 6,
+    threads: int | None = None,
+    time_limit_s: float | None = None,
+) -> Incumbent:
+    """Search for the set of APs with the least total power T(A) + |A| P_cir.
+
+    Every start is improved by drop, swap and add moves, the first improving batch of moves deciding, until none helps.
+
+    Args:
+        problem: one drop with orthogonal pilots.
+        seed: of the random start and of the kicks; the same seed gives the same answer unless time runs out.
+        starts: of `STARTS`, in their order: `greedy` eliminates from all APs on, `sensing` and `users` take the cheapest prefix of the
+            ranking by Fisher information and by channel, `random` that of a random order.
+        kicks: the search ends after so many random exchanges of two APs of the best set that did not help.
+        threads: of the allocator.
+        time_limit_s: stop after about so many seconds, with the best set so far; at zero, that is all APs on. None for no limit.
+
+    Raises:
+        ValueError: an unknown start, a negative number, reused pilots or a batch of drops.
+    """
+    run = Search(problem, threads=threads, deadline=_deadline(time_limit_s))
+    improve(run, seed=seed, starts=starts, kicks=kicks)
+    return Incumbent(run.best if run.best is not None else run.everyone, run.best_w, run.lower_bound_w, run.solves)
+
+
+def improve(run: Search, *, seed: int = 0, starts: Sequence[str] = STARTS, kicks: int = 6) -> None:
+    """Run every start and the kicks; `run.best` is the best set at any moment."""
+    if kicks < 0:
+        raise ValueError(f"kicks is {kicks}, expected zero or more")
+    for start in starts:
+        if start not in STARTS:
+            raise ValueError(f"unknown start {start!r}{nearest(start, list(STARTS))}; valid starts: {', '.join(STARTS)}")
+    rng = np.random.default_rng(seed)
+    if run.best is None:
+        return
+    for begin in _starts(run, starts, rng):
+        if run.finished():
+            return
+        current = begin()
+        if current is not None:
+            run.descend(current)
+    run.kicks(rng, kicks)
+
+
+def _starts(
+    run: Search, starts: Sequence[str], rng: np.random.Generator
+) -> Iterator[Callable[[], Allocation | None]]:
+    problem = run.problem
+    for start in starts:
+        if start == "greedy":
+            yield run.eliminate
+            continue
+        if start == "sensing":
+            scores = problem.fisher[..., 0] + problem.fisher[..., 1]
+        elif start == "users":
+            scores = problem.estimate_gain
+        else:
+            scores = rng.random((problem.M, 1))
+        place = np.argsort(np.argsort(-scores, axis=0, kind="stable"), axis=0)
+        ranking = np.lexsort((place.mean(1), place.min(1)))
+        yield lambda ranking=ranking: run.grow(ranking)  # type: ignore[misc]
+
+
+def _by_power(current: Allocation) -> NDArray[np.int64]:
+    """APs that are on, by increasing radiated power."""
+    on = np.flatnonzero(current.active)
+    return on[np.argsort(current.power.sum(-1)[on], kind="stable")]
+
+
+def _reward(fisher: Float, sensing: Float) -> Float:
+    """Σ_s ⟨Z_s, Q_ms⟩, (M,)."""
+    weights = np.stack([sensing[:, 0], sensing[:, 1], 2.0 * sensing[:, 2]], axis=-1)
+    return np.asarray(np.einsum("sj,msj->m", weights, fisher), dtype=np.float64)
+
+
+def _deadline(time_limit_s: float | None) -> float:
+    if time_limit_s is None:
+        return np.inf
+    if not time_limit_s >= 0.0:
+        raise ValueError(f"time_limit_s is {time_limit_s}, expected zero or more seconds, or None for no limit")
+    return time.perf_counter() + time_limit_s
+
+
+class LocalSearchPolicy(Policy):
+    """The best set that add, drop and swap moves find from several starts, with exact powers.
+
+    Args:
+        seed: of the search; every drop starts from the same one, so a decision depends on its drop alone.
+        starts: see `search`.
+        kicks: see `search`.
+        sizes: `M` and `K`, as for every policy.
+    """
+
+    name = "local-search"
+
+    def __init__(self, *, seed: int = 0, starts: Sequence[str] = STARTS, kicks: int = 6, **sizes: Any) -> None:
+        super().__init__(**sizes)
+        self._options: dict[str, Any] = {"seed": seed, "starts": tuple(starts), "kicks": kicks}
+
+    def decide(self, problem: Problem) -> Answer:
+        """Search, a hair inside the requirements where there is room for that."""
+        found = search(inside(problem), **self._options)
+        if not found.feasible:
+            found = search(problem, **self._options)
+        if not found.feasible:
+            proof = found.allocation if found.allocation.status == Status.INFEASIBLE else None
+            return Answer(everything(problem), feasible=False, certificate=proof)
+        answer = found.allocation
+        return Answer(Decision(active=answer.active, power=answer.power), feasible=True)
