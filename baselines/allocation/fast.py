@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,7 +29,7 @@ def solve(
     problem: Problem,
     active: NDArray[np.bool_],
     *,
-    cutoff_w: float | ArrayLike | None = None,
+    cutoff_w: ArrayLike | None = None,
     threads: int | None = None,
 ) -> Allocation:
     """Least transmit power that meets every SINR, CRLB and cap constraint with the APs in `active`.
@@ -68,7 +69,7 @@ def solve(
         )
     leading = active.shape[:-1]
     sets = math.prod(leading)
-    flat = np.ascontiguousarray(active.reshape(sets, M))
+    flat = _plain(active.reshape(sets, M))
     drops = gain.shape[0]
     drop = np.repeat(np.arange(drops), sets // drops if drops else 0)
 
@@ -76,11 +77,11 @@ def solve(
         cutoff = np.broadcast_to(np.asarray(np.inf if cutoff_w is None else cutoff_w, dtype=np.float64), leading)
     except ValueError as error:
         raise ValueError(
-            f"cutoff_w has shape {np.shape(cutoff_w)}, expected a number or something that broadcasts to the sets' axes {leading}"
+            f"cutoff_w has shape {np.asarray(cutoff_w).shape}, expected a number or something that broadcasts to the sets' axes {leading}"
         ) from error
     if np.isnan(cutoff).any():
         raise ValueError("cutoff_w holds NaN; pass None or infinity where there is no limit")
-    limits = np.ascontiguousarray(cutoff.reshape(sets))
+    limits = _plain(cutoff.reshape(sets))
     if threads is not None and threads < 1:
         raise ValueError(f"threads is {threads}, expected at least 1, or None to choose by the amount of work")
 
@@ -160,10 +161,15 @@ def _validated(problem: Problem) -> tuple[Float, Float, Float]:
             raise ValueError(f"{name} is {value}, expected a positive number (linear, SI units)")
     drops = math.prod(gain.shape[:-2])
     return (
-        np.ascontiguousarray(gain.reshape(drops, *gain.shape[-2:])),
-        np.ascontiguousarray(estimate.reshape(drops, *gain.shape[-2:])),
-        np.ascontiguousarray(fisher.reshape(drops, *fisher.shape[-3:])),
+        _plain(gain.reshape(drops, *gain.shape[-2:])),
+        _plain(estimate.reshape(drops, *gain.shape[-2:])),
+        _plain(fisher.reshape(drops, *fisher.shape[-3:])),
     )
+
+
+def _plain(array: NDArray[Any]) -> NDArray[Any]:
+    """The array, or a copy if it is read-only or strided: each layout would cost a compilation of its own."""
+    return np.require(array, requirements=["C", "W"])
 
 
 def _range(array: Float) -> str:
