@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from baselines.branch_and_bound import BranchAndBoundPolicy
 from baselines.decoupled import DecoupledPolicy
 from baselines.elimination import ModifiedBbPaperPolicy, ModifiedBbPolicy
 from baselines.heuristics import FullApPolicy, MaxPowerPolicy, NearestApPolicy, RandomPolicy, StrongestApPolicy
+from baselines.local_search import LocalSearchPolicy
 from baselines.policy import Answer, Policy
 from cfisac_env.config import nearest
 
@@ -23,6 +25,8 @@ POLICIES: dict[str, type[Policy]] = {
         DecoupledPolicy,
         ModifiedBbPaperPolicy,
         ModifiedBbPolicy,
+        LocalSearchPolicy,
+        BranchAndBoundPolicy,
     )
 }
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
+from baselines.allocation.result import Float, Multipliers
 from cfisac_env.types import Problem
 
 
@@ -32,3 +34,70 @@ def fewest_active(problem: Problem, least_transmit_w: float = 0.0) -> int:
     # A hair below what rounding could add, so that the bound is never one too many.
     needed = max(users, least_transmit_w / problem.max_ap_power_w) * (1.0 - 1e-12)
     return min(problem.M, max(1, math.ceil(needed))) if math.isfinite(needed) else problem.M
+
+
+def reward(problem: Problem, sensing: Float) -> Float:
+    """What the sensing multipliers Z pay for a watt of each AP:  Σ_s ⟨Z_s, Q_ms⟩, (M,)."""
+    weights = np.stack([sensing[:, 0], sensing[:, 1], 2.0 * sensing[:, 2]], axis=-1)
+    return np.asarray(np.einsum("sj,msj->m", weights, problem.fisher), dtype=np.float64)
+
+
+def sensing_value(problem: Problem, sensing: Float) -> float:
+    """Σ_s (tr Z_s^½)²/ν in watts, the root rounded down: a nearly singular Z leaves it only half the digits."""
+    za, zb, zc = sensing.T
+    root = np.sqrt(np.maximum((1.0 - 4e-15) * za * zb - zc * zc, 0.0))
+    return float(np.sum(za + zb + 2.0 * root)) / problem.crlb_threshold_m2
+
+
+def sensing_qualities(problem: Problem) -> Float:
+    """How far one AP at P_max meets the sensing requirement, in each of a fan of directions.
+
+    For every Z ⪰ 0, tr J⁻¹ ≤ ν implies ⟨Z, J⟩ ≥ (tr Z^½)²/ν. With Z = R(θ) diag(1, r) R(θ)ᵀ, a set can only be feasible when
+    Σ_m (P_m/P_max) q_m ≥ 1 for q_m = P_max ν ⟨Z, Q_m⟩/(1 + √r)².
+
+    Returns:
+        (D, M), the directions of every target one after the other.
+    """
+    ratio = np.array([0.0, 0.01, 0.05, 0.15, 0.35, 0.7])[:, None]
+    angle = np.arange(20) * np.pi / 20
+    c, s = np.cos(angle), np.sin(angle)
+    fan = np.stack([c * c + ratio * s * s, s * s + ratio * c * c, 2.0 * (1.0 - ratio) * c * s], axis=-1).reshape(-1, 3)
+    trace = np.repeat((1.0 + np.sqrt(ratio[:, 0])) ** 2, len(angle))
+    fan, trace = np.concatenate([fan, [[1.0, 1.0, 0.0]]]), np.append(trace, 4.0)
+    scale = problem.max_ap_power_w * problem.crlb_threshold_m2 / trace
+    quality = np.einsum("dj,msj,d->sdm", fan, np.asarray(problem.fisher, dtype=np.float64), scale)
+    return np.ascontiguousarray(quality.reshape(-1, problem.M))
+
+
+class DualPool:
+    """Multipliers of sets solved before, from which a search builds bounds for others.
+
+    Args:
+        problem: one drop.
+        order: (M,) the APs in the order of the search.
+        size: how many to keep; the ones that ruled out a set longest ago go first.
+    """
+
+    def __init__(self, problem: Problem, order: NDArray[np.int64], size: int = 12) -> None:
+        self._problem, self._order, self._size = problem, order, size
+        self._entries: list[tuple[Float, Float, float, float]] = []
+
+    def add(self, duals: Multipliers) -> None:
+        """Put the multipliers of one set in front."""
+        problem = self._problem
+        value = sensing_value(problem, duals.sensing)
+        net = value - problem.max_ap_power_w * float(duals.cap.sum())
+        total = net + problem.sinr_threshold * problem.noise_w * float(duals.sinr.sum())
+        share = min(max(net / total, 0.0), 1.0) if total > 0.0 else 1.0
+        entry = (reward(problem, duals.sensing)[self._order], duals.cap[self._order], value, share)
+        if all(np.isfinite(part).all() for part in entry):
+            self._entries = [entry, *self._entries[: self._size - 1]]
+
+    def arrays(self) -> tuple[Float, Float, Float, Float]:
+        """Rewards (d, M), cap prices (d, M), sensing values (d,) in W, and shares of sensing in the bound (d,)."""
+        rewards, caps, values, shares = zip(*self._entries, strict=True)
+        return np.array(rewards), np.array(caps), np.array(values), np.array(shares)
+
+    def reorder(self, order: NDArray[np.int64]) -> None:
+        """Take over the order in which the entries proved useful."""
+        self._entries = [self._entries[i] for i in order]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from baselines.allocation import fast
 from baselines.allocation.result import Allocation, Float, Status
-from baselines.bounds import fewest_active
+from baselines.bounds import fewest_active, reward
 from baselines.policy import Answer, Policy, everything, inside
 from cfisac_env.config import nearest
 from cfisac_env.types import Decision, Problem
@@ -50,6 +50,9 @@ class Search:
         problem: one drop with orthogonal pilots.
         threads: of the allocator; the answer does not depend on it.
         deadline: `time.perf_counter()` after which no further batch is started; infinity for none.
+
+    Raises:
+        ValueError: a batch of drops, or whatever `fast.solve` refuses.
     """
 
     def __init__(self, problem: Problem, *, threads: int | None = None, deadline: float = np.inf) -> None:
@@ -62,14 +65,14 @@ class Search:
         self.best: Allocation | None = None
         self.best_w = np.inf
         self._threads = threads
-        self._deadline = deadline
+        self.deadline = deadline
         self._bounds: dict[bytes, float] = {}  # W, certified lower bound on the total power of sets already tried
         self.everyone = fast.solve(problem, np.ones(problem.M, dtype=bool), threads=threads)
         self.solves += 1
         self.least_transmit_w = float(self.everyone.bound)
         self.fewest = fewest_active(problem, self.least_transmit_w)
         if self.everyone.status == Status.OPTIMAL:
-            self._offer(self.everyone)
+            self.best, self.best_w = self.everyone, self.cost(self.everyone)
 
     @property
     def lower_bound_w(self) -> float:
@@ -82,7 +85,17 @@ class Search:
 
     def finished(self) -> bool:
         """Nothing can be better, or time is up."""
-        return self.best_w <= self.lower_bound_w * (1 + 1e-9) or time.perf_counter() >= self._deadline
+        return self.best_w <= self.lower_bound_w * (1 + 1e-9) or time.perf_counter() >= self.deadline
+
+    def solve(self, sets: Bools, cutoff_w: float | Float) -> Allocation:
+        """Price sets (n, M) with cut-offs on their transmit power, and remember the cheapest if it is the best so far."""
+        answers = fast.solve(self.problem, sets, cutoff_w=cutoff_w, threads=self._threads)
+        self.solves += len(sets)
+        totals = self._totals(answers)
+        winner = int(np.argmin(totals))
+        if totals[winner] < self.best_w:
+            self.best, self.best_w = answers[winner], float(totals[winner])
+        return answers
 
     def first_better(self, sets: Bools, limit_w: float) -> Allocation | None:
         """The best set of the first chunk that holds one cheaper than `limit_w`, or None when no set is.
@@ -98,25 +111,16 @@ class Search:
         keys = [row.tobytes() for row in np.packbits(sets, axis=-1)]
         order = [i for i in np.flatnonzero(possible) if self._bounds.get(keys[i], -np.inf) < limit_w]
         for start in range(0, len(order), CHUNK):
-            if time.perf_counter() >= self._deadline:
+            if time.perf_counter() >= self.deadline:
                 return None
             chunk = order[start : start + CHUNK]
-            answers = fast.solve(
-                self.problem,
-                sets[chunk],
-                cutoff_w=limit_w - size[chunk] * self.problem.circuit_power_w,
-                threads=self._threads,
-            )
-            self.solves += len(chunk)
-            totals = np.where(answers.status == Status.OPTIMAL, answers.transmit_power, np.inf)
-            totals = totals + size[chunk] * self.problem.circuit_power_w
-            for i, bound in zip(chunk, answers.bound + size[chunk] * self.problem.circuit_power_w, strict=True):
-                self._bounds[keys[i]] = float(bound)
+            answers = self.solve(sets[chunk], limit_w - size[chunk] * self.problem.circuit_power_w)
+            bounds = answers.bound + size[chunk] * self.problem.circuit_power_w
+            self._bounds.update(zip((keys[i] for i in chunk), bounds.tolist(), strict=True))
+            totals = self._totals(answers)
             winner = int(np.argmin(totals))
             if totals[winner] < limit_w:
-                answer = answers[winner]
-                self._offer(answer)
-                return answer
+                return answers[winner]
         return None
 
     def descend(self, current: Allocation) -> Allocation:
@@ -214,16 +218,15 @@ class Search:
                 self.descend(kicked)
             failures = 0 if self.best_w < before else failures + 1
 
-    def _offer(self, answer: Allocation) -> None:
-        total = self.cost(answer)
-        if total < self.best_w:
-            self.best, self.best_w = answer, total
+    def _totals(self, answers: Allocation) -> Float:
+        """Total powers of solved sets, infinite for the others."""
+        totals = answers.transmit_power + self.problem.circuit_power_w * answers.active.sum(-1)
+        return np.asarray(np.where(answers.status == Status.OPTIMAL, totals, np.inf))
 
     def _by_price(self, current: Allocation) -> NDArray[np.int64]:
         """APs that are off, by what they would add to Σ_k λ_k Σ_m v_mk/w_m; those with a price below zero first."""
         duals, problem = current.multipliers, self.problem
-        reward = _reward(problem.fisher, duals.sensing)
-        price = 1.0 + problem.sinr_threshold * problem.gain @ duals.sinr - reward
+        price = 1.0 + problem.sinr_threshold * problem.gain @ duals.sinr - reward(problem, duals.sensing)
         worth = np.where(price > 0.0, problem.estimate_gain @ duals.sinr / np.maximum(price, 1e-300), np.inf)
         off = np.flatnonzero(~current.active)
         return off[np.lexsort((price[off], -worth[off]))]
@@ -249,38 +252,43 @@ def search(
             ranking by Fisher information and by channel, `random` that of a random order.
         kicks: the search ends after so many random exchanges of two APs of the best set that did not help.
         threads: of the allocator.
-        time_limit_s: stop after about so many seconds, with the best set so far; at zero, that is all APs on. None for no limit.
+        time_limit_s: stop after about so many seconds, but not before the first start has its set: at zero, that is plain greedy
+            elimination. None for no limit.
 
     Raises:
         ValueError: an unknown start, a negative number, reused pilots or a batch of drops.
     """
-    run = Search(problem, threads=threads, deadline=_deadline(time_limit_s))
+    run = Search(problem, threads=threads, deadline=deadline_in(time_limit_s))
     improve(run, seed=seed, starts=starts, kicks=kicks)
     return Incumbent(run.best if run.best is not None else run.everyone, run.best_w, run.lower_bound_w, run.solves)
 
 
 def improve(run: Search, *, seed: int = 0, starts: Sequence[str] = STARTS, kicks: int = 6) -> None:
-    """Run every start and the kicks; `run.best` is the best set at any moment."""
+    """Run every start and the kicks; `run.best` is the best set at any moment. The first start is not subject to the deadline."""
     if kicks < 0:
         raise ValueError(f"kicks is {kicks}, expected zero or more")
     for start in starts:
         if start not in STARTS:
-            raise ValueError(f"unknown start {start!r}{nearest(start, list(STARTS))}; valid starts: {', '.join(STARTS)}")
+            raise ValueError(
+                f"unknown start {start!r}{nearest(start, list(STARTS))}; valid starts: {', '.join(STARTS)}"
+            )
     rng = np.random.default_rng(seed)
     if run.best is None:
         return
+    deadline, run.deadline = run.deadline, np.inf
     for begin in _starts(run, starts, rng):
         if run.finished():
             return
-        current = begin()
+        try:
+            current = begin()
+        finally:
+            run.deadline = deadline
         if current is not None:
             run.descend(current)
     run.kicks(rng, kicks)
 
 
-def _starts(
-    run: Search, starts: Sequence[str], rng: np.random.Generator
-) -> Iterator[Callable[[], Allocation | None]]:
+def _starts(run: Search, starts: Sequence[str], rng: np.random.Generator) -> Iterator[Callable[[], Allocation | None]]:
     problem = run.problem
     for start in starts:
         if start == "greedy":
@@ -303,13 +311,8 @@ def _by_power(current: Allocation) -> NDArray[np.int64]:
     return on[np.argsort(current.power.sum(-1)[on], kind="stable")]
 
 
-def _reward(fisher: Float, sensing: Float) -> Float:
-    """Σ_s ⟨Z_s, Q_ms⟩, (M,)."""
-    weights = np.stack([sensing[:, 0], sensing[:, 1], 2.0 * sensing[:, 2]], axis=-1)
-    return np.asarray(np.einsum("sj,msj->m", weights, fisher), dtype=np.float64)
-
-
-def _deadline(time_limit_s: float | None) -> float:
+def deadline_in(time_limit_s: float | None) -> float:
+    """`time.perf_counter()` in so many seconds; infinity for None."""
     if time_limit_s is None:
         return np.inf
     if not time_limit_s >= 0.0:

@@ -1,0 +1,243 @@
+"""Exact search for the best set of APs, with a certified lower bound at every moment.
+
+Sizes are taken in increasing order. A set of n APs costs T + n P_cir with T at least the all-on optimum, so sizes stop where that alone
+reaches the incumbent; at each size, `enumeration` rules out partial and complete sets by valid bounds, and the exact allocator prices
+what remains, with a cut-off.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from baselines.allocation import fast
+from baselines.allocation.result import Allocation, Float, Status
+from baselines.bounds import DualPool, reward, sensing_qualities
+from baselines.enumeration import enumerate_sets
+from baselines.heuristics import allocate
+from baselines.local_search import Search, deadline_in, improve
+from baselines.policy import Answer, Policy, everything
+from cfisac_env.types import Decision, Problem
+
+BATCH = 64
+"""Sets priced at once."""
+
+MARGIN = 1e-9
+"""Relative distance that the screens keep from a limit, far above their rounding."""
+
+Ended = Literal["optimal", "feasible", "infeasible", "unknown"]
+
+
+@dataclass(frozen=True, eq=False)
+class SearchResult:
+    """The best set found and what is proven about it."""
+
+    active: NDArray[np.bool_]  # (M,)
+    power: Float  # (M, K) W, zero when no feasible set was found
+    total_power_w: float  # infinite when no feasible set was found
+    lower_bound_w: float  # certified: no feasible decision needs less; infinite when the drop is infeasible
+    gap: float  # 1 − lower bound/total; zero when the drop is infeasible
+    nodes: int  # partial and complete sets looked at by the exact search
+    seconds: float
+    status: (
+        Ended  # optimal: within the requested gap; infeasible: proven, see `allocation`; unknown: the allocator failed
+    )
+    allocation: Allocation  # of the best set; of all APs on, with the proof, when the drop is infeasible
+    interrupted: bool = False  # a KeyboardInterrupt ended the search
+
+
+def solve(
+    problem: Problem,
+    *,
+    gap: float = 1e-6,
+    time_limit_s: float | None = 60.0,
+    seed: int = 0,
+    threads: int | None = None,
+) -> SearchResult:
+    """Find the set of APs with the least total power T(A) + |A| P_cir, and prove it.
+
+    A `KeyboardInterrupt` ends the search like the time limit: with the best set so far and the bound proven so far.
+
+    Args:
+        problem: one drop with orthogonal pilots.
+        gap: relative distance between total power and bound that counts as optimal. The allocator's own bounds are within 1e-6 of the
+            transmit power, so that less than that part of it cannot be proven.
+        time_limit_s: seconds, None for no limit. Checked between batches. At zero the answer is greedy elimination's, with the bound
+            P_all + n_min P_cir.
+        seed: of the local search before; without a time limit, the same seed gives the same answer.
+        threads: of the allocator.
+
+    Raises:
+        ValueError: gap or time limit out of range, reused pilots, or a batch of drops.
+    """
+    if not 0.0 <= gap < 1.0:
+        raise ValueError(f"gap is {gap}, expected a relative gap in [0, 1), for example 1e-6")
+    begin = time.perf_counter()
+    run = Search(problem, threads=threads, deadline=deadline_in(time_limit_s))
+    if run.everyone.status == Status.INFEASIBLE:
+        return _result(run, np.inf, 0, begin, "infeasible", False)
+    proof = _Proof(run, gap)
+    interrupted = False
+    try:
+        improve(run, seed=seed)
+        proof.search()
+    except KeyboardInterrupt:
+        interrupted = True
+    bound = proof.lower_bound_w()
+    if run.best is None:
+        status: Ended = "infeasible" if bound == np.inf else "unknown"
+    else:
+        # Sizes that are through leave nothing below the bound; what the allocator can't resolve is its 1e-6.
+        status = "optimal" if bound >= run.best_w * (1.0 - max(gap, 1e-6)) * (1.0 - 1e-12) else "feasible"
+    return _result(run, bound, proof.nodes, begin, status, interrupted)
+
+
+class _Proof:
+    """The enumeration of all sizes: what is ruled out, and the bound that follows from it."""
+
+    def __init__(self, run: Search, gap: float) -> None:
+        problem = run.problem
+        self.run, self.gap = run, gap
+        self.nodes = 0
+        self.size = run.fewest  # every smaller size is through
+        self.solved_w = np.inf  # least certified bound among sets that were solved rather than ruled out
+        self.started = False
+        # APs that sense well first: where they are not, whole branches fall.
+        quality = sensing_qualities(problem)
+        self.order = np.lexsort((-quality.max(0), -reward(problem, run.everyone.multipliers.sensing)))
+        self.quality = np.ascontiguousarray(quality[:, self.order])
+        self.ranking = np.ascontiguousarray(np.argsort(-self.quality, axis=1, kind="stable"))
+        self.recent = np.arange(len(quality))
+        scale = problem.estimate_gain.sum(0)
+        self.V = np.ascontiguousarray((problem.estimate_gain / scale)[self.order])
+        self.S = np.ascontiguousarray((problem.sinr_threshold * problem.gain / scale)[self.order])
+        self.b = problem.sinr_threshold * problem.noise_w / scale
+        self.pool = DualPool(problem, self.order)
+
+    def floor_w(self, size: int) -> float:
+        """Certified bound on the total power of every set of `size` APs or more; infinite where there is none."""
+        if size > self.run.problem.M:
+            return np.inf
+        return self.run.least_transmit_w + size * self.run.problem.circuit_power_w
+
+    def target_w(self) -> float:
+        """Total power from which a set needs no further attention."""
+        return self.run.best_w * (1.0 - self.gap)
+
+    def lower_bound_w(self) -> float:
+        """What the sizes that are through and the floor of the others prove together."""
+        through = min(self.target_w(), self.solved_w) if self.started else np.inf
+        bound = max(min(through, self.floor_w(self.size)), self.floor_w(self.run.fewest))
+        return min(bound, self.run.best_w)
+
+    def limit_w(self) -> float:
+        """Transmit power that rules out a set of the current size: too dear, or more than its caps allow."""
+        problem = self.run.problem
+        dear = self.target_w() - self.size * problem.circuit_power_w
+        return min(dear, self.size * problem.max_ap_power_w * (1.0 + 1e-6))
+
+    def search(self) -> None:
+        """Take the sizes one after the other until none is left that could be better, or time is up."""
+        for allocation in (self.run.everyone, self.run.best):
+            if allocation is not None:
+                self.pool.add(allocation.multipliers)
+        while self.floor_w(self.size) < self.target_w():
+            self.started = True
+            if not self._enumerate():
+                return
+            self.size += 1
+
+    def _enumerate(self) -> bool:
+        """Rule out or price every set of the current size; False when time is up before the end."""
+        problem, size = self.run.problem, self.size
+        position, depth = np.zeros(size, dtype=np.int64), 1
+        found = np.empty((BATCH, size), dtype=np.int64)
+        # About a tenth of a second, by the work of a screen, so that time limits and interrupts come through.
+        steps = max(200, int(1.5e7 / (size * size * problem.K)))
+        while depth > 0:
+            if time.perf_counter() >= self.run.deadline:
+                return False
+            limit = self.limit_w()
+            if limit <= self.run.least_transmit_w:
+                return True
+            duals = self.pool.arrays()
+            useful = np.arange(len(duals[0]))
+            rows, depth, nodes = enumerate_sets(
+                position, depth, size, self.V, self.S, self.b, problem.max_ap_power_w, limit * (1.0 + MARGIN),
+                self.quality, self.ranking, self.recent, *duals, useful, found, steps,
+            )  # fmt: skip
+            self.nodes += nodes
+            self.pool.reorder(useful)
+            if rows:
+                sets = np.zeros((rows, problem.M), dtype=bool)
+                np.put_along_axis(sets, self.order[found[:rows]], True, axis=1)
+                self._price(sets, limit)
+        return True
+
+    def _price(self, sets: NDArray[np.bool_], limit_w: float) -> None:
+        """Solve sets of the current size, keep the best, and put the first few duals into the pool."""
+        circuit = self.size * self.run.problem.circuit_power_w
+        answers = self.run.solve(sets, limit_w)
+        resolved = (answers.status == Status.OPTIMAL) | (answers.status == Status.INACCURATE)
+        if resolved.any():
+            self.solved_w = min(self.solved_w, float(answers.bound[resolved].min()) + circuit)
+        for i in range(min(len(sets), 4)):
+            self.pool.add(answers[i].multipliers)
+
+
+def _result(run: Search, bound: float, nodes: int, begin: float, status: Ended, interrupted: bool) -> SearchResult:
+    best = run.best if run.best is not None else run.everyone
+    power = best.power if run.best is not None else np.zeros_like(best.power)
+    return SearchResult(
+        active=best.active,
+        power=power,
+        total_power_w=run.best_w,
+        lower_bound_w=bound,
+        gap=0.0 if status == "infeasible" else 1.0 - bound / run.best_w,
+        nodes=nodes,
+        seconds=time.perf_counter() - begin,
+        status=status,
+        allocation=best,
+        interrupted=interrupted,
+    )
+
+
+class BranchAndBoundPolicy(Policy):
+    """The best set with a certificate: no decision that meets every requirement needs less than `Answer.lower_bound_w`.
+
+    The search takes the requirements as they are, so that its bound holds for every feasible decision; the powers of the set that it
+    finds then aim a hair inside of them, as everywhere, which costs about 2e-5 of the transmit power.
+
+    Args:
+        time_limit_s: for each drop, see `solve`.
+        gap: see `solve`.
+        seed: of the local search.
+        sizes: `M` and `K`, as for every policy.
+    """
+
+    name = "branch-and-bound"
+
+    def __init__(self, *, time_limit_s: float | None = 60.0, gap: float = 1e-6, seed: int = 0, **sizes: Any) -> None:
+        super().__init__(**sizes)
+        self._options: dict[str, Any] = {"time_limit_s": time_limit_s, "gap": gap, "seed": seed}
+        self.last_result: SearchResult | None = None  # of the last drop decided, also when it was interrupted
+
+    def decide(self, problem: Problem) -> Answer:
+        """Search and allocate.
+
+        Raises:
+            KeyboardInterrupt: after the search has put its incumbent into `last_result`.
+        """
+        self.last_result = result = solve(problem, **self._options)
+        if result.interrupted:
+            raise KeyboardInterrupt
+        if not np.isfinite(result.total_power_w):
+            proof = result.allocation if result.status == "infeasible" else None
+            return Answer(everything(problem), feasible=False, certificate=proof, lower_bound_w=result.lower_bound_w)
+        answer = allocate(lambda drop, active, cutoff_w=None, /: fast.solve(drop, active), problem, result.active)
+        power = answer.power if answer.status == Status.OPTIMAL else result.power
+        return Answer(Decision(active=result.active, power=power), feasible=True, lower_bound_w=result.lower_bound_w)

@@ -1,0 +1,245 @@
+"""Compiled enumeration of the sets of n APs that two families of lower bounds cannot rule out.
+
+Sets are visited depth first in lexicographic order of the APs' positions. Nothing is skipped without proof that its transmit power is
+above a limit c:
+
+- **Sensing knapsack.** For every Z ⪰ 0 the CRLB asks Σ_m P_m ⟨Z, Q_m⟩ ≥ (tr Z^½)²/ν. A total of c, at most P_max each, collects no more
+  than its greedy filling: the ⌊c/P_max⌋ best APs at P_max and the rest of c at the next one. Applied to a partial set, with the best
+  APs that may still join, it rules out whole branches.
+- **Dual screen.** Multipliers Z, μ of a set solved before, scaled, and prices w found for the set at hand by Newton's method on
+
+      w_m = 1 + μ_m + γ Σ_k λ_k ς_mk − ⟨Z, Q_m⟩,    λ_k = 1/Σ_m (v_mk/w_m).
+
+  The right-hand side is concave and increasing in w, so the iterates fall towards the largest solution. Any w > 0 gives a valid bound
+  once μ has made up for what is missing: γσ² Σλ + (tr Z^½)²/ν − P_max Σ_m (μ_m + [w_m − rhs_m]₊)  ≤  T.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+
+from baselines.allocation.result import Float
+
+NEWTON_STEPS = 12
+WARM_STEPS = 4
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _compiled(function: F) -> F:
+    """Compile without the interpreter lock."""
+    options = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
+    return cast(F, numba.njit(**options)(function))
+
+
+@_compiled
+def _newton(
+    members: Any, n: int, V: Float, S: Float, b: Float, cap: float, limit: float, rhs: Float, constant: float, w: Float,
+    lam: Float, J: Float,
+) -> bool:  # fmt: skip
+    """Whether prices for the first n `members` prove that their transmit power is above `limit`.
+
+    Args:
+        members: AP indices.
+        n: how many of them.
+        V: (M, K) v_mk/Σ_j v_jk.
+        S: (M, K) γ ς_mk/Σ_j v_jk.
+        b: (K,) γσ²/Σ_j v_jk, W.
+        cap: P_max, W.
+        limit: W.
+        rhs: (n,) 1 + μ_m − ⟨Z, Q_m⟩.
+        constant: (tr Z^½)²/ν − P_max Σ μ, W.
+        w: (n,) receives prices.
+        lam: (K,) scratch.
+        J: (n, n + 1) scratch.
+    """
+    K = V.shape[1]
+    # The direction in which the homogeneous map balances the APs: power iterations.
+    for a in range(n):
+        w[a] = 1.0
+    for step in range(WARM_STEPS + NEWTON_STEPS):
+        for k in range(K):
+            demand = 0.0
+            for a in range(n):
+                demand += V[members[a], k] / w[a]
+            lam[k] = 1.0 / demand
+        if step < WARM_STEPS:
+            for a in range(n):
+                price = 0.0
+                for k in range(K):
+                    price += S[members[a], k] * lam[k]
+                w[a] = price
+            continue
+        value = constant
+        for k in range(K):
+            value += b[k] * lam[k]
+        for a in range(n):
+            gap = w[a] - rhs[a]
+            for k in range(K):
+                gap -= S[members[a], k] * lam[k]
+            J[a, n] = gap
+            value -= cap * max(gap, 0.0)
+        if value > limit:
+            return True
+        for k in range(K):
+            lam[k] *= lam[k]
+        for c in range(n):
+            inverse = 1.0 / (w[c] * w[c])
+            for a in range(n):
+                total = 0.0
+                for k in range(K):
+                    total += S[members[a], k] * lam[k] * V[members[c], k]
+                J[a, c] = -total * inverse
+            J[c, c] += 1.0
+        for a in range(n):
+            pivot = J[a, a]
+            if not pivot > 1e-12:
+                return False
+            for o in range(a + 1, n):
+                factor = J[o, a] / pivot
+                for c in range(a + 1, n + 1):
+                    J[o, c] -= factor * J[a, c]
+        for a in range(n - 1, -1, -1):
+            total = J[a, n]
+            for c in range(a + 1, n):
+                total -= J[a, c] * J[c, n]
+            J[a, n] = total / J[a, a]
+        for a in range(n):
+            w[a] -= J[a, n]
+            if not w[a] > 0.0:
+                return False
+    return False
+
+
+@_compiled
+def screened(
+    members: Any, n: int, V: Float, S: Float, b: Float, cap: float, limit: float, reward: Float, mu: Float, value: Float,
+    share: Float, order: Any, rhs: Float, w: Float, lam: Float, J: Float,
+) -> bool:  # fmt: skip
+    """Whether any dual in the pool rules out the first n `members`; the one that does moves to the front of `order`."""
+    for place in range(order.shape[0]):
+        d = order[place]
+        worth = value[d]
+        for a in range(n):
+            worth -= cap * mu[d, members[a]]
+        if worth <= 0.0 and share[d] > 0.0:
+            continue
+        scale = share[d] * limit / worth if share[d] > 0.0 else 0.0
+        for a in range(n):
+            rhs[a] = 1.0 + scale * (mu[d, members[a]] - reward[d, members[a]])
+        if _newton(members, n, V, S, b, cap, limit, rhs, scale * worth, w, lam, J):
+            for o in range(place, 0, -1):
+                order[o] = order[o - 1]
+            order[0] = d
+            return True
+    return False
+
+
+@_compiled
+def _hopeless(inside: Any, last: int, room: int, quality: Float, ranking: Any, budget: float, recent: Any) -> bool:
+    """Whether the sensing knapsack rules out every completion of a partial set.
+
+    Args:
+        inside: (M,) bool, the partial set.
+        last: APs after this position may still join.
+        room: how many may join.
+        quality: (D, M) P_max ⟨Z, Q_m⟩ ν/(tr Z^½)², by direction.
+        ranking: (D, M) positions by falling quality.
+        budget: c/P_max.
+        recent: (D,) directions, the last successful first; updated.
+    """
+    D, M = quality.shape
+    for place in range(D):
+        d = recent[place]
+        left, total, joined = budget, 0.0, 0
+        for i in range(M):
+            m = ranking[d, i]
+            if not inside[m]:
+                if m <= last or joined == room:
+                    continue
+                joined += 1
+            total += min(left, 1.0) * quality[d, m]
+            left -= 1.0
+            if left <= 0.0 or total >= 1.0:
+                break
+        if total < 1.0 - 1e-9:
+            for o in range(place, 0, -1):
+                recent[o] = recent[o - 1]
+            recent[0] = d
+            return True
+    return False
+
+
+@_compiled
+def enumerate_sets(
+    position: Any, depth: int, n: int, V: Float, S: Float, b: Float, cap: float, limit: float, quality: Float, ranking: Any,
+    recent: Any, reward: Float, mu: Float, value: Float, share: Float, order: Any, found: Any, steps: int,
+) -> tuple[int, int, int]:  # fmt: skip
+    """Go on with the enumeration until `found` is full, `steps` nodes are done or no set is left.
+
+    Args:
+        position: (n,) the partial set where to go on, and where it stopped on return.
+        depth: how many of `position` are set; the last is the next to try.
+        n: size of the sets.
+        V: (M, K) v_mk/Σ_j v_jk.
+        S: (M, K) γ ς_mk/Σ_j v_jk.
+        b: (K,) γσ²/Σ_j v_jk, W.
+        cap: P_max, W.
+        limit: W, sets above it are ruled out.
+        quality: (D, M) P_max ⟨Z, Q_m⟩ ν/(tr Z^½)², by direction.
+        ranking: (D, M) positions by falling quality.
+        recent: (D,) directions, the last successful first; updated.
+        reward: (d, M) ⟨Z, Q_m⟩ of the duals in the pool.
+        mu: (d, M) their cap prices.
+        value: (d,) their (tr Z^½)²/ν, W.
+        share: (d,) which part of the limit sensing is to pay for; the users pay for the rest.
+        order: (d,) the order in which to try the pool; updated.
+        found: (rows, n) receives the sets that remain.
+        steps: nodes to visit at most.
+
+    Returns:
+        Sets found, depth (zero when nothing is left), nodes visited.
+    """
+    M, K = V.shape
+    inside = np.zeros(M, np.bool_)
+    rhs, w, lam, J = np.empty(n), np.empty(n), np.empty(K), np.empty((n, n + 1))
+    for a in range(depth - 1):
+        inside[position[a]] = True
+    rows = nodes = 0
+    budget = limit / cap
+    while depth > 0:
+        m = position[depth - 1]
+        if m > M - (n - depth) - 1:
+            # No room to the right: back to the level above.
+            depth -= 1
+            if depth > 0:
+                inside[position[depth - 1]] = False
+                position[depth - 1] += 1
+            continue
+        if nodes >= steps or rows == found.shape[0]:
+            break
+        nodes += 1
+        # Nothing from here on to the right: every set with a later AP in this place is ruled out with it.
+        if _hopeless(inside, m - 1, n - depth + 1, quality, ranking, budget, recent):
+            position[depth - 1] = M
+            continue
+        inside[m] = True
+        if depth == n:
+            if not _hopeless(inside, M, 0, quality, ranking, budget, recent) and not screened(
+                position, n, V, S, b, cap, limit, reward, mu, value, share, order, rhs, w, lam, J
+            ):
+                found[rows] = position
+                rows += 1
+            inside[m] = False
+            position[depth - 1] += 1
+        elif _hopeless(inside, m, n - depth, quality, ranking, budget, recent):
+            inside[m] = False
+            position[depth - 1] += 1
+        else:
+            depth += 1
+            position[depth - 1] = m + 1
+    return rows, depth, nodes
