@@ -15,6 +15,7 @@ from cfisac_env.physics import namespace
 from cfisac_env.types import Array, Decision
 
 _STEP = 2.0**-25  # amplitudes that float32 actions in [-1, 1] resolve near zero, where they are finest
+_NEGLIGIBLE = 2e-6  # relative loss of a user's amplitude that rounding may leave
 
 
 def space(config: SystemConfig) -> spaces.Box:
@@ -41,9 +42,9 @@ def decode(action: Array, max_ap_power_w: float) -> Decision:
 
 
 def encode(decision: Decision, max_ap_power_w: float, estimate_gain: Array | None = None) -> NDArray[np.float32]:
-    """The action that decodes to a decision, to 1e-5 relative in every SINR.
+    """The action that decodes to a decision, to 1e-5 relative in every SINR if each user gets 1e-4 P_max or more from its best AP.
 
-    Float32 resolves amplitudes to 3e-8 of √P_max. Given `estimate_gain`, what rounding takes from a user's signal Σ_m √(p_mk v_mk) at
+    Float32 resolves amplitudes to 3e-8 of √P_max, so less power than that comes back less exactly. Given `estimate_gain`, what rounding takes from a user's signal Σ_m √(p_mk v_mk) at
     its stronger links is put back at its weaker ones, where the steps are finer.
 
     Args:
@@ -75,15 +76,18 @@ def _compensated(
     wanted = np.take_along_axis(exact, order, -2)
     result = np.take_along_axis(rounded, order, -2)
     lost = np.zeros(w.shape[:-2] + w.shape[-1:])
+    # Who loses less than this by plain rounding is left alone: what is put back at one user's link is interference at another.
+    realised = (result.astype(np.float64) + 1.0) * 0.5
+    needed = np.abs(np.sum((wanted - realised) * w, axis=-2)) > _NEGLIGIBLE * np.sum(wanted * w, axis=-2)
     for m in range(w.shape[-2]):
         here = w[..., m, :]
-        usable = here > 0
+        usable = (here > 0) & needed
         # At most 64 steps at a link, so that the power of a weak link never changes visibly.
         shift = np.clip(np.where(usable, lost / np.where(usable, here, 1.0), 0.0), -64 * _STEP, 64 * _STEP)
         moved = np.clip(2.0 * (wanted[..., m, :] + shift) - 1.0, -1.0, 1.0).astype(np.float32)
         result[..., m, :] = np.where(usable, moved, result[..., m, :])
-        realised = (result[..., m, :].astype(np.float64) + 1.0) * 0.5
-        lost = lost + np.where(usable, (wanted[..., m, :] - realised) * here, 0.0)
+        kept = (result[..., m, :].astype(np.float64) + 1.0) * 0.5
+        lost = lost + np.where(usable, (wanted[..., m, :] - kept) * here, 0.0)
     restored = np.empty_like(result)
     np.put_along_axis(restored, order, result, -2)
     return restored

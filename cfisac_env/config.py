@@ -15,7 +15,7 @@ SPEED_OF_LIGHT = 299_792_458.0
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "paper": {},
     "high-rate": {"sinr_threshold_db": 0.0},
-    "precise-sensing": {"crlb_threshold_m2": 0.07, "T": 8},
+    "precise-sensing": {"crlb_threshold_m2": 0.065, "T": 10},
     "urban": {
         "path_loss_intercept_db": -140.6,
         "path_loss_per_decade_db": 36.7,

@@ -1,0 +1,287 @@
+"""The reference allocator: the fixed-set problem as one second-order cone program in cvxpy, its answers checked and never believed."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import cvxpy as cp
+import numpy as np
+from numpy.typing import NDArray
+
+from baselines.allocation.certificate import dual_bound
+from baselines.allocation.result import Allocation, Float, Multipliers, Status
+from cfisac_env import physics
+from cfisac_env.types import Problem
+
+SOLVERS: dict[str, dict[str, Any]] = {
+    "CLARABEL": {"tol_gap_abs": 1e-10, "tol_gap_rel": 1e-10, "tol_feas": 1e-10, "max_iter": 200},
+    "SCS": {"eps_abs": 1e-9, "eps_rel": 1e-9, "max_iters": 200_000},
+}
+FEASIBILITY = 1e-7
+OPTIMALITY = 1e-6
+_ELASTIC_PRICES = (1e2, 1e4, 1e6)
+
+
+def solve(problem: Problem, active: NDArray[np.bool_], *, solver: str = "CLARABEL") -> Allocation:
+    """Least transmit power with which the APs in `active` meet every requirement.
+
+    With x = p/P_max, V_mk = v_mk/Σ_i v_ik, S_mk = γ ς_mk/Σ_i v_ik, b_k = γσ²/(P_max Σ_i v_ik):
+
+        minimise Σ x   s.t.  r_mk² ≤ x_mk t_k,  Σ_m √V_mk r_mk ≥ t_k,  t_k ≥ b_k + Σ_m S_mk X_m,  X_m = Σ_k x_mk ≤ 1,
+                             ‖(J_a − J_b, 2J_c, 2/ν)‖ ≤ J_a + J_b − 2/ν  for every target
+
+    The powers are then polished in closed form until every SINR holds exactly, because a solver's tolerance is relative to the largest
+    row and leaves weak users short; the bound is recomputed from the multipliers. A set is infeasible when the multipliers of a
+    problem with elastic constraints prove it.
+
+    Args:
+        problem: one drop with orthogonal pilots. With no target (S = 0), communication alone.
+        active: (…, M), the sets.
+        solver: `CLARABEL` or `SCS`.
+
+    Raises:
+        ValueError: reused pilots, an unknown solver, gains that aren't positive, or `active` of another shape.
+    """
+    validate(problem, active, solver)
+    sets = active.reshape(-1, problem.M)
+    answers = [_solve_one(problem, one, solver) for one in sets]
+    lead = active.shape[:-1]
+
+    def stacked(values: list[Any]) -> NDArray[Any]:
+        array = np.stack([np.asarray(value) for value in values])
+        return array.reshape((*lead, *array.shape[1:]))
+
+    return Allocation(
+        active=active.copy(),
+        power=stacked([a.power for a in answers]),
+        transmit_power=stacked([a.transmit_power for a in answers]),
+        bound=stacked([a.bound for a in answers]),
+        status=stacked([a.status for a in answers]),
+        multipliers=Multipliers(
+            sinr=stacked([a.multipliers.sinr for a in answers]),
+            cap=stacked([a.multipliers.cap for a in answers]),
+            sensing=stacked([a.multipliers.sensing for a in answers]),
+        ),
+        iterations=stacked([a.iterations for a in answers]),
+    )
+
+
+def validate(problem: Problem, active: NDArray[np.bool_], solver: str) -> None:
+    """Refuse at the door what the cvxpy programs cannot take; see `solve`."""
+    if solver not in SOLVERS:
+        raise ValueError(f"unknown solver {solver!r}; valid solvers: {', '.join(SOLVERS)}")
+    if problem.batch_shape:
+        raise ValueError(
+            f"the reference allocator takes one drop, got leading axes {problem.batch_shape}; index the problem"
+        )
+    if problem.pilot_overlap is not None:
+        raise ValueError(
+            f"{problem.K} users share pilots, which makes the problem non-convex; this solver needs orthogonal pilots: "
+            "raise pilot_length to K or more, or use a policy without a solver (random, max-power)"
+        )
+    if active.dtype != np.bool_ or active.shape[-1:] != (problem.M,):
+        raise ValueError(f"active must be bool of shape (…, {problem.M}), got {active.dtype} of shape {active.shape}")
+    for name in ("gain", "estimate_gain"):
+        array = getattr(problem, name)
+        if not (np.isfinite(array).all() and (array > 0).all()):
+            raise ValueError(
+                f"{name} must be finite and positive everywhere; give links without a path a floor such as 1e-20"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class _Program:
+    """A cvxpy program with its parameters, for n active APs, K users and S targets."""
+
+    program: cp.Problem
+    root_share: cp.Parameter
+    interference: cp.Parameter
+    noise: cp.Parameter
+    information: list[cp.Parameter]
+    elastic_price: cp.Parameter | None
+    x: cp.Variable
+    sinr: cp.Constraint
+    cap: cp.Constraint
+    sensing: list[cp.Constraint]
+
+
+@lru_cache(maxsize=256)
+def _program(n: int, K: int, S: int, elastic: bool) -> _Program:
+    """Built once for each size, then solved again with other parameters."""
+    root_share = cp.Parameter((n, K), nonneg=True)
+    interference = cp.Parameter((n, K), nonneg=True)
+    noise = cp.Parameter(K, nonneg=True)
+    information = [cp.Parameter((3, n)) for _ in range(S)]
+    x, r, t = cp.Variable((n, K), nonneg=True), cp.Variable((n, K)), cp.Variable(K, nonneg=True)
+    total = cp.sum(x, axis=1)
+    price = cp.Parameter(nonneg=True) if elastic else None
+    slack = cp.Variable(K + 1 + S, nonneg=True) if elastic else np.zeros(K + 1 + S)
+    spread = np.ones((n, 1)) @ cp.reshape(t, (1, K), order="C")
+    flat_x, flat_t, flat_r = (cp.vec(e, order="C") for e in (x, spread, r))
+    sinr = t >= noise + interference.T @ total
+    cap = total <= 1 + slack[K]
+    sensing = []
+    for s in range(S):
+        plus, minus, cross = (information[s][i] @ total for i in range(3))
+        sensing.append(cp.SOC(plus - 1 + slack[K + 1 + s], cp.hstack([minus, cross, 1])))
+    constraints = [
+        cp.SOC(flat_x + flat_t, cp.vstack([flat_x - flat_t, 2 * flat_r]), axis=0),
+        cp.sum(cp.multiply(root_share, r), axis=0) + slack[:K] >= t,
+        sinr,
+        cap,
+        *sensing,
+    ]
+    objective = cp.sum(x) if price is None else cp.sum(x) + price * cp.sum(slack)
+    program = cp.Problem(cp.Minimize(objective), constraints)
+    return _Program(program, root_share, interference, noise, information, price, x, sinr, cap, sensing)
+
+
+def _solve_one(problem: Problem, active: NDArray[np.bool_], solver: str) -> Allocation:
+    if not active.any():
+        return _answer(problem, active, Status.INFEASIBLE, bound=np.inf)
+    found = _run(problem, active, solver, None)
+    if found is not None:
+        solved, multipliers, iterations = found
+        bound = float(dual_bound(problem, active, multipliers))
+        for power in _polished(problem, active, solved, multipliers):
+            transmit = float(power.sum())
+            if _meets(problem, power) and transmit - bound <= OPTIMALITY * transmit:
+                return _answer(problem, active, Status.OPTIMAL, power, bound, multipliers, iterations)
+    best = None
+    for price in _ELASTIC_PRICES:
+        elastic = _run(problem, active, solver, price)
+        if elastic is None:
+            continue
+        best = elastic[1]
+        if dual_bound(problem, active, best) > active.sum() * problem.max_ap_power_w:
+            return _answer(problem, active, Status.INFEASIBLE, bound=np.inf, multipliers=best, iterations=elastic[2])
+    if found is not None:
+        return _answer(problem, active, Status.INACCURATE, None, bound, multipliers, iterations)
+    return _answer(problem, active, Status.INACCURATE, multipliers=best)
+
+
+def _run(
+    problem: Problem, active: NDArray[np.bool_], solver: str, elastic_price: float | None
+) -> tuple[Float, Multipliers, int] | None:
+    """Powers (n, K), multipliers and iterations of one cvxpy solve; None when there is nothing to take."""
+    gain, estimate = problem.gain[active], problem.estimate_gain[active]
+    fisher, cap = problem.fisher[active], problem.max_ap_power_w
+    strength = estimate.sum(0)
+    model = _program(len(gain), problem.K, problem.S, elastic_price is not None)
+    model.root_share.value = np.sqrt(estimate / strength)
+    model.interference.value = problem.sinr_threshold * gain / strength
+    model.noise.value = problem.sinr_threshold * problem.noise_w / (cap * strength)
+    unit = cap * problem.crlb_threshold_m2 / 2
+    for s, parameter in enumerate(model.information):
+        a, b, c = unit * fisher[:, s].T
+        parameter.value = np.stack([a + b, a - b, 2 * c])
+    if model.elastic_price is not None:
+        model.elastic_price.value = elastic_price
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Solution may be inaccurate")
+            model.program.solve(solver=solver, **SOLVERS[solver])
+    except cp.error.SolverError:
+        return None
+    if model.x.value is None or model.sinr.dual_value is None:
+        return None
+    multipliers = Multipliers(
+        sinr=np.maximum(model.sinr.dual_value, 0.0) / strength,
+        cap=np.zeros(problem.M),
+        sensing=np.zeros((problem.S, 3)),
+    )
+    multipliers.cap[active] = np.maximum(model.cap.dual_value, 0.0)
+    for s, constraint in enumerate(model.sensing):
+        y0, (y1, y2, _) = float(np.ravel(constraint.dual_value[0])[0]), np.ravel(constraint.dual_value[1])
+        multipliers.sensing[s] = unit * np.array([y0 + y1, y0 - y1, y2])
+    steps = model.program.solver_stats.num_iters
+    return cap * np.maximum(model.x.value, 0.0), _tightened(problem, active, multipliers), int(steps or 0)
+
+
+def _tightened(problem: Problem, active: NDArray[np.bool_], multipliers: Multipliers) -> Multipliers:
+    """The largest λ that goes with μ and Z: fixed point of λ_k = 1/Σ_m (v_mk/w_m), a standard interference function."""
+    estimate, lam = problem.estimate_gain[active], multipliers.sinr
+    for _ in range(100):
+        w = _prices(problem, active, multipliers)
+        if (w <= 0).any():
+            break
+        lam = 1.0 / (1.0 / w @ estimate)
+        done = np.allclose(lam, multipliers.sinr, rtol=1e-13, atol=0)
+        multipliers = Multipliers(sinr=lam, cap=multipliers.cap, sensing=multipliers.sensing)
+        if done:
+            break
+    return multipliers
+
+
+def _prices(problem: Problem, active: NDArray[np.bool_], multipliers: Multipliers) -> Float:
+    """w_m = 1 + μ_m + γ Σ_k λ_k ς_mk − Σ_s ⟨Z_s, Q_ms⟩ of the active APs, (n,)."""
+    reward = np.einsum("sj,msj->m", multipliers.sensing * np.array([1.0, 1.0, 2.0]), problem.fisher[active])
+    return np.asarray(
+        1.0 + multipliers.cap[active] + problem.sinr_threshold * problem.gain[active] @ multipliers.sinr - reward
+    )
+
+
+def _polished(problem: Problem, active: NDArray[np.bool_], power: Float, multipliers: Multipliers) -> Iterator[Float]:
+    """(M, K) powers near a solver's (n, K), more exact where it is not: at the small powers that reach a user through a square root.
+
+    At the optimum p_mk = κ_k v_mk/w_m². The powers of APs whose price w_m is next to nothing (they radiate for the target) or that are
+    at their cap stay as solved; the others follow from the price, with the κ_k that makes user k's SINR hold exactly.
+    """
+    gain, estimate, gamma = problem.gain[active], problem.estimate_gain[active], problem.sinr_threshold
+    w = _prices(problem, active, multipliers)
+    capped = power.sum(1) > 0.999 * problem.max_ap_power_w
+    for cut in (1e-5, 1e-3, 1e-7, 1e-1):
+        priced = (w > cut) & ~capped
+        shape = np.where(priced[:, None], estimate / np.maximum(w, cut)[:, None] ** 2, 0.0)
+        reach = np.sqrt(shape * estimate).sum(0)
+        fixed = np.where(priced[:, None], 0.0, power)
+        given = np.sqrt(fixed * estimate).sum(0)
+        result = power
+        for _ in range(100):
+            needed = np.sqrt(gamma * (gain.T @ result.sum(1) + problem.noise_w)) * (1 + 1e-12)
+            root = np.where(reach > 0, np.maximum(needed - given, 0.0) / np.where(reach > 0, reach, 1.0), 0.0)
+            before, result = result, fixed + root**2 * shape
+            if np.allclose(before, result, rtol=1e-13, atol=0):
+                break
+        full = np.zeros((problem.M, problem.K))
+        full[active] = result
+        # What little the CRLB misses, all powers make up for; that only raises the SINRs.
+        yield full * max(
+            1.0, float(physics.crlb(full.sum(1), problem.fisher).max(initial=0.0)) / problem.crlb_threshold_m2
+        )
+
+
+def _meets(problem: Problem, power: Float) -> bool:
+    gamma = physics.sinr(power, problem.gain, problem.estimate_gain, problem.noise_w)
+    crlb = physics.crlb(power.sum(1), problem.fisher)
+    return bool(
+        (gamma >= problem.sinr_threshold * (1 - FEASIBILITY)).all()
+        and (crlb <= problem.crlb_threshold_m2 * (1 + FEASIBILITY)).all()
+        and (power.sum(1) <= problem.max_ap_power_w * (1 + FEASIBILITY)).all()
+    )
+
+
+def _answer(
+    problem: Problem,
+    active: NDArray[np.bool_],
+    status: Status,
+    power: Float | None = None,
+    bound: float = 0.0,
+    multipliers: Multipliers | None = None,
+    iterations: int = 0,
+) -> Allocation:
+    if multipliers is None:
+        multipliers = Multipliers(np.zeros(problem.K), np.zeros(problem.M), np.zeros((problem.S, 3)))
+    return Allocation(
+        active=active,
+        power=np.zeros((problem.M, problem.K)) if power is None else power,
+        transmit_power=np.asarray(np.inf if power is None else power.sum()),
+        bound=np.asarray(bound),
+        status=np.asarray(str(status)),
+        multipliers=multipliers,
+        iterations=np.asarray(iterations),
+    )

@@ -1,0 +1,102 @@
+"""`cfisac compare`: what it prints and writes is what the physics says, and bad input is one clear line."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+import baselines
+from cfisac_env import Scenario, SystemConfig, sample
+from experiments import compare, presets, statistics
+from experiments.cli import main
+
+
+def test_the_command_writes_table_json_csv_and_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["random", "full-ap", "modified-bb"]
+    status = main(["compare", "--M", "8", "--K", "2", "--drops", "4", "--out", str(tmp_path), "--policies", *names])
+    assert status == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in names)
+    content = json.loads((tmp_path / "compare.json").read_text())
+    assert content["config"]["M"] == 8
+    assert content["seeds"] == [1_000_000, 1_000_001, 1_000_002, 1_000_003]
+    assert {"command", "versions", "python"} <= content.keys()
+    with (tmp_path / "compare.csv").open() as file:
+        assert [row["policy"] for row in csv.DictReader(file)] == names
+    assert (tmp_path / "compare.png").stat().st_size > 10_000
+    # One stored number, made again by hand.
+    env = gym.make("CfIsac-v0", M=8, K=2)
+    observation, _ = env.reset(seed=1_000_002)
+    action, _ = baselines.make("modified-bb").predict(observation)
+    info = env.step(action)[4]
+    stored = content["drops"]["policies"]["modified-bb"]["total_power_w"][2]
+    assert stored == pytest.approx(info["total_power_w"], rel=1e-9)
+
+
+def test_certified_infeasible_drops_are_counted_and_not_averaged() -> None:
+    config = SystemConfig(M=4, K=2, crlb_threshold_m2=0.5)
+    result = compare.run(config, compare.build(["full-ap", "random"], config), 20, seed=0)
+    assert 0 < result.infeasible.sum() < 20
+    row = compare.summarise(result)[0]
+    assert row.feasible_share == 1.0
+    served = ~result.infeasible
+    assert row.total_power_w.value == pytest.approx(result.results[0].total_power_w[served].mean())
+    assert np.isnan(result.results[0].total_power_w[result.infeasible]).all()
+
+
+def test_no_feasible_decision_beats_the_certified_bound() -> None:
+    config = SystemConfig(M=8, K=3)
+    result = compare.run(config, compare.build(["full-ap", "modified-bb", "strongest-ap"], config), 10, seed=50)
+    served = ~result.infeasible
+    for policy in result.results:
+        assert (policy.total_power_w[served] >= result.lower_bound_w[served] * (1 - 1e-6)).all()
+
+
+def test_given_drops_are_played(tmp_path: Path) -> None:
+    drops = sample(SystemConfig(M=6, K=2), np.random.default_rng(1), 3)
+    path = drops.save(tmp_path / "drops.npz")
+    assert main(["compare", "--drops-file", str(path), "--policies", "full-ap", "--out", str(tmp_path)]) == 0
+    content = json.loads((tmp_path / "compare.json").read_text())
+    expected = drops[1].evaluate(baselines.make("full-ap").decide(Scenario.load(path)[1].problem).decision)
+    stored = content["drops"]["policies"]["full-ap"]["total_power_w"][1]
+    assert stored == pytest.approx(float(expected.total_power), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--policies", "ful-ap"], "unknown policy 'ful-ap' (did you mean 'full-ap'?)"),
+        (["--preset", "rural"], "unknown preset 'rural'"),
+        (["--M", "0"], "M must be a whole number in [1, 100000], got 0"),
+        (["--drops", "0"], "--drops must be 1 or more, got 0"),
+        (["--drops-file", "missing.npz"], "no drops file at missing.npz"),
+    ],
+)
+def test_bad_input_is_one_clear_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", *arguments]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_interquartile_mean_leaves_out_a_quarter_at_either_end() -> None:
+    assert statistics.interquartile_mean(np.array([0.0, 1.0, 2.0, 1000.0])) == 1.5
+
+
+def test_the_bootstrap_interval_covers_the_mean_of_a_known_distribution() -> None:
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(40):
+        interval = statistics.bootstrap(rng.normal(3.0, 1.0, 60))
+        covered += interval.low <= 3.0 <= interval.high
+    assert covered >= 33  # 95 % of 40 is 38; fewer than 33 has a chance of 1 in 1000
+
+
+@pytest.mark.parametrize("preset", ["paper", "high-rate", "precise-sensing", "urban"])
+def test_no_infeasible_decision_outscores_the_optimum(preset: str) -> None:
+    measured = presets.measure(SystemConfig(M=12, K=4, preset=preset), drops=200, seed=0)
+    assert len(measured.penalty_margin_w) >= 100
+    assert measured.penalty_margin_w.min() > 0
