@@ -1,4 +1,4 @@
-"""Local search over sets of APs: add, drop and swap moves from several starts, each set priced by the exact allocator.
+"""Local search over sets of APs: add, drop, swap and merge moves from several starts, each set priced by the exact allocator.
 
 A set of n APs that needs the transmit power T costs T + n P_cir. T never rises when an AP is added, so the all-on optimum bounds every
 set from below; a solve stops as soon as its dual bound shows that the set cannot beat what is in hand.
@@ -24,6 +24,9 @@ from cfisac_env.types import Decision, Problem
 STARTS = ("greedy", "sensing", "users", "random")
 CHUNK = 48
 """Sets priced between two looks at whether one of them improved."""
+
+MERGES = 600
+"""Exchanges of two APs for one that are tried from a set, at most."""
 
 Bools = NDArray[np.bool_]
 
@@ -124,11 +127,11 @@ class Search:
         return None
 
     def descend(self, current: Allocation) -> Allocation:
-        """Drop, swap and add until no single move lowers the total power."""
+        """Drop, swap, add and merge until no single move lowers the total power."""
         while not self.finished():
             limit = self.cost(current)
             better = None
-            for moves in (self.drops, self.swaps, self.adds):
+            for moves in (self.drops, self.swaps, self.adds, self.merges):
                 better = self.first_better(moves(current), limit)
                 if better is not None:
                     break
@@ -159,6 +162,23 @@ class Search:
         sets = np.repeat(current.active[None], len(leave), axis=0)
         rows = np.arange(len(leave))
         sets[rows, leave] = False
+        sets[rows, join] = True
+        return sets
+
+    def merges(self, current: Allocation) -> Bools:
+        """(at most `MERGES`, M): two APs that are on for one that is off; quiet pairs and attractive newcomers first."""
+        on, off = _by_power(current), self._by_price(current)
+        if len(on) - 1 < self.fewest or len(off) == 0:
+            return np.empty((0, self.problem.M), dtype=bool)
+        first, second = np.triu_indices(len(on), 1)
+        pairs = np.argsort(first + second, kind="stable")
+        rank = np.add.outer(np.arange(len(pairs)) * len(off), np.arange(len(off)) * len(pairs)).ravel()
+        chosen = np.argsort(rank, kind="stable")[:MERGES]
+        pair, join = pairs[chosen // len(off)], off[chosen % len(off)]
+        sets = np.repeat(current.active[None], len(chosen), axis=0)
+        rows = np.arange(len(chosen))
+        sets[rows, on[first[pair]]] = False
+        sets[rows, on[second[pair]]] = False
         sets[rows, join] = True
         return sets
 
@@ -237,13 +257,13 @@ def search(
     *,
     seed: int = 0,
     starts: Sequence[str] = STARTS,
-    kicks: int = 6,
+    kicks: int = 10,
     threads: int | None = None,
     time_limit_s: float | None = None,
 ) -> Incumbent:
     """Search for the set of APs with the least total power T(A) + |A| P_cir.
 
-    Every start is improved by drop, swap and add moves, the first improving batch of moves deciding, until none helps.
+    Every start is improved by drop, swap, add and merge (two for one) moves, the first improving batch of moves deciding, until none helps.
 
     Args:
         problem: one drop with orthogonal pilots.
@@ -263,7 +283,7 @@ def search(
     return Incumbent(run.best if run.best is not None else run.everyone, run.best_w, run.lower_bound_w, run.solves)
 
 
-def improve(run: Search, *, seed: int = 0, starts: Sequence[str] = STARTS, kicks: int = 6) -> None:
+def improve(run: Search, *, seed: int = 0, starts: Sequence[str] = STARTS, kicks: int = 10) -> None:
     """Run every start and the kicks; `run.best` is the best set at any moment. The first start is not subject to the deadline."""
     if kicks < 0:
         raise ValueError(f"kicks is {kicks}, expected zero or more")
@@ -321,7 +341,7 @@ def deadline_in(time_limit_s: float | None) -> float:
 
 
 class LocalSearchPolicy(Policy):
-    """The best set that add, drop and swap moves find from several starts, with exact powers.
+    """The best set that add, drop, swap and merge moves find from several starts, with exact powers.
 
     Args:
         seed: of the search; every drop starts from the same one, so a decision depends on its drop alone.
@@ -332,7 +352,7 @@ class LocalSearchPolicy(Policy):
 
     name = "local-search"
 
-    def __init__(self, *, seed: int = 0, starts: Sequence[str] = STARTS, kicks: int = 6, **sizes: Any) -> None:
+    def __init__(self, *, seed: int = 0, starts: Sequence[str] = STARTS, kicks: int = 10, **sizes: Any) -> None:
         super().__init__(**sizes)
         self._options: dict[str, Any] = {"seed": seed, "starts": tuple(starts), "kicks": kicks}
 

@@ -106,10 +106,11 @@ def solve(
             list(pool.map(run, edges[:-1].tolist(), edges[1:].tolist()))
 
     solved = (status == interior_point.OPTIMAL) | (status == interior_point.INACCURATE)
+    total = power.sum((-2, -1))
     return Allocation(
         active=active,
         power=power.reshape(*leading, M, K),
-        transmit_power=np.where(solved, power.sum((-2, -1)), np.inf).reshape(leading),
+        transmit_power=np.where(solved & (total > 0.0), total, np.inf).reshape(leading),
         bound=bound.reshape(leading),
         status=STATUS[status].reshape(leading),
         multipliers=Multipliers(

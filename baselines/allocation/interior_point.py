@@ -536,6 +536,14 @@ def solve_range(
                 count += steps
                 if code != INACCURATE:
                     break
+        if code == INACCURATE and not value > 0.0:
+            # Fall back on the multipliers that are valid for every set, and prove nothing.
+            value = 0.0
+            lam[:] = 0.0
+            mu[:] = 0.0
+            y[:] = 0.0
+        if code == INACCURATE and not np.isfinite(p.sum()):
+            p[:] = 0.0
         unit *= cap
         status[index], iterations[index] = code, count
         bound[index] = np.inf if code == INFEASIBLE else value * unit
