@@ -44,8 +44,9 @@ def decode(action: Array, max_ap_power_w: float) -> Decision:
 def encode(decision: Decision, max_ap_power_w: float, estimate_gain: Array | None = None) -> NDArray[np.float32]:
     """The action that decodes to a decision, to 1e-5 relative in every SINR if each user gets 1e-4 P_max or more from its best AP.
 
-    Float32 resolves amplitudes to 3e-8 of √P_max, so less power than that comes back less exactly. Given `estimate_gain`, what rounding takes from a user's signal Σ_m √(p_mk v_mk) at
-    its stronger links is put back at its weaker ones, where the steps are finer.
+    Float32 resolves amplitudes to 3e-8 of √P_max, so less power than that comes back less exactly. Given `estimate_gain`,
+    what rounding takes from a user's signal Σ_m √(p_mk v_mk) at its stronger links is put back at its weaker ones, where the steps are
+    finer.
 
     Args:
         decision: `active` (…, M), `power` (…, M, K) W within the caps.

@@ -147,7 +147,7 @@ class CfIsacEnv(gym.Env[Any, Any]):
             "circuit_power_w": float(outcome.circuit_power),
             "active_aps": int(np.count_nonzero(decision.active)),
             "sinr_db": sinr_db(outcome.sinr),
-            "crlb_m2": outcome.crlb,
+            "crlb_m2": outcome.crlb.copy(),
             "feasible": bool(outcome.feasible),
             "reward_terms": terms,
         }

@@ -83,7 +83,6 @@ def test_the_defaults_are_table_one_and_our_choices_for_what_it_leaves_open(fiel
     [
         ("paper", {}),
         ("high-rate", {"sinr_threshold_db": 0}),
-        ("precise-sensing", {"crlb_threshold_m2": 0.07, "T": 8}),
         (
             "urban",
             {
@@ -101,13 +100,20 @@ def test_a_preset_changes_what_it_says_and_nothing_else(preset: str, changes: di
     assert config == SystemConfig.preset(preset)  # type: ignore[operator]
 
 
+def test_precise_sensing_asks_for_a_tenth_of_the_error_of_more_receivers() -> None:
+    precise, paper = SystemConfig(preset="precise-sensing"), SystemConfig()
+    assert precise.crlb_threshold_m2 <= 0.1
+    assert precise.T >= 4
+    assert dataclasses.replace(precise, preset="paper", crlb_threshold_m2=1.0, T=2) == paper
+
+
 def test_there_are_four_presets() -> None:
     assert set(PRESETS) == {"paper", "high-rate", "precise-sensing", "urban"}
 
 
 def test_what_is_given_goes_before_the_preset() -> None:
-    config = SystemConfig(50, 10, preset="precise-sensing", T=3)
-    assert (config.M, config.K, config.T, config.crlb_threshold_m2) == (50, 10, 3, 0.07)
+    config = SystemConfig(50, 10, preset="urban", shadowing_std_db=3)
+    assert (config.M, config.K, config.shadowing_std_db, config.max_ap_power_w) == (50, 10, 3, 0.2)
 
 
 def test_the_derived_quantities_are_those_worked_out_by_hand() -> None:
