@@ -95,7 +95,10 @@ def test_gymnasium_finds_nothing_to_say_about_any_environment(
 
 
 # What Stable-Baselines3 says of every array that isn't a vector: advice for images, which its own extractors flatten.
-ADVICE_FOR_IMAGES = "(?s).*(observation .* is an image|space .* is an image|minimal resolution for an image|unconventional shape|Treating image space as)"
+ADVICE_FOR_IMAGES = (
+    "(?s).*(observation .* is an image|space .* is an image|minimal resolution for an image"
+    "|unconventional shape|Treating image space as)"
+)
 
 
 @pytest.mark.parametrize(("name", "preset"), EVERY)
