@@ -1,196 +1,399 @@
-"""Drawing a decision: the network on a map, and beside it the power against the budget and which requirement holds."""
+"""Pictures of a drop: the map with what a decision does to it, and a panel with power and requirements beside it.
+
+Blue means a requirement is met and vermilion that it is missed, everywhere. Nothing else in the suite imports matplotlib.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import LineCollection
-from matplotlib.colors import TwoSlopeNorm
+from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgba
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, Ellipse
+from matplotlib.lines import Line2D
+from matplotlib.patches import Circle, Ellipse, Rectangle
+from matplotlib.text import Text
 from numpy.typing import NDArray
 
+from cfisac_env.physics import FEASIBILITY_TOLERANCE
 from cfisac_env.scenario import Scenario
 from cfisac_env.types import Decision, Outcome
 
-ON, OFF, SENSING, MISSED, CIRCUIT = "#0072b2", "#9a9a9a", "#7b3294", "#d55e00", "#a6cee3"
-_NORM = TwoSlopeNorm(0.0, -6.0, 12.0)
-_COLOURS = matplotlib.colormaps["PuOr"]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+SIZE_PX = (1120, 720)
+"""Width and height of a frame; multiples of 16, as video encoders like them."""
+
+_DPI = 100
+_MET, _MISSED, _NEUTRAL = "#0072b2", "#d55e00", "#8a8f98"
+_POWER, _CIRCUIT, _RECEIVER, _OFF = "#f0a202", "#56606e", "#7b4ea3", "#a7adb6"
+_INK, _QUIET, _TRACK, _GROUND, _RIM = "#22262b", "#5f6670", "#e6e8eb", "#f6f7f9", "#b4bac2"
+_SPAN_DB = 10.0  # margins beyond ± this look alike
+_SHADES = (
+    (0.0, _MISSED),
+    (0.5, "#fbdcc2"),
+    (0.5, "#cfe5f5"),
+    (1.0, _MET),
+)  # the side of the jump tells met from missed
+_COLORS = LinearSegmentedColormap.from_list("margin", list(_SHADES))
+_NORM = Normalize(-_SPAN_DB, _SPAN_DB)
+_LEAST_SHARE = 0.05  # of a user's power; weaker links aren't drawn
+_BOLD: Any = {"weight": "bold"}
 
 
-def draw_map(
-    axes: Axes, scenario: Scenario, decision: Decision | None = None, outcome: Outcome | None = None, magnification: float = 30.0
-) -> None:
-    """Draw one drop and, when there is one, the decision on it.
+def draw_map(ax: Axes, scenario: Scenario, decision: Decision | None, outcome: Outcome | None) -> None:
+    """Draw where everything stands, which APs are on, and which users and targets get what they ask for.
 
-    APs are triangles: hollow when off, filled when on, larger with more power. Users are discs, coloured by how far their SINR is above
-    (purple) or below (orange) the threshold; those below are crossed. Receivers are squares. A target is a star in its error ellipse:
-    two standard deviations of the Cramér–Rao bound, `magnification` times enlarged, dashed when the requirement is missed.
+    A link is as strong as its AP's share of the power meant for that user. A target's ellipse is the 2σ ellipse of the Fisher
+    matrix J = Σ_m P_m Q_m, enlarged by the factor that the legend states; dashed where it is longer than drawn.
 
     Args:
-        axes: of a matplotlib figure.
+        ax: is cleared first.
         scenario: a single drop.
-        decision: what is on, and the powers.
-        outcome: how the physics scores the decision.
-        magnification: of the error ellipses.
+        decision: None draws every AP off.
+        outcome: of the decision; None leaves users and targets neutral.
+
+    Raises:
+        ValueError: the scenario is a batch.
     """
+    if scenario.batch_shape:
+        raise ValueError(
+            f"only a single drop can be drawn, got a batch of shape {scenario.batch_shape}; index it first"
+        )
     config = scenario.config
-    radius = config.area_diameter_m / 2
-    axes.add_patch(Circle((0, 0), radius, facecolor="#fafafa", edgecolor="#bbbbbb"))
-    active = np.zeros(config.M, dtype=bool) if decision is None else decision.active
+    ax.clear()
+    half_m = _draw_ground(ax, scenario)
+    # A round ellipse that just meets the requirement gets a radius of about a tenth of the map's.
+    magnification = _nice(0.12 * half_m / math.sqrt(2 * config.crlb_threshold_m2))
+    ap_power = np.zeros(config.M) if decision is None else np.asarray(decision.power, dtype=np.float64).sum(-1)
     if decision is not None:
-        _draw_links(axes, scenario, decision)
-        share = np.sqrt(decision.power.sum(-1) / config.max_ap_power_w)
-        axes.scatter(
-            *scenario.ap_xy[active].T, marker="^", s=60 + 260 * share[active], color=ON, edgecolor="white", zorder=4, label="AP on"
-        )
-    axes.scatter(*scenario.ap_xy[~active].T, marker="^", s=40, facecolor="none", edgecolor=OFF, zorder=3, label="AP off")
-    axes.scatter(*scenario.sr_xy.T, marker="s", s=45, color=SENSING, edgecolor="white", zorder=4, label="receiver")
-    if outcome is None:
-        axes.scatter(*scenario.ue_xy.T, s=70, color="#cccccc", edgecolor="black", linewidth=0.6, zorder=5, label="user")
-    else:
-        margin = 10 * np.log10(np.maximum(outcome.sinr, 1e-30) / config.sinr_threshold)
-        axes.scatter(
-            *scenario.ue_xy.T, s=70, c=margin, cmap=_COLOURS, norm=_NORM, edgecolor="black", linewidth=0.6, zorder=5, label="user"
-        )
-        missed = outcome.sinr < config.sinr_threshold * (1 - 1e-4)
-        if missed.any():
-            axes.scatter(*scenario.ue_xy[missed].T, marker="x", s=150, color=MISSED, linewidth=2.2, zorder=6, label="SINR missed")
-    if decision is not None and outcome is not None:
-        _draw_ellipses(axes, scenario, decision, outcome, magnification)
-    axes.scatter(*scenario.target_xy.T, marker="*", s=190, color="black", edgecolor="white", zorder=7, label="target")
-    axes.set(xlim=(-1.06 * radius, 1.06 * radius), ylim=(-1.06 * radius, 1.06 * radius), aspect="equal")
-    axes.set_axis_off()
-    bar = 10 ** np.floor(np.log10(radius))
-    axes.plot([-radius, bar - radius], [-radius, -radius], color="black", linewidth=2)
-    axes.text(bar / 2 - radius, -0.985 * radius, f"{bar:.0f} m", ha="center", va="bottom", fontsize=8)
-
-
-def _draw_links(axes: Axes, scenario: Scenario, decision: Decision) -> None:
-    """Lines from APs to the users whose signal they carry a tenth of, or more."""
-    amplitude = np.sqrt(decision.power * scenario.estimate_gain)
-    share = amplitude / np.maximum(amplitude.sum(0), 1e-300)
-    m, k = np.nonzero(share > 0.1)
-    segments = np.stack([scenario.ap_xy[m], scenario.ue_xy[k]], axis=1)
-    axes.add_collection(LineCollection(list(segments), colors=ON, alpha=0.35, linewidths=3 * share[m, k], zorder=2))
-
-
-def _draw_ellipses(axes: Axes, scenario: Scenario, decision: Decision, outcome: Outcome, magnification: float) -> None:
-    config = scenario.config
-    ap_power = decision.power.sum(-1)
-    for s in range(config.S):
-        a, b, c = ap_power @ scenario.fisher[:, s]
-        if not np.isfinite(outcome.crlb[s]):
-            continue
-        variances, axes_of = np.linalg.eigh(np.linalg.inv([[a, c], [c, b]]))
-        width, height = 4 * magnification * np.sqrt(np.maximum(variances[::-1], 0.0))
-        met = outcome.crlb[s] <= config.crlb_threshold_m2 * (1 + 1e-4)
-        angle = np.degrees(np.arctan2(axes_of[1, 1], axes_of[0, 1]))
-        axes.add_patch(
-            Ellipse(
-                scenario.target_xy[s],
-                min(width, 4 * config.area_diameter_m),
-                height,
-                angle=angle,
-                facecolor="#00000012",
-                edgecolor=SENSING if met else MISSED,
-                linestyle="-" if met else "--",
-                linewidth=1.8,
-                zorder=3,
-            )
-        )
-
-
-def draw_panel(axes: Axes, scenario: Scenario, decision: Decision | None, outcome: Outcome | None) -> None:
-    """Power against the budget M (P_max + P_cir) as a bar, and every requirement in words."""
-    config = scenario.config
-    axes.set_axis_off()
-    axes.set(xlim=(0, 1), ylim=(0, 1))
-    axes.text(0, 0.97, f"{config.preset}   M = {config.M}   K = {config.K}", fontsize=11, weight="bold", va="top")
-    if decision is None or outcome is None:
-        axes.text(0, 0.86, "no decision yet", fontsize=11, color="#666666", va="top")
-        return
-    budget = config.M * (config.max_ap_power_w + config.circuit_power_w)
-    circuit, transmit = float(outcome.circuit_power) / budget, float(outcome.transmit_power) / budget
-    axes.barh([0.74], [1], height=0.07, color="#eeeeee")
-    axes.barh([0.74], [circuit], height=0.07, color=CIRCUIT)
-    axes.barh([0.74], [transmit], left=[circuit], height=0.07, color=ON)
-    axes.text(0, 0.87, f"{float(outcome.total_power):.3f} W", fontsize=18, weight="bold", va="top")
-    axes.text(1, 0.80, f"of {budget:.1f} W", fontsize=9, ha="right", color="#666666")
-    lines = [
-        (f"{float(outcome.circuit_power):.2f} W circuits", CIRCUIT),
-        (f"{1e3 * float(outcome.transmit_power):.1f} mW radiated", ON),
-        (f"{int(decision.active.sum())} of {config.M} APs on", "black"),
-    ]
-    worst = float(10 * np.log10(max(float(outcome.sinr.min()), 1e-30)))
-    sinr_met = bool((outcome.sinr >= config.sinr_threshold * (1 - 1e-4)).all())
-    crlb = float(outcome.crlb.max())
-    crlb_met = crlb <= config.crlb_threshold_m2 * (1 + 1e-4)
-    for i, (text, colour) in enumerate(lines):
-        axes.plot([0.02], [0.655 - 0.06 * i], "s", color=colour, markersize=8)
-        axes.text(0.08, 0.655 - 0.06 * i, text, fontsize=11, va="center")
-    for i, (title, met, value) in enumerate(
-        (
-            ("SINR", sinr_met, f"worst {worst:.1f} dB, asked {config.sinr_threshold_db:.1f} dB"),
-            ("position", crlb_met, f"CRLB {crlb:.3g} m², asked {config.crlb_threshold_m2:g} m²"),
-        )
-    ):
-        y = 0.42 - 0.13 * i
-        axes.text(0, y, f"{title} {'met' if met else 'MISSED'}", fontsize=13, weight="bold", color=ON if met else MISSED, va="top")
-        axes.text(0, y - 0.055, value, fontsize=10, color="#444444", va="top")
+        _draw_links(ax, scenario, decision)
+        _draw_ellipses(ax, scenario, ap_power, outcome, magnification, 0.32 * half_m)
+    _draw_nodes(ax, scenario, decision, ap_power, outcome)
+    _draw_keys(ax, magnification)
+    counts = ((config.M, "AP"), (config.K, "user"), (config.T, "receiver"), (config.S, "target"))
+    words = [f"{n} {name}{'' if n == 1 else 's'}" for n, name in counts]
+    if decision is not None:
+        words[0] = f"{np.count_nonzero(decision.active)} of {words[0]} on"
+    if outcome is not None:
+        words.append(_watts(float(outcome.total_power)))
+    ax.set_title("  ·  ".join(words), fontsize=12, color=_INK, pad=8)
 
 
 class Viewer:
-    """Draws frames of one size, off screen or in a window."""
+    """Turns drops and decisions into frames or a window, reusing one figure for each."""
 
     def __init__(self) -> None:
-        self._figure = Figure(figsize=(9.6, 6.4), dpi=100)
-        self._canvas = FigureCanvasAgg(self._figure)
-        self._map = self._figure.add_axes((0.0, 0.02, 0.64, 0.94))
-        self._panel = self._figure.add_axes((0.67, 0.2, 0.31, 0.76))
-        self._scale = self._figure.add_axes((0.67, 0.07, 0.31, 0.025))
-        colours = matplotlib.cm.ScalarMappable(_NORM, _COLOURS)
-        bar = self._figure.colorbar(colours, cax=self._scale, orientation="horizontal", label="user's SINR above threshold, dB")
-        bar.set_ticks([-6, 0, 6, 12])
-        self._window: Any = None
+        self._offscreen: _Dashboard | None = None
+        self._window: _Dashboard | None = None
 
     def frame(self, scenario: Scenario, decision: Decision | None, outcome: Outcome | None) -> NDArray[np.uint8]:
-        """(640, 960, 3) RGB."""
-        for axes in (self._map, self._panel):
-            axes.clear()
-        draw_map(self._map, scenario, decision, outcome)
-        self._map.legend(loc="upper left", fontsize=8, frameon=False, markerscale=0.6, borderaxespad=0.0)
-        if decision is not None:
-            self._map.set_title("error ellipse: 2σ, 30 times enlarged", fontsize=8, color="#666666", y=-0.02)
-        draw_panel(self._panel, scenario, decision, outcome)
-        self._canvas.draw()
-        return np.asarray(self._canvas.buffer_rgba())[..., :3].copy()
+        """The picture as (height, width, 3), of the same size whatever the drop."""
+        if self._offscreen is None:
+            self._offscreen = _Dashboard(_blank_figure())
+        canvas = self._offscreen.draw(scenario, decision, outcome)
+        return np.array(canvas.buffer_rgba(), dtype=np.uint8)[..., :3].copy()
 
     def show(self, scenario: Scenario, decision: Decision | None, outcome: Outcome | None) -> None:
-        """Draw into a window that stays open; without a display, nothing appears."""
-        from matplotlib import pyplot
+        """Draw in a window and go on; a closed window opens again. Without a display it is drawn and not shown."""
+        from matplotlib import pyplot as plt
 
-        frame = self.frame(scenario, decision, outcome)
-        if self._window is None or not pyplot.fignum_exists(self._window[0].number):
-            figure = pyplot.figure("CfIsac", figsize=(9.6, 6.4))
-            axes = figure.add_axes((0, 0, 1, 1))
-            axes.set_axis_off()
-            self._window = (figure, axes.imshow(frame))
-        figure, image = self._window
-        image.set_data(frame)
-        figure.canvas.draw_idle()
-        figure.canvas.flush_events()
-        if matplotlib.get_backend().lower() != "agg":
-            pyplot.show(block=False)
+        manager = None if self._window is None else self._window.figure.canvas.manager
+        if self._window is None or (manager is not None and not plt.fignum_exists(manager.num)):
+            try:
+                figure = plt.figure(figsize=(SIZE_PX[0] / _DPI, SIZE_PX[1] / _DPI), dpi=_DPI)
+            except ImportError:  # the chosen backend needs a display that isn't there
+                figure = _blank_figure()
+            self._window = _Dashboard(figure)
+        canvas = self._window.draw(scenario, decision, outcome)
+        if canvas.manager is not None and canvas.required_interactive_framework is not None:
+            canvas.manager.set_window_title("CfIsac")
+            canvas.manager.show()
+            canvas.flush_events()
 
     def close(self) -> None:
-        """Close the window, if there is one."""
-        if self._window is not None:
-            from matplotlib import pyplot
+        """Close the window and let go of the figures; may be called again."""
+        if self._window is not None and self._window.figure.canvas.manager is not None:
+            from matplotlib import pyplot as plt
 
-            pyplot.close(self._window[0])
-            self._window = None
+            plt.close(self._window.figure)
+        self._window = self._offscreen = None
+
+
+def _blank_figure() -> Figure:
+    figure = Figure(figsize=(SIZE_PX[0] / _DPI, SIZE_PX[1] / _DPI), dpi=_DPI)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+class _Dashboard:
+    """The map and the panel on one figure."""
+
+    def __init__(self, figure: Figure) -> None:
+        self.figure = figure
+        figure.set_facecolor("white")
+        self._map = figure.add_axes((0.012, 0.11, 0.535, 0.835))
+        self._panel = _Panel(figure.add_axes((0.655, 0.03, 0.33, 0.945)))
+
+    def draw(self, scenario: Scenario, decision: Decision | None, outcome: Outcome | None) -> Any:
+        """Draw and return the canvas."""
+        draw_map(self._map, scenario, decision, outcome)
+        self._panel.update(scenario, decision, outcome)
+        self.figure.canvas.draw()
+        return self.figure.canvas
+
+
+class _Panel:
+    """Power against the budget, active APs, and each requirement; built once, updated for every frame."""
+
+    def __init__(self, ax: Axes) -> None:
+        self.ax = ax
+        ax.set(xlim=(0, 1), ylim=(0, 1))
+        ax.set_axis_off()
+        self._verdict = self.text(0.5, 0.955, 17, "white", ha="center", **_BOLD)
+        self.text(0, 0.865, 12, _QUIET).set_text("Total power")
+        self._total = self.text(0, 0.81, 26, **_BOLD)
+        self._budget = self.text(1, 0.803, 11, _QUIET, ha="right")
+        self.bar(0.75, 1.0, _TRACK)
+        self._circuit, self._transmit = self.bar(0.75, 0.0, _CIRCUIT), self.bar(0.75, 0.0, _POWER)
+        self.bar(0.706, 0.03, _CIRCUIT, height=0.018)
+        self.bar(0.706, 0.03, _POWER, left=0.5, height=0.018)
+        self._circuit_text, self._transmit_text = self.text(0.045, 0.706, 11), self.text(0.545, 0.706, 11)
+        self.text(0, 0.635, 12, _QUIET).set_text("Active APs")
+        self._active_text = self.text(1, 0.635, 13, ha="right", **_BOLD)
+        self.bar(0.6, 1.0, _TRACK, height=0.018)
+        self._active = self.bar(0.6, 0.0, _POWER, height=0.018)
+        self._sinr, self._crlb = _Requirement(self, 0.515, "SINR"), _Requirement(self, 0.285, "CRLB")
+        self._cap_mark, self._cap = self.text(0, 0.062, 17, **_BOLD), self.text(0.07, 0.062, 12, **_BOLD)
+
+    def text(self, x: float, y: float, size: float, color: str = _INK, **style: Any) -> Text:
+        """An empty text, centred vertically."""
+        return self.ax.text(x, y, "", fontsize=size, color=color, va="center", **style)
+
+    def bar(self, y: float, width: float, color: str, *, left: float = 0.0, height: float = 0.034) -> Rectangle:
+        """A filled rectangle around the height `y`."""
+        bar = Rectangle((left, y - height / 2), width, height, facecolor=color, edgecolor="none")
+        self.ax.add_patch(bar)
+        return bar
+
+    def update(self, scenario: Scenario, decision: Decision | None, outcome: Outcome | None) -> None:
+        """Say what this decision costs and achieves."""
+        config = scenario.config
+        budget = config.M * (config.max_ap_power_w + config.circuit_power_w)
+        transmit, circuit = (
+            (0.0, 0.0) if outcome is None else map(float, (outcome.transmit_power, outcome.circuit_power))
+        )
+        self._total.set_text("—" if outcome is None else _watts(transmit + circuit))
+        self._budget.set_text(f"of at most {budget:.4g} W")
+        self._circuit_text.set_text("circuit " + ("—" if outcome is None else _watts(circuit)))
+        self._transmit_text.set_text("transmit " + ("—" if outcome is None else _watts(transmit)))
+        left = min(circuit / budget, 1.0)
+        self._circuit.set_width(left)
+        self._transmit.set(x=left, width=min(transmit / budget, 1.0 - left))
+        active = 0 if decision is None else np.count_nonzero(decision.active)
+        self._active_text.set_text(f"{'—' if decision is None else active} of {config.M}")
+        self._active.set_width(active / config.M)
+
+        goal_db, limit, cap = config.sinr_threshold_db, config.crlb_threshold_m2, f"{config.max_ap_power_w:g} W"
+        self._sinr.label(*(f"{goal_db + step:.3g} dB".replace("-", "−") for step in (-_SPAN_DB, 0, _SPAN_DB)))
+        self._crlb.label(*(f"{limit * factor:.3g} m²" for factor in (10, 1, 0.1)))
+        if outcome is None:
+            self._sinr.update("every user", "")
+            self._crlb.update("every target", "")
+            kept = feasible = None
+        else:
+            margin, met = _margin_db(scenario, outcome), _users_met(scenario, outcome)
+            worst = f"worst margin {margin.min() + 0.0:+.2f} dB".replace("-", "−")
+            words = worst if margin.min() > -200 else "no signal at a user"
+            self._sinr.update(f"{met.sum()} of {met.size} users reach it", words, margin, met)
+            crlb, met = np.asarray(outcome.crlb, dtype=np.float64), _targets_met(scenario, outcome)
+            words = f"worst {crlb.max():.3g} m²" if np.isfinite(crlb).all() else "a target isn't located"
+            precision = 10 * np.log10(limit / np.minimum(crlb, 1e30))
+            self._crlb.update(f"{met.sum()} of {met.size} targets reach it", words, precision, met)
+            kept, feasible = bool(outcome.cap_violation <= FEASIBILITY_TOLERANCE), bool(outcome.feasible)
+        self._cap.set_text(f"an AP radiates more than {cap}" if kept is False else f"every AP within its {cap}")
+        _mark(self._cap_mark, kept)
+        self._verdict.set_text({None: "NO DECISION YET", True: "✓  FEASIBLE", False: "✗  INFEASIBLE"}[feasible])
+        self._verdict.set_bbox({"boxstyle": "round,pad=0.45", "facecolor": _color(feasible), "edgecolor": "none"})
+
+
+class _Requirement:
+    """One requirement of the panel: a mark, how many meet it, the worst, and a strip with everyone's margin."""
+
+    def __init__(self, panel: _Panel, top: float, name: str) -> None:
+        self._y = top - 0.1
+        self._mark = panel.text(0, top, 17, **_BOLD)
+        panel.text(0.07, top, 13, **_BOLD).set_text(name)
+        self._worst = panel.text(1, top, 12, ha="right", **_BOLD)
+        self._count, self._goal = panel.text(0.07, top - 0.042, 11, _QUIET), panel.text(0.5, self._y - 0.048, 10)
+        self._goal.set(ha="center", weight="bold")
+        self._low = panel.text(0, self._y - 0.048, 10, _QUIET)
+        self._high = panel.text(1, self._y - 0.048, 10, _QUIET, ha="right")
+        panel.bar(self._y, 0.5, "#fae3d3", height=0.06)
+        panel.bar(self._y, 0.5, "#d3e7f4", left=0.5, height=0.06)
+        panel.bar(self._y, 0.006, _INK, left=0.497, height=0.06)
+        self._dots = panel.ax.scatter([], [], s=52, edgecolors=_INK, linewidths=0.8, zorder=3)
+
+    def label(self, low: str, goal: str, high: str) -> None:
+        """Name the ends and the middle of the strip."""
+        self._low.set_text(low)
+        self._goal.set_text(f"required {goal}")
+        self._high.set_text(high)
+
+    def update(self, count: str, worst: str, margin_db: Floats | None = None, met: Bools | None = None) -> None:
+        """Show the margins; without them the requirement is neutral."""
+        holds = None if met is None else bool(met.all())
+        _mark(self._mark, holds)
+        self._count.set_text(count)
+        self._worst.set(text=worst, color=_color(holds))
+        margin_db = np.empty(0) if margin_db is None else margin_db
+        lanes = min(max(margin_db.size, 1), 5)  # neighbours at different heights, so that equal margins can be counted
+        x = 0.5 + 0.475 * np.clip(margin_db / _SPAN_DB, -1, 1)
+        y = self._y + 0.036 * (np.arange(margin_db.size) % lanes - (lanes - 1) / 2) / max(lanes - 1, 1)
+        self._dots.set_offsets(np.stack([x, y], axis=-1))
+        if met is not None:
+            self._dots.set_facecolor(_margin_colors(margin_db, met))
+
+
+def _mark(text: Text, holds: bool | None) -> None:
+    text.set(text={None: "○", True: "✓", False: "✗"}[holds], color=_color(holds))
+
+
+def _color(holds: bool | None) -> str:
+    return {None: _NEUTRAL, True: _MET, False: _MISSED}[holds]
+
+
+def _margin_db(scenario: Scenario, outcome: Outcome) -> Floats:
+    """10 log10(γ_k/γ_thr) of every user, (K,)."""
+    sinr = np.maximum(np.asarray(outcome.sinr, dtype=np.float64), 1e-30)
+    return np.asarray(10 * np.log10(sinr) - scenario.config.sinr_threshold_db)
+
+
+def _margin_colors(margin_db: Floats, met: Bools) -> Any:
+    """Colours (…, 4) of margins; one missed by less than the tolerance counts as none."""
+    return _COLORS(_NORM(np.where(met, np.maximum(margin_db, 0.0), np.minimum(margin_db, -0.1))))
+
+
+def _users_met(scenario: Scenario, outcome: Outcome) -> Bools:
+    return np.asarray(outcome.sinr) >= scenario.config.sinr_threshold * (1 - FEASIBILITY_TOLERANCE)
+
+
+def _targets_met(scenario: Scenario, outcome: Outcome) -> Bools:
+    return np.asarray(outcome.crlb) <= scenario.config.crlb_threshold_m2 * (1 + FEASIBILITY_TOLERANCE)
+
+
+def _watts(power_w: float) -> str:
+    if 0 < power_w < 5e-4:
+        return f"{power_w * 1e3:.2g} mW"
+    return f"{power_w:.3f} W" if power_w < 10 else f"{power_w:.2f} W" if power_w < 100 else f"{power_w:.0f} W"
+
+
+def _nice(number: float) -> float:
+    """The nearest of … 1, 2, 5, 10, 20, 50 … below."""
+    decade = 10.0 ** math.floor(math.log10(number))
+    return decade * max(step for step in (1, 2, 5) if step * decade <= number * (1 + 1e-9))
+
+
+def _draw_ground(ax: Axes, scenario: Scenario) -> float:
+    """The disc and a scale; returns half the width of the map in metres."""
+    nodes = np.concatenate((scenario.ap_xy, scenario.ue_xy, scenario.sr_xy, scenario.target_xy))
+    radius = scenario.config.area_diameter_m / 2
+    x, y, half = 0.0, 0.0, 1.04 * radius
+    if (np.hypot(nodes[:, 0], nodes[:, 1]) <= 1.01 * radius).all():
+        ax.add_patch(Circle((0, 0), radius, facecolor=_GROUND, edgecolor=_RIM, linewidth=1.4, zorder=0))
+    else:  # positions that came from elsewhere needn't lie in the disc
+        low, high = nodes.min(0), nodes.max(0)
+        x, y = (low + high) / 2
+        half = max(0.55 * float((high - low).max()), 1.0)
+    ax.set(xlim=(x - half, x + half), ylim=(y - half, y + half), xticks=[], yticks=[], aspect="equal")
+    ax.set_frame_on(False)
+    length, right, bottom = _nice(0.4 * half), x + 0.98 * half, y - 0.97 * half
+    ax.plot([right - length, right], [bottom, bottom], color=_QUIET, linewidth=2.5, solid_capstyle="butt")
+    label = f"{length:g} m" if length < 1000 else f"{length / 1000:g} km"
+    ax.text(right - length / 2, bottom + 0.025 * half, label, ha="center", va="bottom", fontsize=10, color=_QUIET)
+    return half
+
+
+def _draw_links(ax: Axes, scenario: Scenario, decision: Decision) -> None:
+    power = np.asarray(decision.power, dtype=np.float64)
+    total = power.sum(0)
+    share = power / np.where(total > 0, total, 1.0)
+    m, k = np.nonzero(share >= _LEAST_SHARE)
+    ends = np.stack([np.asarray(scenario.ap_xy)[m], np.asarray(scenario.ue_xy)[k]], axis=1)
+    colors = [to_rgba(_CIRCUIT, 0.12 + 0.5 * s) for s in share[m, k]]
+    ax.add_collection(LineCollection(list(ends), colors=colors, linewidths=0.8 + 1.8 * share[m, k], zorder=1), False)
+
+
+def _draw_ellipses(
+    ax: Axes, scenario: Scenario, ap_power: Floats, outcome: Outcome | None, magnification: float, longest_m: float
+) -> None:
+    met = [None] * scenario.config.S if outcome is None else _targets_met(scenario, outcome).tolist()
+    fisher = np.einsum("m,msi->si", ap_power, np.asarray(scenario.fisher))
+    for (x, y), (q_a, q_b, q_c), holds in zip(np.asarray(scenario.target_xy).tolist(), fisher, met, strict=True):
+        information, axes = np.linalg.eigh(np.array([[q_a, q_c], [q_c, q_b]]))
+        semi = 2 * magnification / np.sqrt(np.maximum(information, 1e-30))
+        cut = bool(semi.max() > longest_m)
+        width, height = 2 * np.minimum(semi, longest_m)
+        angle = math.degrees(math.atan2(axes[1, 0], axes[0, 0]))
+        style: Any = {"edgecolor": _color(holds), "facecolor": to_rgba(_color(holds), 0.07 if cut else 0.16)}
+        style |= {"linestyle": "--" if cut else "-", "linewidth": 1.8, "zorder": 3, "clip_on": cut}
+        ax.add_patch(Ellipse((x, y), width, height, angle=angle, **style))
+
+
+def _draw_nodes(
+    ax: Axes, scenario: Scenario, decision: Decision | None, ap_power: Floats, outcome: Outcome | None
+) -> None:
+    ap, user, target = (np.asarray(a) for a in (scenario.ap_xy, scenario.ue_xy, scenario.target_xy))
+    on = np.zeros(len(ap), bool) if decision is None else np.asarray(decision.active, bool)
+    _points(ax, ap[~on], "^", 45, "white", _OFF, 2)
+    # Areas go by amplitude, so that milliwatts still show beside a tenth of a watt.
+    area = 45 + 255 * np.sqrt(np.clip(ap_power / scenario.config.max_ap_power_w, 0, 1))
+    _points(ax, ap[on], "^", area[on], _POWER, _INK, 5)
+    _points(ax, np.asarray(scenario.sr_xy), "D", 75, _RECEIVER, "white", 4)
+    if outcome is None:
+        _points(ax, user, "o", 100, "white", _NEUTRAL, 6)
+        _points(ax, target, "*", 300, _NEUTRAL, "white", 7)
+        return
+    users_met, targets_met = _users_met(scenario, outcome), _targets_met(scenario, outcome)
+    _points(ax, user, "o", 100, _margin_colors(_margin_db(scenario, outcome), users_met), _INK, 6)
+    _points(ax, target, "*", 300, [_color(holds) for holds in targets_met.tolist()], "white", 7)
+    missed = user[~users_met]
+    ax.scatter(missed[:, 0], missed[:, 1], s=110, marker="x", c=_INK, linewidths=1.9, zorder=8)
+
+
+def _points(ax: Axes, xy: Floats, marker: str, area: Any, face: Any, edge: str, order: int) -> None:
+    x, y = xy[:, 0], xy[:, 1]
+    ax.scatter(x, y, s=area, marker=marker, facecolors=face, edgecolors=edge, linewidths=1.2, zorder=order)
+
+
+def _draw_keys(ax: Axes, magnification: float) -> None:
+    """The legend below the map and the colours of the margins beside it."""
+    keys = (
+        ("^", 10, _POWER, _INK, "AP on, by power"),
+        ("^", 7, "white", _OFF, "AP off"),
+        ("o", 9, _COLORS(0.8), _INK, "user, by SINR margin"),
+        ("x", 9, _INK, _INK, "user that misses it"),
+        ("D", 7, _RECEIVER, _RECEIVER, "receiver"),
+        ("*", 13, _MET, _MET, f"target, 2σ ellipse ×{magnification:g}"),
+    )
+    handles = [
+        Line2D([], [], ls="", marker=marker, markersize=size, markerfacecolor=face, markeredgecolor=edge, label=label)
+        for marker, size, face, edge, label in keys
+    ]
+    place: Any = {"loc": "upper center", "bbox_to_anchor": (0.53, 0.005), "ncols": 3, "columnspacing": 2.0}
+    ax.legend(handles=handles, fontsize=10, frameon=False, handletextpad=0.3, labelcolor=_INK, **place)
+    # A colour bar of a matplotlib Axes would take as long to draw as the rest of the map.
+    left, right, low, step = 1.025, 1.049, 0.2, 0.6 / 40
+    cells = [[(left, y), (right, y), (right, y + step), (left, y + step)] for y in low + step * np.arange(40)]
+    place = {"transform": ax.transAxes, "clip_on": False}
+    ax.add_collection(PolyCollection(cells, facecolors=_COLORS(np.arange(0.5, 40) / 40), aa=False, **place), False)
+    words: Any = {"transform": ax.transAxes, "fontsize": 10, "color": _QUIET}
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        label = f"{(2 * share - 1) * _SPAN_DB:+.0f}".replace("-", "−") if share != 0.5 else "0"
+        ax.text(right + 0.012, low + 40 * step * share, label, va="center", **words)
+    ax.text((left + right) / 2, 0.82, "SINR\nmargin\n(dB)", ha="center", va="bottom", **words)
