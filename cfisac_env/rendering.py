@@ -319,6 +319,10 @@ def _draw_ground(ax: Axes, scenario: Scenario) -> float:
     return half
 
 
+def _scatter(axes: Axes, xy: NDArray[np.float64], **style: Any) -> None:
+    axes.scatter(xy[:, 0], xy[:, 1], **style)
+
+
 def _draw_links(ax: Axes, scenario: Scenario, decision: Decision) -> None:
     power = np.asarray(decision.power, dtype=np.float64)
     total = power.sum(0)

@@ -37,4 +37,6 @@ def allocator(backend: str = "fast") -> Allocator:
         from baselines.allocation import reference
 
         return lambda problem, active, cutoff_w=None, /: reference.solve(problem, active, solver=backend.upper())
-    raise ValueError(f"unknown allocator {backend!r}{nearest(backend, list(BACKENDS))}; valid ones: {', '.join(BACKENDS)}")
+    raise ValueError(
+        f"unknown allocator {backend!r}{nearest(backend, list(BACKENDS))}; valid ones: {', '.join(BACKENDS)}"
+    )

@@ -54,11 +54,15 @@ def dual_bound(problem: Problem, active: NDArray[np.bool_], multipliers: Multipl
     else:
         # Cannot be repaired in 50 rounds: fall back to the multipliers that are always valid.
         return np.maximum(_caps_only(problem, active, sensing_value, reward), 0.0)
-    bound = gamma * noise * lam.sum(-1) - problem.max_ap_power_w * cap.sum(-1) + sensing_value / problem.crlb_threshold_m2
+    bound = (
+        gamma * noise * lam.sum(-1) - problem.max_ap_power_w * cap.sum(-1) + sensing_value / problem.crlb_threshold_m2
+    )
     return np.asarray(bound, dtype=np.float64)
 
 
 def _caps_only(problem: Problem, active: NDArray[np.bool_], sensing_value: Float, reward: Float) -> Float:
     """Bound with λ = 0: μ = max(0, reward − 1) makes every price non-negative."""
     cap = np.where(active, np.maximum(reward - 1.0, 0.0), 0.0)
-    return np.asarray(sensing_value / problem.crlb_threshold_m2 - problem.max_ap_power_w * cap.sum(-1), dtype=np.float64)
+    return np.asarray(
+        sensing_value / problem.crlb_threshold_m2 - problem.max_ap_power_w * cap.sum(-1), dtype=np.float64
+    )

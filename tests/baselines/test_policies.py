@@ -64,7 +64,7 @@ def test_stable_baselines3_evaluates_every_policy(name: str) -> None:
     )
     assert lengths == [1, 1, 1]
     assert np.isfinite(rewards).all()
-    assert max(rewards) <= 0
+    assert np.max(rewards) <= 0
 
 
 def test_elimination_never_costs_more_than_all_aps_and_stops_where_no_removal_pays() -> None:
@@ -87,10 +87,13 @@ def test_elimination_never_costs_more_than_all_aps_and_stops_where_no_removal_pa
 
 def test_the_paper_allocation_misses_the_sinr() -> None:
     # Erratum E10: (9) counts interference at y², the APs radiate P ≥ y².
-    scenarios = sample(SystemConfig(M=6, K=2), np.random.default_rng(8), 6)
+    scenarios = sample(SystemConfig(M=15, K=6, preset="high-rate"), np.random.default_rng(8), 4)
     action, _ = baselines.make("modified-bb-paper").predict(observations.encode(scenarios))
-    misses = [float(scenarios[i].evaluate(actions.decode(action[i], 0.1)).sinr_violation.max()) for i in range(6)]
-    assert max(misses) > 0.05
+    for i in range(4):
+        outcome = scenarios[i].evaluate(actions.decode(action[i], 0.1))
+        # a fifth of the SINR missed is 1 dB
+        assert outcome.sinr_violation.max() > 0.2
+        assert outcome.transmit_power < 15 * 0.1
 
 
 def test_random_is_reproducible_by_seed() -> None:
