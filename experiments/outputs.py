@@ -19,6 +19,36 @@ from experiments.files import provenance, write_json, write_text
 _POWER, _CIRCUIT, _MISSED = "#0072b2", "#a6cee3", "#d55e00"
 
 
+_HEADINGS = (
+    "policy",
+    "total W",
+    "IQM W",
+    "transmit W",
+    "active APs",
+    "feasible",
+    "worst miss",
+    "to best",
+    "certified",
+    "ms",
+)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    total = row.total_power_w
+    return (
+        row.policy,
+        f"{total.value:.3f} [{total.low:.2f}, {total.high:.2f}]",
+        f"{row.total_power_iqm_w.value:.3f}",
+        f"{row.transmit_power_w:.3f}",
+        f"{row.active_aps:.1f}",
+        f"{row.feasible_share:.0%}",
+        _percent(row.worst_violation) if row.worst_violation > 1e-4 else "–",
+        _percent(row.gap_to_best),
+        _percent(row.certified_gap),
+        f"{row.milliseconds:.3g}" if row.milliseconds < 1000 else f"{row.milliseconds:.0f}",
+    )
+
+
 def table(comparison: Comparison, rows: list[Row]) -> Table:
     """The table that the terminal shows."""
     config = comparison.config
@@ -29,34 +59,18 @@ def table(comparison: Comparison, rows: list[Row]) -> Table:
         caption="power: mean [95 % bootstrap interval]; feasible: drops with every requirement met; "
         "gaps: over the drops where the policy is feasible",
     )
-    view.add_column("policy", no_wrap=True)
-    for name in (
-        "total W",
-        "IQM W",
-        "transmit W",
-        "active APs",
-        "feasible",
-        "worst miss",
-        "to best",
-        "certified",
-        "ms",
-    ):
-        view.add_column(name, justify="right", no_wrap=True)
+    for i, heading in enumerate(_HEADINGS):
+        view.add_column(heading, justify="right" if i else "left", no_wrap=True)
     for row in rows:
-        total = row.total_power_w
-        view.add_row(
-            row.policy,
-            f"{total.value:.3f} [{total.low:.2f}, {total.high:.2f}]",
-            f"{row.total_power_iqm_w.value:.3f}",
-            f"{row.transmit_power_w:.3f}",
-            f"{row.active_aps:.1f}",
-            f"{row.feasible_share:.0%}",
-            _percent(row.worst_violation) if row.worst_violation > 1e-4 else "–",
-            _percent(row.gap_to_best),
-            _percent(row.certified_gap),
-            f"{row.milliseconds:.3g}" if row.milliseconds < 1000 else f"{row.milliseconds:.0f}",
-        )
+        view.add_row(*_cells(row))
     return view
+
+
+def markdown(rows: list[Row]) -> str:
+    """The same table for a page."""
+    lines = ["| " + " | ".join(_HEADINGS) + " |", "|---" + "|---:" * (len(_HEADINGS) - 1) + "|"]
+    lines += ["| " + " | ".join((f"`{cells[0]}`", *cells[1:])) + " |" for cells in map(_cells, rows)]
+    return "\n".join(lines) + "\n"
 
 
 def _percent(share: float) -> str:
@@ -66,7 +80,7 @@ def _percent(share: float) -> str:
 
 
 def write(folder: Path, comparison: Comparison, rows: list[Row]) -> list[Path]:
-    """Write `compare.json`, `compare.csv` and `compare.png` into a folder."""
+    """Write `compare.json`, `compare.csv`, `compare.md` and `compare.png` into a folder."""
     flat = [_flat(row) for row in rows]
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(flat[0]), lineterminator="\n")
@@ -89,8 +103,15 @@ def write(folder: Path, comparison: Comparison, rows: list[Row]) -> list[Path]:
     }
     folder.mkdir(parents=True, exist_ok=True)
     picture = folder / "compare.png"
-    figure(comparison, rows).savefig(picture, dpi=110)
-    return [write_json(folder / "compare.json", content), write_text(folder / "compare.csv", text.getvalue()), picture]
+    partial = picture.with_suffix(".partial.png")
+    figure(comparison, rows).savefig(partial, dpi=110)
+    partial.replace(picture)
+    return [
+        write_json(folder / "compare.json", content),
+        write_text(folder / "compare.csv", text.getvalue()),
+        write_text(folder / "compare.md", markdown(rows)),
+        picture,
+    ]
 
 
 def _flat(row: Row) -> dict[str, Any]:

@@ -38,6 +38,10 @@ def _crlb(problem: Problem, power: NDArray[np.float64], s: int = 0) -> float:
     return float(np.trace(np.linalg.inv(matrix)))
 
 
+def _square(amplitude: NDArray[np.float64]) -> float:
+    return float((amplitude**2).sum())
+
+
 def _check(problem: Problem, answer: Allocation) -> None:
     assert (_sinr(problem, answer.power) >= problem.sinr_threshold * (1 - 1e-7)).all()
     for s in range(problem.S):
@@ -131,7 +135,7 @@ def test_slsqp_finds_nothing_cheaper_on_tiny_cases() -> None:
         starts = [np.sqrt(answer.power / cap) * 1.05, *(rng.uniform(0, 0.7, (3, 2)) for _ in range(6))]
         for start in starts:
             found = minimize(
-                lambda a: float((a**2).sum()),
+                _square,
                 start.ravel(),
                 method="SLSQP",
                 bounds=Bounds(1e-7, 1.0),
