@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, cast
 
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-import baselines
-from cfisac_env import PRESETS, Scenario, SystemConfig
+from cfisac_env import SystemConfig
+from experiments.commands.common import Command
+from experiments.commands.compare import Compare
+from experiments.commands.presets import Presets
+
+COMMANDS: Mapping[str, type[Command]] = {"compare": Compare, "presets": Presets}
+
+GROUPS: Mapping[str, tuple[str, Mapping[str, type[Command]]]] = {}
+"""Commands of two words: the first word, what the group is for, and the second words."""
 
 
 def _optional_fields() -> type:
@@ -29,104 +33,23 @@ def _optional_fields() -> type:
 ConfigFields = _optional_fields()
 
 
-@dataclasses.dataclass(frozen=True)
-class Compare:
-    """Compare policies on the same drops; writes compare.json, compare.csv and compare.png."""
-
-    policies: tuple[str, ...] = tuple(baselines.POLICIES)
-    """Names of the policies."""
-    drops: int = 20
-    """Number of random drops."""
-    seed: int = 1_000_000
-    """Seed of the first drop; the others follow."""
-    drops_file: Path | None = None
-    """Play these drops (written by Scenario.save) instead of random ones."""
-    reference: str | None = None
-    """Policy that paired differences are taken to; by default the cheapest that is feasible everywhere."""
-    out: Path = Path("runs/compare")
-    """Folder of the results."""
-
-    def run(self, config: SystemConfig, console: Console) -> None:
-        """Decide, print, write."""
-        from experiments import compare, outputs
-
-        if self.drops < 1:
-            raise ValueError(f"--drops must be 1 or more, got {self.drops}")
-        drops: int | Scenario = self.drops
-        if self.drops_file is not None:
-            drops = Scenario.load(self.drops_file).batch()
-            config, count = drops.config, len(drops)
-        else:
-            count = self.drops
-        policies = compare.build(self.policies, config)
-        with _progress(console) as progress:
-            task = progress.add_task("deciding", total=count * len(policies))
-
-            def step(name: str) -> None:
-                progress.update(task, advance=1, description=name)
-
-            comparison = compare.run(config, policies, drops, self.seed, step)
-        rows = compare.summarise(comparison, self.reference)
-        console.print(outputs.table(comparison, rows))
-        for path in outputs.write(self.out, comparison, rows):
-            console.print(f"wrote {path}")
-
-
-@dataclasses.dataclass(frozen=True)
-class Presets:
-    """Measure every preset: drops served, active APs, what binds, and whether the reward's penalties are exact."""
-
-    drops: int = 200
-    """Number of random drops a preset."""
-    seed: int = 1_000_000
-    """Seed of the first drop; the others follow."""
-    out: Path = Path("runs/presets")
-    """Folder of the results."""
-
-    def run(self, config: SystemConfig, console: Console) -> None:
-        """Measure, print, write."""
-        from experiments import files, presets
-
-        measures = []
-        with _progress(console) as progress:
-            for name in PRESETS:
-                task = progress.add_task(name, total=self.drops)
-                chosen = SystemConfig(config.M, config.K, preset=name)
-                measures.append(presets.measure(chosen, self.drops, self.seed, partial(progress.advance, task)))
-        text = presets.table(measures)
-        console.print(text, markup=False, soft_wrap=True)
-        content = {one.config.preset: {**vars(one), "config": one.config.as_dict()} for one in measures}
-        console.print(
-            f"wrote {files.write_json(self.out / 'presets.json', {**files.provenance(), 'presets': content})}"
-        )
-        console.print(f"wrote {files.write_text(self.out / 'presets.md', text + chr(10))}")
-
-
-COMMANDS: dict[str, type[Any]] = {"compare": Compare, "presets": Presets}
-
-
-def _progress(console: Console) -> Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    return Progress(*columns, console=console)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run `cfisac`; bad input ends in one clear line and exit status 2."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=140)  # a log file has no width of its own
-    commands = {name: _with_config(command) for name, command in COMMANDS.items()}
-    command, fields = tyro.extras.subcommand_cli_from_dict(commands, prog="cfisac", args=arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments and arguments[0] in GROUPS:
+        prog, (_, commands), arguments = f"cfisac {arguments[0]}", GROUPS[arguments[0]], arguments[1:]
+        parsers = {name: _parser(command) for name, command in commands.items()}
+    else:
+        prog = "cfisac"
+        parsers = {name: _parser(command) for name, command in COMMANDS.items()}
+        parsers |= {name: _pointer(purpose, list(commands)) for name, (purpose, commands) in GROUPS.items()}
+    command, fields = tyro.extras.subcommand_cli_from_dict(parsers, prog=prog, args=arguments)
     try:
-        given = {k: v for k, v in dataclasses.asdict(fields).items() if v is not None}
-        command.run(SystemConfig(**given), console)
-    except (ValueError, TypeError, FileNotFoundError) as error:
+        command.run({} if fields is None else _given(fields), console)
+    except (ValueError, TypeError, FileNotFoundError, FileExistsError) as error:
         Console(stderr=True).print(f"cfisac: {error}", style="red", markup=False, highlight=False)
         return 2
     except KeyboardInterrupt:
@@ -135,21 +58,35 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _with_config(command: type[Any]) -> Callable[..., tuple[Any, Any]]:
-    """A subcommand that takes its own options and, unprefixed, every field of the configuration."""
+def _given(fields: Any) -> dict[str, Any]:
+    return {name: value for name, value in dataclasses.asdict(fields).items() if value is not None}
 
-    def build(
-        options: Annotated[Any, tyro.conf.arg(name="")],
-        fields: Annotated[Any, tyro.conf.arg(name="")],
-    ) -> tuple[Any, Any]:
+
+def _parser(command: type[Command]) -> Callable[..., tuple[Any, Any]]:
+    """A subcommand that takes its own options and, unprefixed and if it wants them, the fields of the configuration."""
+
+    def with_fields(options: Any, fields: Any) -> tuple[Any, Any]:
         return options, fields
 
+    def alone(options: Any) -> tuple[Any, Any]:
+        return options, None
+
+    build: Callable[..., tuple[Any, Any]] = with_fields if command.configured else alone
     build.__doc__ = command.__doc__
-    build.__annotations__ = {
-        "options": Annotated[command, tyro.conf.arg(name="")],
-        "fields": Annotated[ConfigFields, tyro.conf.arg(name="")],
-    }
+    build.__annotations__ = {"options": Annotated[command, tyro.conf.arg(name="")]}
+    if command.configured:
+        build.__annotations__["fields"] = Annotated[ConfigFields, tyro.conf.arg(name="")]
     return build
+
+
+def _pointer(purpose: str, names: list[str]) -> Callable[..., tuple[Any, Any]]:
+    """A line in the overview for a group; its words are parsed apart."""
+
+    def point() -> tuple[Any, Any]:
+        raise AssertionError("a group is parsed by its own words")
+
+    point.__doc__ = f"{purpose} ({', '.join(names)})"
+    return point
 
 
 if __name__ == "__main__":

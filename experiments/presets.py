@@ -13,7 +13,6 @@ from baselines.allocation import Status, allocator
 from baselines.elimination import without_one
 from cfisac_env import Decision, Scenario, SystemConfig, physics, reward, sample
 from cfisac_env.types import Problem
-from experiments.compare import TEST_SEED
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +34,7 @@ class PresetMeasure:
 def measure(
     config: SystemConfig,
     drops: int,
-    seed: int = TEST_SEED,
+    seed: int,
     step: Callable[[], None] = lambda: None,
     policy: str = "modified-bb",
 ) -> PresetMeasure:

@@ -1,0 +1,37 @@
+"""What subcommands share: the shape of one, and a progress bar."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class Command(Protocol):
+    """A frozen dataclass of options; its docstring is the help text."""
+
+    configured: ClassVar[bool]  # whether the fields of `SystemConfig` are options of the command, too
+
+    def run(self, fields: dict[str, Any], console: Console) -> None:
+        """Compute, print, write.
+
+        Args:
+            fields: the fields of `SystemConfig` that were given.
+            console: where to print.
+
+        Raises:
+            ValueError, TypeError, FileNotFoundError, FileExistsError: bad input; the message is all that the user sees.
+        """
+
+
+def progress(console: Console) -> Progress:
+    """A bar with counts and times."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=console)

@@ -1,0 +1,59 @@
+"""`cfisac compare`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from rich.console import Console
+
+import baselines
+from cfisac_env import Scenario, SystemConfig
+from cfisac_env.drops import load
+from experiments.commands.common import progress
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Compare policies on the same drops; writes compare.json, compare.csv, compare.md and compare.png."""
+
+    configured: ClassVar[bool] = True
+
+    policies: tuple[str, ...] = tuple(baselines.POLICIES)
+    """Names of the policies."""
+    drops: int = 20
+    """Number of random drops."""
+    seed: int = 1_000_000
+    """Seed of the first drop; the others follow."""
+    drops_file: Path | None = None
+    """Play these drops (written by Scenario.save) instead of random ones."""
+    reference: str | None = None
+    """Policy that paired differences are taken to; by default the cheapest that is feasible everywhere."""
+    out: Path = Path("runs/compare")
+    """Folder of the results."""
+
+    def run(self, fields: dict[str, Any], console: Console) -> None:
+        """Decide, print, write."""
+        from experiments import compare, outputs
+
+        if self.drops < 1:
+            raise ValueError(f"--drops must be 1 or more, got {self.drops}")
+        drops: int | Scenario = self.drops
+        if self.drops_file is None:
+            config, count = SystemConfig(**fields), self.drops
+        else:
+            drops = load(self.drops_file, fields).batch()
+            config, count = drops.config, len(drops)
+        policies = compare.build(self.policies, config)
+        with progress(console) as bar:
+            task = bar.add_task("deciding", total=count * len(policies))
+
+            def step(name: str) -> None:
+                bar.update(task, advance=1, description=name)
+
+            comparison = compare.run(config, policies, drops, self.seed, step)
+        rows = compare.summarise(comparison, self.reference)
+        console.print(outputs.table(comparison, rows))
+        for path in outputs.write(self.out, comparison, rows):
+            console.print(f"wrote {path}", soft_wrap=True)
