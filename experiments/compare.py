@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import gymnasium as gym
@@ -71,9 +71,10 @@ def certify(problem: Problem, allocate: Allocator) -> tuple[bool, float]:
     """Whether a drop is certified infeasible, and a lower bound on every decision's total power.
 
     The transmit power with all APs on is the least that any set needs (more APs never need more); at least
-    n = max(⌊Kγ⌋ + 1, ⌈P_all/P_max⌉) APs are on:  bound = P_all + n P_cir.
+    n = max(⌊Kγ⌋ + 1, ⌈P_all/P_max⌉) APs are on:  bound = P_all + n P_cir. With reused pilots the contamination is left out, which
+    only makes the drop easier.
     """
-    answer = allocate(problem, np.ones(problem.M, dtype=bool))
+    answer = allocate(replace(problem, pilot_overlap=None), np.ones(problem.M, dtype=bool))
     if answer.status == Status.INFEASIBLE:
         return True, np.inf
     transmit = max(0.0, float(answer.bound))
@@ -176,8 +177,7 @@ def summarise(comparison: Comparison, reference: str | None = None) -> list[Row]
     if reference is None:
         whole = [r for r in comparison.results if r.feasible[served].all()] or comparison.results
         reference = min(whole, key=lambda r: float(r.total_power_w[served].sum())).name
-    if reference not in names:
-        raise ValueError(f"the reference {reference!r} is not among the compared policies: {', '.join(names)}")
+    check_reference(reference, names)
     base = comparison.results[names.index(reference)]
     rows = []
     for result in comparison.results:
@@ -201,6 +201,12 @@ def summarise(comparison: Comparison, reference: str | None = None) -> list[Row]
             )
         )
     return rows
+
+
+def check_reference(reference: str | None, names: Sequence[str]) -> None:
+    """Refuse a reference that isn't compared."""
+    if reference is not None and reference not in names:
+        raise ValueError(f"the reference {reference!r} is not among the compared policies: {', '.join(names)}")
 
 
 def _mean(values: NDArray[np.float64]) -> float:

@@ -35,6 +35,8 @@ _HEADINGS = (
 
 def _cells(row: Row) -> tuple[str, ...]:
     total = row.total_power_w
+    if not np.isfinite(total.value):  # no drop could be served
+        return (row.policy, *["–"] * (len(_HEADINGS) - 1))
     return (
         row.policy,
         f"{total.value:.3f} [{total.low:.2f}, {total.high:.2f}]",

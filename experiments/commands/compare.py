@@ -39,6 +39,7 @@ class Compare:
 
         if self.drops < 1:
             raise ValueError(f"--drops must be 1 or more, got {self.drops}")
+        compare.check_reference(self.reference, self.policies)
         drops: int | Scenario = self.drops
         if self.drops_file is None:
             config, count = SystemConfig(**fields), self.drops

@@ -50,6 +50,50 @@ def test_certified_infeasible_drops_are_counted_and_not_averaged() -> None:
     assert np.isnan(result.results[0].total_power_w[result.infeasible]).all()
 
 
+def test_a_table_without_a_drop_that_can_be_served_shows_no_number(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [
+        "compare",
+        "--M",
+        "4",
+        "--K",
+        "2",
+        "--crlb-threshold-m2",
+        "1e-6",
+        "--drops",
+        "2",
+        "--out",
+        str(tmp_path),
+    ]
+    assert main([*arguments, "--policies", "full-ap", "random"]) == 0
+    printed = capsys.readouterr().out
+    assert "0 drops (2 more certified infeasible)" in printed
+    assert "nan" not in printed
+
+
+def test_drops_with_reused_pilots_are_bounded_without_the_contamination() -> None:
+    config = SystemConfig(M=8, K=4, pilot_length=2)
+    result = compare.run(config, compare.build(["max-power"], config), 5, seed=50)
+    served = result.lower_bound_w[~result.infeasible]
+    assert len(served) > 0
+    assert (served >= config.circuit_power_w).all()
+    feasible = result.results[0].feasible
+    assert (result.results[0].total_power_w[feasible] >= result.lower_bound_w[feasible]).all()
+
+
+def test_requirements_may_change_on_given_drops_and_sizes_may_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = sample(SystemConfig(M=6, K=2), np.random.default_rng(1), 2).save(tmp_path / "drops.npz")
+    arguments = ["compare", "--drops-file", str(path), "--policies", "full-ap", "--out", str(tmp_path)]
+    assert main([*arguments, "--crlb-threshold-m2", "2"]) == 0
+    assert json.loads((tmp_path / "compare.json").read_text())["config"]["crlb_threshold_m2"] == 2.0
+    capsys.readouterr()
+    assert main([*arguments, "--K", "3"]) == 2
+    assert "K=3 doesn't fit the drops, which were made with K=2" in " ".join(capsys.readouterr().err.split())
+
+
 def test_no_feasible_decision_beats_the_certified_bound() -> None:
     config = SystemConfig(M=8, K=3)
     result = compare.run(config, compare.build(["full-ap", "modified-bb", "strongest-ap"], config), 10, seed=50)
@@ -76,6 +120,7 @@ def test_given_drops_are_played(tmp_path: Path) -> None:
         (["--M", "0"], "M must be a whole number in [1, 100000], got 0"),
         (["--drops", "0"], "--drops must be 1 or more, got 0"),
         (["--drops-file", "missing.npz"], "no drops file at missing.npz"),
+        (["--reference", "full"], "the reference 'full' is not among the compared policies: random, max-power"),
     ],
 )
 def test_bad_input_is_one_clear_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
