@@ -7,7 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.allocation.result import Float, Multipliers
+from baselines.allocation.certificate import pilots_shared
+from baselines.allocation.result import Allocation, Float, Multipliers
 from cfisac_env.types import Problem
 
 
@@ -34,6 +35,37 @@ def fewest_active(problem: Problem, least_transmit_w: float = 0.0) -> int:
     # A hair below what rounding could add, so that the bound is never one too many.
     needed = max(users, least_transmit_w / problem.max_ap_power_w) * (1.0 - 1e-12)
     return min(problem.M, max(1, math.ceil(needed))) if math.isfinite(needed) else problem.M
+
+
+def removal_bounds(problem: Problem, current: Allocation, rounds: int = 12) -> Float:
+    """Lower bounds on the transmit power without each AP that is on, from the multipliers of the set with all of them, (n,) W.
+
+    μ and Z stay; what the AP's cap cost is saved. Fewer APs answer to λ, so that λ_k ← 1/Σ_m (v_mk/w_m) raises it from where it was,
+    dual feasible all the way. With shared pilots λ may be above what is feasible without contamination: then there is no bound.
+
+    Args:
+        problem: one drop.
+        current: for one set.
+        rounds: of that fixed point.
+    """
+    duals, on = current.multipliers, np.flatnonzero(current.active)
+    if pilots_shared(problem):
+        return np.full(len(on), -np.inf)
+    gain, estimate = problem.gain[on], problem.estimate_gain[on]
+    constant = sensing_value(problem, duals.sensing) - problem.max_ap_power_w * (duals.cap.sum() - duals.cap[on])
+    base = 1.0 + duals.cap[on] - reward(problem, duals.sensing)[on]
+    lam = np.repeat(duals.sinr[None] * (1.0 - 1e-9), len(on), axis=0)
+    w = base + problem.sinr_threshold * lam @ gain.T
+    if not (w > 0.0).all():
+        return np.full(len(on), -np.inf)
+    for _ in range(rounds):
+        share = 1.0 / w
+        np.fill_diagonal(share, 0.0)
+        demand = share @ estimate
+        # A hair below, so that rounding leaves it dual feasible.
+        lam = np.maximum(lam, (1.0 - 1e-9) / np.where(demand > 0.0, demand, np.inf))
+        w = base + problem.sinr_threshold * lam @ gain.T
+    return np.asarray(constant + problem.sinr_threshold * problem.noise_w * lam.sum(-1))
 
 
 def reward(problem: Problem, sensing: Float) -> Float:

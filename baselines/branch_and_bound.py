@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines.allocation import fast
+from baselines.allocation.certificate import ORTHOGONAL_ONLY, pilots_shared
 from baselines.allocation.result import Allocation, Float, Status
 from baselines.bounds import DualPool, reward, sensing_qualities
 from baselines.enumeration import enumerate_sets
@@ -76,6 +77,8 @@ def solve(
     """
     if not 0.0 <= gap < 1.0:
         raise ValueError(f"gap is {gap}, expected a relative gap in [0, 1), for example 1e-6")
+    if pilots_shared(problem):
+        raise ValueError(f"users of this problem share pilots, and exact search {ORTHOGONAL_ONLY}")
     begin = time.perf_counter()
     run = Search(problem, threads=threads, deadline=deadline_in(time_limit_s))
     if run.everyone.status == Status.INFEASIBLE:

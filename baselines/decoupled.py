@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from baselines.allocation import allocator
-from baselines.allocation.result import Status
-from baselines.heuristics import fewest_aps
+from baselines.heuristics import fewest_aps, solved
 from baselines.policy import Answer, Policy, everything, inside
 from cfisac_env import physics
 from cfisac_env.types import Decision, Problem
@@ -47,7 +46,7 @@ class DecoupledPolicy(Policy):
             active = np.zeros(problem.M, dtype=bool)
             active[ranking[:size]] = True
             allocation = self._allocate(communication, active)
-            if allocation.status != Status.OPTIMAL:
+            if not solved(allocation):
                 continue
             crlb = physics.crlb(allocation.power.sum(-1), problem.fisher)
             power = allocation.power * max(1.0, float(crlb.max()) / aim.crlb_threshold_m2)

@@ -23,12 +23,17 @@ def fewest_aps(problem: Problem) -> int:
 def allocate(allocate_power: Allocator, problem: Problem, active: NDArray[np.bool_]) -> Allocation:
     """Exact powers for a set, a hair inside the requirements; on them when there is no room for that."""
     answer = allocate_power(inside(problem), active)
-    return allocate_power(problem, active) if answer.status == Status.INFEASIBLE else answer
+    return answer if solved(answer) else allocate_power(problem, active)
+
+
+def solved(allocation: Allocation) -> bool:
+    """Whether an allocation for one set holds powers that meet every requirement."""
+    return bool(allocation.status == Status.OPTIMAL or allocation.status == Status.LOCAL)
 
 
 def answered(allocation: Allocation, problem: Problem) -> Answer:
     """An allocation for one set as an answer; without powers in it, everything is switched on."""
-    if allocation.status == Status.OPTIMAL or allocation.status == Status.LOCAL:
+    if solved(allocation):
         return Answer(Decision(active=allocation.active, power=allocation.power), feasible=True)
     proof = allocation if allocation.status == Status.INFEASIBLE and allocation.active.all() else None
     return Answer(everything(problem), feasible=False, certificate=proof)
@@ -111,7 +116,7 @@ class RankedPolicy(Policy):
             active = np.zeros(problem.M, dtype=bool)
             active[ranking[:size]] = True
             answer = allocate(self._allocate, problem, active)
-            if answer.status != Status.INFEASIBLE or size == problem.M:
+            if solved(answer) or size == problem.M:
                 return answered(answer, problem)
             size = min(problem.M, max(size + 1, math.ceil(1.25 * size)))
 

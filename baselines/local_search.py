@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines.allocation import fast
+from baselines.allocation.certificate import pilots_shared
 from baselines.allocation.result import Allocation, Float, Status
 from baselines.bounds import fewest_active, reward
+from baselines.heuristics import solved
 from baselines.policy import Answer, Policy, everything, inside
 from cfisac_env.config import nearest
 from cfisac_env.types import Decision, Problem
@@ -70,11 +72,11 @@ class Search:
         self._threads = threads
         self.deadline = deadline
         self._bounds: dict[bytes, float] = {}  # W, certified lower bound on the total power of sets already tried
-        self.everyone = fast.solve(problem, np.ones(problem.M, dtype=bool), threads=threads)
+        self.everyone = self._allocate(np.ones(problem.M, dtype=bool), None)
         self.solves += 1
         self.least_transmit_w = float(self.everyone.bound)
         self.fewest = fewest_active(problem, self.least_transmit_w)
-        if self.everyone.status == Status.OPTIMAL:
+        if solved(self.everyone):
             self.best, self.best_w = self.everyone, self.cost(self.everyone)
 
     @property
@@ -92,13 +94,20 @@ class Search:
 
     def solve(self, sets: Bools, cutoff_w: float | Float) -> Allocation:
         """Price sets (n, M) with cut-offs on their transmit power, and remember the cheapest if it is the best so far."""
-        answers = fast.solve(self.problem, sets, cutoff_w=cutoff_w, threads=self._threads)
+        answers = self._allocate(sets, cutoff_w)
         self.solves += len(sets)
         totals = self._totals(answers)
         winner = int(np.argmin(totals))
         if totals[winner] < self.best_w:
             self.best, self.best_w = answers[winner], float(totals[winner])
         return answers
+
+    def _allocate(self, sets: Bools, cutoff_w: float | Float | None) -> Allocation:
+        if pilots_shared(self.problem):
+            from baselines.allocation import ccp
+
+            return ccp.solve(self.problem, sets, cutoff_w=cutoff_w)
+        return fast.solve(self.problem, sets, cutoff_w=cutoff_w, threads=self._threads)
 
     def first_better(self, sets: Bools, limit_w: float) -> Allocation | None:
         """The best set of the first chunk that holds one cheaper than `limit_w`, or None when no set is.
@@ -241,7 +250,8 @@ class Search:
     def _totals(self, answers: Allocation) -> Float:
         """Total powers of solved sets, infinite for the others."""
         totals = answers.transmit_power + self.problem.circuit_power_w * answers.active.sum(-1)
-        return np.asarray(np.where(answers.status == Status.OPTIMAL, totals, np.inf))
+        served = (answers.status == Status.OPTIMAL) | (answers.status == Status.LOCAL)
+        return np.asarray(np.where(served, totals, np.inf))
 
     def _by_price(self, current: Allocation) -> NDArray[np.int64]:
         """APs that are off, by what they would add to Σ_k λ_k Σ_m v_mk/w_m; those with a price below zero first."""

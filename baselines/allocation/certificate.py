@@ -2,26 +2,58 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from baselines.allocation.result import Float, Multipliers
+from cfisac_env import physics
 from cfisac_env.types import Problem
+
+FEASIBILITY = 1e-7
+"""Relative violation within which a point from an allocator meets a constraint."""
+
+
+ORTHOGONAL_ONLY = (
+    "needs orthogonal pilots (at most pilot_length users, or a pilot of their own for all): with shared ones the problem is not convex. "
+    "Use baselines.allocation.ccp, or a policy that does: nearest-ap, strongest-ap, full-ap, decoupled, modified-bb, local-search"
+)
+
+
+def pilots_shared(problem: Problem) -> bool:
+    """Whether any two users share a pilot, even in part, so that they contaminate each other's channel estimates."""
+    if problem.pilot_overlap is None:
+        return False
+    return bool((np.asarray(problem.pilot_overlap) * (1.0 - np.eye(problem.K)) > 0.0).any())
+
+
+def meets(problem: Problem, power: Float) -> bool:
+    """Whether powers (M, K) in W meet every SINR, CRLB and cap within `FEASIBILITY`, by the physics alone."""
+    gamma = physics.sinr(power, problem.gain, problem.estimate_gain, problem.noise_w, problem.pilot_overlap)
+    crlb = physics.crlb(power.sum(1), problem.fisher)
+    return bool(
+        (gamma >= problem.sinr_threshold * (1 - FEASIBILITY)).all()
+        and (crlb <= problem.crlb_threshold_m2 * (1 + FEASIBILITY)).all()
+        and (power.sum(1) <= problem.max_ap_power_w * (1 + FEASIBILITY)).all()
+    )
 
 
 def dual_bound(problem: Problem, active: NDArray[np.bool_], multipliers: Multipliers) -> Float:
     """Lower bound on the transmit power that the APs in `active` need, valid for any multipliers.
 
-    Weak duality: with w_m = 1 + μ_m + γ Σ_k λ_k ς_mk − Σ_s ⟨Z_s, Q_ms⟩ ≥ 0 and λ_k ≤ 1/Σ_m (v_mk/w_m),
+    Weak duality in the amplitudes √p. With w_m = 1 + μ_m + γ Σ_k λ_k ς_mk − Σ_s ⟨Z_s, Q_ms⟩ ≥ 0 and, for every user k,
+
+        λ_k s_kᵀ A_k⁻¹ s_k ≤ 1,    A_k = diag(w) + γ Σ_{j≠k} λ_j G_jk c_jk c_jkᵀ,    s_mk = √v_mk,    c_mjk = √v_mk ς_mj/ς_mk,
 
         D = γ σ² Σ_k λ_k − P_max Σ_m μ_m + Σ_s (tr Z_s^½)²/ν  ≤  Σ_mk p_mk   for every feasible p.
 
-    Multipliers that break a condition are repaired first: Z is projected on the positive semidefinite cone, μ raised until w ≥ 0,
-    and λ lowered (which lowers w in turn, so μ pays for it), so rounding costs a little of the bound and never its validity.
-    A bound above n·P_max for n active APs proves that the set is infeasible.
+    With orthogonal pilots A_k is diag(w): λ_k ≤ 1/Σ_m (v_mk/w_m). Multipliers that break a condition are repaired first: Z is projected
+    on the positive semidefinite cone, μ raised until w ≥ 0, and λ lowered (which lowers w in turn, so μ pays for it), so rounding costs
+    a little of the bound and never its validity. A bound above n·P_max for n active APs proves that the set is infeasible.
 
     Args:
-        problem: one drop with orthogonal pilots.
+        problem: one drop.
         active: (…, M), the sets.
         multipliers: with the same leading axes.
 
@@ -29,23 +61,19 @@ def dual_bound(problem: Problem, active: NDArray[np.bool_], multipliers: Multipl
         (…,) W.
     """
     gamma, noise = problem.sinr_threshold, problem.noise_w
-    gain, estimate = problem.gain, problem.estimate_gain
     lam = np.maximum(multipliers.sinr, 0.0)
     za, zb, zc = (multipliers.sensing[..., i] for i in range(3))
     za, zb = np.maximum(za, 0.0), np.maximum(zb, 0.0)
-    root = np.sqrt(za * zb)
-    zc = np.clip(zc, -root, root)
+    most = np.sqrt(za * zb)
+    zc = np.clip(zc, -most, most)
     sensing_value = np.sum(za + zb + 2.0 * np.sqrt(np.maximum(za * zb - zc * zc, 0.0)), axis=-1)
-    q = problem.fisher
-    z = np.stack([za, zb, 2.0 * zc], axis=-1)
-    reward = np.einsum("...sj,msj->...m", z, q)
+    reward = np.einsum("...sj,msj->...m", np.stack([za, zb, 2.0 * zc], axis=-1), problem.fisher)
     cap = np.where(active, np.maximum(multipliers.cap, 0.0), 0.0)
+    leaks, root = _Leaks.of(problem), np.sqrt(problem.estimate_gain)
     # λ only ever shrinks in the repair; w falls with it, and the floor below makes μ absorb that.
     for _ in range(50):
-        w = 1.0 + cap + gamma * np.einsum("...k,mk->...m", lam, gain) - reward
-        with np.errstate(divide="ignore", invalid="ignore"):
-            share = np.where(active & (w > 0.0), 1.0 / np.maximum(w, 1e-300), 0.0)
-        demand = lam * np.einsum("...m,mk->...k", share, estimate)
+        w = 1.0 + cap + gamma * np.einsum("...k,mk->...m", lam, problem.gain) - reward
+        demand = lam * np.sum(root * _response(problem, active, leaks, w, lam), axis=-2)
         broken = active & (w <= 0.0)
         if not broken.any() and (demand <= 1.0 + 1e-13).all():
             break
@@ -58,6 +86,101 @@ def dual_bound(problem: Problem, active: NDArray[np.bool_], multipliers: Multipl
         gamma * noise * lam.sum(-1) - problem.max_ap_power_w * cap.sum(-1) + sensing_value / problem.crlb_threshold_m2
     )
     return np.asarray(bound, dtype=np.float64)
+
+
+def raised(problem: Problem, active: NDArray[np.bool_], multipliers: Multipliers, limit_w: float) -> Multipliers:
+    """The largest λ that goes with μ and Z, for one set (M,).
+
+    F_k(λ) = 1/(s_kᵀ A_k⁻¹ s_k) is a standard interference function: from a dual feasible λ ≤ F(λ), λ ← F(λ) rises to its fixed point, and
+    without one for ever; it is stopped once γσ²Σλ is above `limit_w`. Newton's step is taken where it ends wholly below F, which is
+    dual feasible again, or wholly above, which proves that there is a fixed point. Rounding may leave λ above F in the end: shrunk by
+    1 − ε, all multipliers turn the prices w into (1 − ε) w + ε, which makes room for it.
+    """
+    gamma, root = problem.sinr_threshold, np.sqrt(problem.estimate_gain)
+    reward = np.einsum("sj,msj->m", multipliers.sensing * np.array([1.0, 1.0, 2.0]), problem.fisher)
+    leaks, keep = _Leaks.of(problem), 1.0
+
+    def interference(lam: Float) -> tuple[Float, Float] | None:
+        w = 1.0 + keep * (multipliers.cap - reward) + gamma * problem.gain @ lam
+        if (w[active] <= 0.0).any():
+            return None
+        x = _response(problem, active, leaks, w, lam)
+        return x, 1.0 / np.sum(root * x, axis=0)
+
+    lam = multipliers.sinr
+    found = interference(lam)
+    newtons = others = 0
+    while newtons < 30 and others < 60:
+        if found is None or gamma * problem.noise_w * lam.sum() > limit_w:
+            break
+        x, target = found
+        if (np.abs(target - lam) <= 1e-12 * target).all():
+            break
+        slope = (x**2).T @ problem.gain
+        if leaks is not None:
+            heard = np.einsum("mk,kmi,mk->ki", root, leaks.ratio, x) ** 2 * leaks.overlap
+            np.add.at(slope, (np.arange(problem.K)[:, None], leaks.sharer), heard)
+        matrix = np.eye(problem.K) - gamma * target[:, None] * slope * target
+        newton = lam + target * _solved(matrix, 1.0 - lam / target)
+        after = interference(newton) if (newton > 0.0).all() else None
+        if after is not None and ((after[1] <= newton).all() or (after[1] >= newton).all()):
+            newtons += 1
+            lam, found = newton, after
+        else:
+            others += 1
+            lam, found = target, interference(target)
+    largest = lam
+    for shrink in (0.0, 1e-11, 1e-9, 1e-7):
+        keep, lam = 1.0 - shrink, (1.0 - shrink) * largest
+        found = interference(lam)
+        if found is not None and (lam <= found[1]).all():
+            break
+    return Multipliers(sinr=lam, cap=keep * multipliers.cap, sensing=keep * multipliers.sensing)
+
+
+def _solved(matrix: Float, right: Float) -> Float:
+    """The solution of a linear system, NaN where there is none."""
+    try:
+        return np.asarray(np.linalg.solve(matrix, right))
+    except np.linalg.LinAlgError:
+        return np.full_like(right, np.nan)
+
+
+def _response(problem: Problem, active: NDArray[np.bool_], leaks: _Leaks | None, w: Float, lam: Float) -> Float:
+    """A_k⁻¹ s_k, (…, M, K): the shape of the cheapest amplitudes for user k; zero where an AP is off or its price is not positive."""
+    share = np.where(active & (w > 0.0), 1.0 / np.where(w > 0.0, w, 1.0), 0.0)
+    plain = share[..., None] * np.sqrt(problem.estimate_gain)
+    if leaks is None:
+        return np.asarray(plain)
+    # Sherman–Morrison–Woodbury, every c_jk scaled by √(γ λ_j G_jk).
+    size = np.sqrt(problem.sinr_threshold * lam[..., leaks.sharer] * leaks.overlap)  # (…, K, g)
+    along = np.einsum("...m,kmi->...ki", share, leaks.first) * size
+    inner = np.einsum("...m,kmij->...kij", share, leaks.second) * size[..., :, None] * size[..., None, :]
+    solved = np.linalg.solve(np.eye(size.shape[-1]) + inner, along[..., None])[..., 0]
+    return np.asarray(plain * (1.0 - np.einsum("kmi,...ki->...mk", leaks.ratio, size * solved)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Leaks:
+    """Who shares a pilot with whom: for every user k up to g others j, ς_mj/ς_mk, and its products summed over APs later."""
+
+    sharer: NDArray[np.int64]  # (K, g), any user where there are fewer
+    overlap: Float  # (K, g) G_jk, zero there
+    ratio: Float  # (K, M, g) ς_mj/ς_mk
+    first: Float  # (K, M, g) c_mjk s_mk
+    second: Float  # (K, M, g, g) c_mik c_mjk
+
+    @classmethod
+    def of(cls, problem: Problem) -> _Leaks | None:
+        if not pilots_shared(problem):
+            return None
+        overlap = np.asarray(problem.pilot_overlap, dtype=np.float64) * (1.0 - np.eye(problem.K))
+        g = int((overlap > 0.0).sum(0).max())
+        sharer = np.argsort(-overlap, axis=0, kind="stable")[:g].T
+        ratio = np.swapaxes(problem.gain[:, sharer] / problem.gain[:, :, None], 0, 1)
+        first = problem.estimate_gain.T[:, :, None] * ratio
+        leak = np.take_along_axis(overlap.T, sharer, axis=1)
+        return cls(sharer, leak, ratio, first, first[..., None] * ratio[:, :, None])
 
 
 def _caps_only(problem: Problem, active: NDArray[np.bool_], sensing_value: Float, reward: Float) -> Float:

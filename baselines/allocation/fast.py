@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from baselines.allocation import interior_point
+from baselines.allocation.certificate import ORTHOGONAL_ONLY, pilots_shared
 from baselines.allocation.result import Allocation, Float, Multipliers, Status
 from cfisac_env.types import Problem
 
@@ -133,11 +134,8 @@ def _workers(active: NDArray[np.bool_], K: int, threads: int | None) -> int:
 
 def _validated(problem: Problem) -> tuple[Float, Float, Float]:
     """The problem's arrays with one leading axis, checked."""
-    if problem.pilot_overlap is not None:
-        raise ValueError(
-            "the problem has a pilot_overlap, but this solver needs orthogonal pilots (pilot_overlap=None, at most τ_p users): "
-            "with reused pilots the problem is not convex, and baselines.allocation.ccp finds local optima"
-        )
+    if pilots_shared(problem):
+        raise ValueError(f"users of this problem share pilots, and the fast allocator {ORTHOGONAL_ONLY}")
     gain = np.asarray(problem.gain, dtype=np.float64)
     estimate = np.asarray(problem.estimate_gain, dtype=np.float64)
     fisher = np.asarray(problem.fisher, dtype=np.float64)

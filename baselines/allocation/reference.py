@@ -12,7 +12,7 @@ import cvxpy as cp
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.allocation.certificate import dual_bound
+from baselines.allocation.certificate import ORTHOGONAL_ONLY, dual_bound, meets, pilots_shared, raised
 from baselines.allocation.result import Allocation, Float, Multipliers, Status
 from cfisac_env import physics
 from cfisac_env.types import Problem
@@ -21,7 +21,6 @@ SOLVERS: dict[str, dict[str, Any]] = {
     "CLARABEL": {"tol_gap_abs": 1e-10, "tol_gap_rel": 1e-10, "tol_feas": 1e-10, "max_iter": 200},
     "SCS": {"eps_abs": 1e-9, "eps_rel": 1e-9, "max_iters": 200_000},
 }
-FEASIBILITY = 1e-7
 OPTIMALITY = 1e-6
 _ELASTIC_PRICES = (1e2, 1e4, 1e6)
 
@@ -78,11 +77,8 @@ def validate(problem: Problem, active: NDArray[np.bool_], solver: str) -> None:
         raise ValueError(
             f"the reference allocator takes one drop, got leading axes {problem.batch_shape}; index the problem"
         )
-    if problem.pilot_overlap is not None:
-        raise ValueError(
-            f"{problem.K} users share pilots, which makes the problem non-convex; this solver needs orthogonal pilots: "
-            "raise pilot_length to K or more, or use a policy without a solver (random, max-power)"
-        )
+    if pilots_shared(problem):
+        raise ValueError(f"{problem.K} users share pilots, and this solver {ORTHOGONAL_ONLY}")
     if active.dtype != np.bool_ or active.shape[-1:] != (problem.M,):
         raise ValueError(f"active must be bool of shape (…, {problem.M}), got {active.dtype} of shape {active.shape}")
     for name in ("gain", "estimate_gain"):
@@ -149,7 +145,7 @@ def _solve_one(problem: Problem, active: NDArray[np.bool_], solver: str) -> Allo
         bound = float(dual_bound(problem, active, multipliers))
         for power in _polished(problem, active, solved, multipliers):
             transmit = float(power.sum())
-            if _meets(problem, power) and transmit - bound <= OPTIMALITY * transmit:
+            if meets(problem, power) and transmit - bound <= OPTIMALITY * transmit:
                 return _answer(problem, active, Status.OPTIMAL, power, bound, multipliers, iterations)
     best = None
     for price in _ELASTIC_PRICES:
@@ -198,23 +194,9 @@ def _run(
     for s, constraint in enumerate(model.sensing):
         y0, (y1, y2, _) = float(np.ravel(constraint.dual_value[0])[0]), np.ravel(constraint.dual_value[1])
         multipliers.sensing[s] = unit * np.array([y0 + y1, y0 - y1, y2])
+    multipliers = raised(problem, active, multipliers, 2.0 * len(gain) * cap)
     steps = model.program.solver_stats.num_iters
-    return cap * np.maximum(model.x.value, 0.0), _tightened(problem, active, multipliers), int(steps or 0)
-
-
-def _tightened(problem: Problem, active: NDArray[np.bool_], multipliers: Multipliers) -> Multipliers:
-    """The largest λ that goes with μ and Z: fixed point of λ_k = 1/Σ_m (v_mk/w_m), a standard interference function."""
-    estimate, lam = problem.estimate_gain[active], multipliers.sinr
-    for _ in range(100):
-        w = _prices(problem, active, multipliers)
-        if (w <= 0).any():
-            break
-        lam = 1.0 / (1.0 / w @ estimate)
-        done = np.allclose(lam, multipliers.sinr, rtol=1e-13, atol=0)
-        multipliers = Multipliers(sinr=lam, cap=multipliers.cap, sensing=multipliers.sensing)
-        if done:
-            break
-    return multipliers
+    return cap * np.maximum(model.x.value, 0.0), multipliers, int(steps or 0)
 
 
 def _prices(problem: Problem, active: NDArray[np.bool_], multipliers: Multipliers) -> Float:
@@ -253,16 +235,6 @@ def _polished(problem: Problem, active: NDArray[np.bool_], power: Float, multipl
         yield full * max(
             1.0, float(physics.crlb(full.sum(1), problem.fisher).max(initial=0.0)) / problem.crlb_threshold_m2
         )
-
-
-def _meets(problem: Problem, power: Float) -> bool:
-    gamma = physics.sinr(power, problem.gain, problem.estimate_gain, problem.noise_w)
-    crlb = physics.crlb(power.sum(1), problem.fisher)
-    return bool(
-        (gamma >= problem.sinr_threshold * (1 - FEASIBILITY)).all()
-        and (crlb <= problem.crlb_threshold_m2 * (1 + FEASIBILITY)).all()
-        and (power.sum(1) <= problem.max_ap_power_w * (1 + FEASIBILITY)).all()
-    )
 
 
 def _answer(

@@ -19,6 +19,7 @@ class Status(StrEnum):
     INFEASIBLE = "infeasible"  # the multipliers prove that no power within the caps serves this set
     CUT_OFF = "cut-off"  # the dual bound passed the limit that the caller gave
     LOCAL = "local"  # feasible; reused pilots make the problem non-convex, so only locally optimal
+    UNKNOWN = "unknown"  # reused pilots: neither a feasible point nor a proof that there is none
     INACCURATE = "inaccurate"  # the solver's point missed a constraint or its bound: do not use it
 
 

@@ -115,7 +115,7 @@ def test_a_flattened_observation_is_refused() -> None:
         baselines.make("full-ap").predict(np.zeros(30, np.float32))
 
 
-@pytest.mark.parametrize("name", ["full-ap", "modified-bb", "strongest-ap", "decoupled", "modified-bb-paper"])
+@pytest.mark.parametrize("name", ["branch-and-bound", "modified-bb-paper"])
 def test_reused_pilots_are_refused_where_the_solver_needs_orthogonal_ones(name: str) -> None:
     observation = observations.encode(sample(SystemConfig(M=5, K=4, pilot_length=2), np.random.default_rng(0)))
     with pytest.raises(ValueError, match=r"pilot"):
