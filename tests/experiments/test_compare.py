@@ -15,6 +15,8 @@ from cfisac_env import Scenario, SystemConfig, sample
 from experiments import compare, presets, statistics
 from experiments.cli import main
 
+ROOT = Path(__file__).parents[2]
+
 
 def test_the_command_writes_table_json_csv_and_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = ["random", "full-ap", "modified-bb"]
@@ -110,6 +112,18 @@ def test_given_drops_are_played(tmp_path: Path) -> None:
     expected = drops[1].evaluate(baselines.make("full-ap").decide(Scenario.load(path)[1].problem).decision)
     stored = content["drops"]["policies"]["full-ap"]["total_power_w"][1]
     assert stored == pytest.approx(float(expected.total_power), rel=1e-5)
+
+
+def test_the_stored_comparison_is_what_the_code_gives() -> None:
+    stored = json.loads((ROOT / "docs" / "results" / "compare" / "compare.json").read_text())
+    names = [name for name in stored["drops"]["policies"] if name != "modified-bb-paper"]
+    config = SystemConfig(**stored["config"])
+    again = compare.run(config, compare.build(names, config), 3, seed=stored["seeds"][0])
+    for result in again.results:
+        kept = stored["drops"]["policies"][result.name]
+        assert list(result.feasible) == kept["feasible"][:3], result.name
+        np.testing.assert_allclose(result.total_power_w, kept["total_power_w"][:3], rtol=1e-6, err_msg=result.name)
+    np.testing.assert_allclose(again.lower_bound_w, stored["drops"]["lower_bound_w"][:3], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
