@@ -13,9 +13,10 @@ from rich.console import Console
 from cfisac_env import SystemConfig
 from experiments.commands.common import Command
 from experiments.commands.compare import Compare
+from experiments.commands.label import Label
 from experiments.commands.presets import Presets
 
-COMMANDS: Mapping[str, type[Command]] = {"compare": Compare, "presets": Presets}
+COMMANDS: Mapping[str, type[Command]] = {"compare": Compare, "label": Label, "presets": Presets}
 
 GROUPS: Mapping[str, tuple[str, Mapping[str, type[Command]]]] = {}
 """Commands of two words: the first word, what the group is for, and the second words."""

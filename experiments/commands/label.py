@@ -1,0 +1,55 @@
+"""`cfisac label`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from rich.console import Console
+
+from experiments.commands.common import progress
+
+
+@dataclass(frozen=True)
+class Label:
+    """Label drops with an oracle's decisions and certified bounds, for training; a run that was killed goes on where it was."""
+
+    configured: ClassVar[bool] = True
+
+    sizes: tuple[str, ...] = (
+        "30x6", "30x5", "30x10", "30x15", "30x20", "50x5", "50x10", "50x15", "50x20", "80x5", "80x10", "80x15", "80x20",
+    )  # fmt: skip
+    """APs x users."""
+    presets: tuple[str, ...] = ("paper",)
+    """Names of presets."""
+    drops: int = 800
+    """Drops of each size of each preset."""
+    seed: int = 0
+    """Seed of the first drop of each size; below 1,000,000, from where on seeds are for testing."""
+    policy: str = "local-search"
+    """Oracle that decides: local-search, or modified-bb as in the paper."""
+    shard: int = 25
+    """Drops in a file."""
+    workers: int | None = None
+    """Processes; by default one a processor."""
+    ray: str | None = None
+    """Use a Ray cluster: its address (auto, ray://host:10001), or `local` to start one on this machine."""
+    out: Path = Path("runs/labels")
+    """Folder of the files."""
+
+    def run(self, fields: dict[str, Any], console: Console) -> None:
+        """Plan, label, write."""
+        from experiments import labelling
+
+        shards = labelling.plan(self.presets, self.sizes, self.drops, self.seed, self.policy, self.shard, fields)
+        rest = labelling.missing(shards, self.out, lambda line: console.print(line, style="yellow", soft_wrap=True))
+        if len(rest) < len(shards):
+            console.print(f"{len(shards) - len(rest)} of {len(shards)} files are there already")
+        total = served = 0
+        with progress(console) as bar:
+            task = bar.add_task("labelling", total=sum(shard.count for shard in rest))
+            for labels in labelling.run(rest, self.out, workers=self.workers, ray=self.ray):
+                bar.advance(task, len(labels))
+                total, served = total + len(labels), served + int(labels.feasible.sum())
+        console.print(f"labelled {total} drops, {served} of them served, in {self.out}", soft_wrap=True)

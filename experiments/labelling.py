@@ -1,0 +1,116 @@
+"""Labels for many sizes and presets: which shards there are to make, and making those that are missing."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.hetgnn.labels import Labels, label
+from cfisac_env import SystemConfig
+from experiments.parallel import in_order
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Some drops that one worker labels and one file holds."""
+
+    config: SystemConfig
+    policy: str
+    first: int  # seed
+    count: int
+
+    @property
+    def name(self) -> str:
+        """File name."""
+        last = self.first + self.count - 1
+        return f"{self.config.preset}-{self.config.M}x{self.config.K}-{self.policy}-{self.first:06d}-{last:06d}.npz"
+
+    def make(self) -> Labels:
+        """Label its drops."""
+        return label(self.config, range(self.first, self.first + self.count), self.policy)
+
+    def present(self, folder: Path) -> bool:
+        """Whether the folder holds it already.
+
+        Raises:
+            FileExistsError: a file of its name holds other labels.
+            ValueError: the file is damaged.
+        """
+        path = folder / self.name
+        if not path.exists():
+            return False
+        found = Labels.load(path)
+        seeds = np.arange(self.first, self.first + self.count)
+        if found.config != self.config or found.policy != self.policy or not np.array_equal(found.seeds, seeds):
+            raise FileExistsError(
+                f"{path} holds labels of another configuration, oracle or seeds; choose another --out"
+            )
+        return True
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """`50x10` as (50, 10)."""
+    M, cross, K = text.partition("x")
+    if not (cross and M.isdecimal() and K.isdecimal()):
+        raise ValueError(f"a size is APs x users, such as 50x10; got {text!r}")
+    return int(M), int(K)
+
+
+def plan(
+    presets: Sequence[str], sizes: Sequence[str], drops: int, seed: int, policy: str, size: int, fields: dict[str, Any]
+) -> list[Shard]:
+    """All shards, the sizes and presets by turns, so that an unfinished run has some of each.
+
+    Args:
+        presets: names.
+        sizes: such as `50x10`.
+        drops: for each size of each preset.
+        seed: of the first of them.
+        policy: the oracle.
+        size: drops in a shard.
+        fields: of the configuration, besides.
+
+    Raises:
+        ValueError: a number below 1, a size that isn't one, or whatever `SystemConfig` refuses.
+    """
+    for name, value in (("--drops", drops), ("--shard", size)):
+        if value < 1:
+            raise ValueError(f"{name} must be 1 or more, got {value}")
+    for name in ("M", "K", "preset"):
+        if name in fields:
+            raise ValueError(f"labels are made for several sizes and presets: use --sizes and --presets, not --{name}")
+    configs = [
+        SystemConfig(*parse_size(s), preset=p, **fields) for p in dict.fromkeys(presets) for s in dict.fromkeys(sizes)
+    ]
+    starts = range(seed, seed + drops, size)
+    return [
+        Shard(config, policy, start, min(size, seed + drops - start))
+        for start, config in itertools.product(starts, configs)
+    ]
+
+
+def missing(shards: Sequence[Shard], folder: Path, complain: Callable[[str], None]) -> list[Shard]:
+    """The shards that aren't there yet; damaged ones are named and count as missing."""
+    rest = []
+    for shard in shards:
+        try:
+            if shard.present(folder):
+                continue
+        except ValueError as error:
+            complain(f"damaged, labelled again: {error}")
+        rest.append(shard)
+    return rest
+
+
+def run(
+    shards: Sequence[Shard], folder: Path, *, workers: int | None = None, ray: str | None = None
+) -> Iterator[Labels]:
+    """Label shards and write each as soon as it is done; what a killed run has written, the next one doesn't do again."""
+    for shard, labels in zip(shards, in_order(Shard.make, shards, workers=workers, ray=ray), strict=True):
+        labels.save(folder / shard.name)
+        yield labels

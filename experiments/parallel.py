@@ -1,0 +1,66 @@
+"""An ordered map over many processes: joblib's on this machine, or those of a Ray cluster behind the same call."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+LOCAL = "local"
+"""Ray address that starts a Ray of its own on this machine."""
+
+
+def in_order(
+    function: Callable[[T], R], tasks: Iterable[T], *, workers: int | None = None, ray: str | None = None
+) -> Iterator[R]:
+    """`function(task)` for every task, results in the order of the tasks and handed over as soon as they are there.
+
+    Args:
+        function: importable by the workers; what it raises is raised here.
+        tasks: are taken as workers become free, so an endless iterator will do.
+        workers: processes; by default as many as there are processors, on Ray as many as the cluster has. With 1 and without Ray, nothing
+            leaves this process.
+        ray: address of a Ray cluster (`auto`, `ray://host:10001`), or `local` to start one here. None: joblib.
+
+    Raises:
+        ValueError: fewer than one worker, or `ray` without Ray installed.
+    """
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be 1 or more, got {workers}; leave it out to use every processor")
+    if ray is not None:
+        return _on_ray(function, tasks, workers, ray)
+    if workers == 1:
+        return map(function, tasks)
+    import joblib
+
+    pool = joblib.Parallel(n_jobs=-1 if workers is None else workers, return_as="generator")
+    results: Iterator[R] = pool(joblib.delayed(function)(task) for task in tasks)
+    return results
+
+
+def _on_ray(function: Callable[[T], R], tasks: Iterable[T], workers: int | None, address: str) -> Iterator[R]:
+    # Ray's own joblib back end hands nothing over before the last task has ended, so tasks are submitted here.
+    try:
+        import ray
+    except ImportError:
+        raise ValueError("a Ray cluster needs Ray: pip install 'cfisac[cluster]', or leave the option out") from None
+    if address == LOCAL:
+        ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
+    else:
+        ray.init(address=address, log_to_driver=False)
+    try:
+        remote = ray.remote(function)
+        processors: Callable[[], dict[str, float]] = ray.cluster_resources
+        most = 2 * (workers or int(processors()["CPU"]))  # one task each at work, one waiting
+        queue = iter(tasks)
+        waiting = deque(remote.remote(task) for task in itertools.islice(queue, most))
+        while waiting:
+            result = ray.get(waiting.popleft())
+            waiting.extend(remote.remote(task) for task in itertools.islice(queue, 1))
+            yield result
+    finally:
+        ray.shutdown()

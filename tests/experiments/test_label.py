@@ -1,0 +1,87 @@
+"""`cfisac label`: resumes, mends damaged files, and does the same on Ray."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agents.hetgnn.labels import Labels
+from cfisac_env import SystemConfig
+from experiments import labelling
+from experiments.cli import main
+
+COMMAND = ["label", "--sizes", "8x2", "6x2", "--drops", "4", "--shard", "2", "--policy", "modified-bb", "--out"]
+
+
+def test_a_killed_run_goes_on_and_damaged_files_are_named_and_made_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*COMMAND, str(tmp_path), "--workers", "1"]) == 0
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [
+        f"paper-{size}-modified-bb-{seeds}.npz"
+        for size in ("6x2", "8x2")
+        for seeds in ("000000-000001", "000002-000003")
+    ]
+    before = {name: (tmp_path / name).read_bytes() for name in names}
+    kept, cut, gone = names[0], names[1], names[2]
+    kept_at = (tmp_path / kept).stat().st_mtime_ns
+    (tmp_path / cut).write_bytes(before[cut][:700])
+    (tmp_path / gone).unlink()
+    capsys.readouterr()
+    assert main([*COMMAND, str(tmp_path), "--workers", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert f"{cut} is truncated" in printed
+    assert "2 of 4 files are there already" in printed
+    assert "labelled 4 drops" in printed
+    assert (tmp_path / kept).stat().st_mtime_ns == kept_at
+    for name in (cut, gone):
+        assert Labels.load(tmp_path / name).config == SystemConfig(*labelling.parse_size(name.split("-")[1]))
+
+
+def test_two_ray_workers_label_like_one_process(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    assert main([*COMMAND, str(tmp_path / "here"), "--workers", "1"]) == 0
+    assert main([*COMMAND, str(tmp_path / "ray"), "--workers", "2", "--ray", "local"]) == 0
+    paths = sorted((tmp_path / "here").iterdir())
+    assert len(paths) == 4
+    for path in paths:
+        here, there = Labels.load(path), Labels.load(tmp_path / "ray" / path.name)
+        np.testing.assert_array_equal(here.active, there.active)
+        np.testing.assert_array_equal(here.power, there.power)
+
+
+def test_other_labels_under_the_same_name_are_not_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*COMMAND, str(tmp_path), "--workers", "1"]) == 0
+    assert main([*COMMAND, str(tmp_path), "--workers", "1", "--noise-figure-db", "3"]) == 2
+    assert "holds labels of another configuration" in " ".join(capsys.readouterr().err.split())
+
+
+def test_sizes_and_presets_take_turns() -> None:
+    shards = labelling.plan(["paper", "urban"], ["6x2"], 5, 10, "modified-bb", 3, {})
+    assert [(s.config.preset, s.first, s.count) for s in shards] == [
+        ("paper", 10, 3), ("urban", 10, 3), ("paper", 13, 2), ("urban", 13, 2)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--sizes", "30"], "a size is APs x users, such as 50x10; got '30'"),
+        (["--drops", "0"], "--drops must be 1 or more, got 0"),
+        (["--M", "8"], "use --sizes and --presets, not --M"),
+        (["--policy", "random"], "labels come from local-search or modified-bb, not from 'random'"),
+        (["--seed", "999999"], "the others are for testing"),
+        (["--presets", "rural"], "unknown preset 'rural'"),
+    ],
+)
+def test_bad_input_is_one_clear_line(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["label", "--workers", "1", "--out", str(tmp_path), "--drops", "2", *arguments]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not list(tmp_path.iterdir())
