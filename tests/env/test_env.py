@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from cfisac_env import PRESETS, CfIsacEnv, Decision, Scenario, SystemConfig, actions, sample
 
-IDS = [name for name in gym.registry if name.startswith("CfIsac")]
+IDS = [name for name, spec in gym.registry.items() if str(spec.entry_point).startswith("cfisac_env.")]
 EVERY = [(name, preset) for name in IDS for preset in PRESETS]
 SMALL: dict[str, Any] = {"M": 6, "K": 3}
 

@@ -1,0 +1,307 @@
+"""`CfIsacActivation-v0` and `CfIsacSequential-v0`: the agent chooses the set of APs, the exact allocator the powers.
+
+Both play the drops of `CfIsac-v0` and score by its reward, so that what an agent earns in one can be held against the other.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from baselines.allocation import Allocator, allocator
+from baselines.heuristics import StrongestApPolicy, allocate, solved
+from cfisac_env import actions, observations, reward
+from cfisac_env.config import nearest
+from cfisac_env.env import CfIsacEnv, sinr_db
+from cfisac_env.observations import Observation
+from cfisac_env.types import Decision, Problem
+
+ACTION_TYPES = ("box", "multi-binary")
+STARTS = ("all", "strongest")
+
+
+def priced(allocate_power: Allocator, problem: Problem, active: NDArray[np.bool_]) -> Decision:
+    """The decision that a set of APs stands for: exact powers, or P_max in equal parts when the set cannot serve the drop.
+
+    A set that cannot serve the drop misses a requirement whatever it radiates; at full power the penalty says by how much it falls short.
+
+    Args:
+        allocate_power: back end.
+        problem: one drop.
+        active: (M,) bool.
+    """
+    answer = allocate(allocate_power, problem, active)
+    if solved(answer):
+        return Decision(active=active, power=answer.power)
+    power = np.full((problem.M, problem.K), problem.max_ap_power_w / problem.K)
+    return Decision(active=active, power=np.where(active[:, None], power, 0.0))
+
+
+class CfIsacActivationEnv(CfIsacEnv):
+    """Which access points to switch on; the exact allocator sets the powers.
+
+    ## Description
+
+    `CfIsac-v0` with the activation alone as the action. The powers are the least with which the set meets every requirement.
+
+    ## Action Space
+
+    `Box(-1, 1, (M,), float32)`, on when ≥ 0; or, with `action_type="multi-binary"`, `MultiBinary(M)`.
+
+    ## Observation Space
+
+    That of `CfIsac-v0`.
+
+    ## Rewards
+
+    Those of `CfIsac-v0` for the set with its exact powers. A set that cannot serve the drop radiates P_max in equal parts from each of
+    its APs, and gets the penalty for what that misses.
+
+    ## Starting State, Episode End, Information
+
+    Those of `CfIsac-v0`.
+
+    ## Arguments
+
+    ```python
+    import gymnasium as gym
+    import agents.rl
+
+    env = gym.make("CfIsacActivation-v0", M=30, K=6, action_type="multi-binary")
+    ```
+
+    Args:
+        action_type: `box` or `multi-binary`.
+        backend: of the allocator.
+        options: those of `CfIsac-v0`.
+    """
+
+    def __init__(self, *, action_type: str = "box", backend: str = "fast", **options: Any) -> None:
+        super().__init__(**options)
+        _check("action_type", action_type, ACTION_TYPES)
+        self.action_type = action_type
+        allocator(backend)  # refuses an unknown one
+        self.backend = backend
+        M = self.config.M
+        self.action_space = spaces.Box(-1.0, 1.0, (M,), np.float32) if action_type == "box" else spaces.MultiBinary(M)
+
+    def step(self, action: NDArray[Any]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Price a set and score it.
+
+        Raises:
+            ValueError: the action has another shape than (M,), or holds NaN, or (multi-binary) something else than 0 and 1.
+            RuntimeError: the environment hasn't been reset, or its episode is over.
+        """
+        problem = self.scenario.problem
+        decision = priced(allocator(self.backend), problem, self._active(action))
+        return super().step(actions.encode(decision, problem.max_ap_power_w, problem.estimate_gain))
+
+    def _active(self, action: NDArray[Any]) -> NDArray[np.bool_]:
+        array = np.asarray(action, dtype=np.float64)
+        if array.shape != (self.config.M,):
+            raise ValueError(
+                f"the action must have shape ({self.config.M},), one entry an AP, got {array.shape}; "
+                "CfIsac-v0 is the environment whose actions hold powers, too"
+            )
+        if self.action_type == "box":
+            if np.isnan(array).any():
+                raise ValueError(f"the action holds NaN (APs {np.flatnonzero(np.isnan(array))[:10].tolist()})")
+            return np.asarray(array >= 0.0)
+        if not np.isin(array, (0.0, 1.0)).all():
+            raise ValueError(
+                f"a multi-binary action holds 0 and 1 alone, got {np.unique(array)[:10].tolist()}; "
+                'action_type="box" takes numbers in [-1, 1]'
+            )
+        return np.asarray(array == 1.0)
+
+
+class CfIsacSequentialEnv(CfIsacEnv):
+    """Switch one access point at a time, or stop; the exact allocator sets the powers of every set on the way.
+
+    ## Description
+
+    Selection as a Markov decision process: the state is a drop and a set of APs, a move switches one AP off or on.
+
+    ## Action Space
+
+    `Discrete(M + 1)`: 0 … M − 1 switch that AP, M stops. `action_masks()` allows every switch except the one that leaves no AP on, and
+    `stop` only at a set that serves the drop. Agents that heed it (MaskablePPO of sb3-contrib) end at feasible sets alone; for the
+    others the mask is advice.
+
+    ## Observation Space
+
+    That of `CfIsac-v0`, where `ap[:, 2]` is the present set, and `power` (M, K): the amplitudes √(p_mk/P_max) that it radiates.
+
+    ## Rewards
+
+    R(new set) − R(old set), where R is the reward of `CfIsac-v0` for the set with its exact powers; a set that cannot serve the drop
+    radiates P_max in equal parts and pays the penalty. So the return is R(last set) − R(first set): the watts saved, when both serve
+    the drop. Stopping earns 0.
+
+    ## Starting State
+
+    A drop with every AP on, or with the set of the policy `strongest-ap` (`start="strongest"`).
+
+    ## Episode End
+
+    Terminated by `stop`, truncated after `max_moves` moves.
+
+    ## Information
+
+    `reset` and `step` return the keys of `CfIsac-v0` for the present set.
+
+    ## Arguments
+
+    ```python
+    import gymnasium as gym
+    import agents.rl
+
+    env = gym.make("CfIsacSequential-v0", M=30, K=6, start="strongest")
+    ```
+
+    Args:
+        start: `all` or `strongest`.
+        max_moves: moves an episode; 2M by default, so that every set can be reached from every other.
+        backend: of the allocator.
+        drops: as for `CfIsac-v0`.
+        render_mode: as for `CfIsac-v0`.
+        fields: any field of `SystemConfig`, and `preset`.
+    """
+
+    def __init__(
+        self,
+        *,
+        start: str = "all",
+        max_moves: int | None = None,
+        backend: str = "fast",
+        drops: Any = None,
+        render_mode: str | None = None,
+        **fields: Any,
+    ) -> None:
+        if "episode_steps" in fields:
+            raise TypeError(
+                "CfIsacSequential-v0 has no episode_steps: an episode is one drop; max_moves limits its moves"
+            )
+        super().__init__(drops=drops, render_mode=render_mode, **fields)
+        _check("start", start, STARTS)
+        if max_moves is not None and (
+            isinstance(max_moves, bool) or not isinstance(max_moves, int | np.integer) or max_moves < 1
+        ):
+            raise ValueError(f"max_moves must be a whole number of 1 or more, or None for 2M, got {max_moves!r}")
+        allocator(backend)  # refuses an unknown one
+        M, K = self.config.M, self.config.K
+        self.start = start
+        self.max_moves = 2 * M if max_moves is None else int(max_moves)
+        self.backend = backend
+        entries = observations.space(self.config).spaces
+        self.observation_space = spaces.Dict({**entries, "power": spaces.Box(0.0, 1.0, (M, K), np.float32)})
+        self.action_space = spaces.Discrete(M + 1)
+        self._moves = 0
+        self._over = True
+        self._drop: Observation = {}
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """(M + 1,) bool: which actions make sense in the present state."""
+        active = self._decision.active
+        return masks(active, bool(self._outcome.feasible))
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begin with a new drop and its first set."""
+        self._drop, _ = super().reset(seed=seed, options=options)
+        self._moves, self._over = 0, False
+        self._enter(first_set(self.scenario.problem, self.start, self.backend))
+        return self._observe(), self._info()
+
+    def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Switch an AP, or stop.
+
+        Raises:
+            ValueError: not a whole number from 0 to M.
+            RuntimeError: the environment hasn't been reset, or its episode is over.
+        """
+        scenario = self.scenario
+        if self._over:
+            raise RuntimeError("the episode is over; call reset() before the next step()")
+        if np.shape(action) != () or not self.action_space.contains(np.asarray(action)[()]):
+            raise ValueError(
+                f"the action must be a whole number from 0 to {self.config.M} (an AP to switch, or {self.config.M} to stop), "
+                f"got {action!r}"
+            )
+        move = int(action)
+        gained = 0.0
+        stopped = move == scenario.config.M
+        if not stopped:
+            before = self._score
+            active = self._decision.active.copy()
+            active[move] = not active[move]
+            self._enter(active)
+            gained = self._score - before
+        self._moves += 1
+        truncated = not stopped and self._moves >= self.max_moves
+        self._over = stopped or truncated
+        return self._observe(), gained, stopped, truncated, self._info()
+
+    def _enter(self, active: NDArray[np.bool_]) -> None:
+        self._decision = priced(allocator(self.backend), self.scenario.problem, active)
+        self._outcome = self.evaluate(self._decision)
+        self._terms = {name: float(value) for name, value in reward.terms(self._outcome, self.config).items()}
+        self._score = sum(self._terms.values())
+        if self.render_mode is not None:
+            self._show(self._decision, self._outcome)
+
+    def _observe(self) -> Observation:
+        return observed(self._drop, self._decision, self.config.max_ap_power_w)
+
+    def _info(self) -> dict[str, Any]:
+        outcome = self._outcome
+        return {
+            "total_power_w": float(outcome.total_power),
+            "transmit_power_w": float(outcome.transmit_power),
+            "circuit_power_w": float(outcome.circuit_power),
+            "active_aps": int(np.count_nonzero(self._decision.active)),
+            "sinr_db": sinr_db(outcome.sinr),
+            "crlb_m2": outcome.crlb.copy(),
+            "feasible": bool(outcome.feasible),
+            "reward_terms": dict(self._terms),
+        }
+
+
+def first_set(problem: Problem, start: str, backend: str) -> NDArray[np.bool_]:
+    """The set of APs (M,) that an episode of `CfIsacSequential-v0` begins with."""
+    if start == "all":
+        return np.ones(problem.M, dtype=bool)
+    return np.asarray(StrongestApPolicy(backend=backend).decide(problem).decision.active)
+
+
+def observed(drop: Observation, decision: Decision, max_ap_power_w: float) -> Observation:
+    """What an agent of `CfIsacSequential-v0` sees at a set: fresh arrays.
+
+    Args:
+        drop: observation of the drop from `CfIsac-v0`.
+        decision: the set with its powers.
+        max_ap_power_w: P_max.
+    """
+    observation = {key: value.copy() for key, value in drop.items()}
+    observation["ap"][:, 2] = decision.active
+    observation["power"] = np.sqrt(np.clip(decision.power / max_ap_power_w, 0.0, 1.0)).astype(np.float32)
+    return observation
+
+
+def masks(active: NDArray[np.bool_], feasible: bool) -> NDArray[np.bool_]:
+    """(M + 1,) bool: the actions of `CfIsacSequential-v0` that make sense at a set."""
+    allowed = np.ones(len(active) + 1, dtype=bool)
+    if active.sum() == 1:
+        allowed[:-1] = ~active
+    allowed[-1] = feasible
+    return allowed
+
+
+def _check(name: str, value: str, valid: tuple[str, ...]) -> None:
+    if value not in valid:
+        hint = nearest(value, list(valid)) if isinstance(value, str) else ""
+        raise ValueError(f"{name} must be {' or '.join(map(repr, valid))}, got {value!r}{hint}")
