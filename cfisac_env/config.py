@@ -21,11 +21,15 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "path_loss_per_decade_db": 36.7,
         "shadowing_std_db": 4.0,
         "max_ap_power_w": 0.2,
+        "sinr_threshold_db": -4.0,
     },
 }
 """What each preset changes against Table I of the paper (`urban`: −30.5 − 36.7 log10(d/m), the cell-free literature)."""
 
-RCS_MODELS = ("constant", "exponential")
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "rcs_model": ("constant", "exponential"),
+    "pilot_assignment": ("in-turn", "random", "greedy", "master-ap"),
+}
 
 # name: (low, high, low included); high is always included
 _RANGES: Mapping[str, tuple[float, float, bool]] = {
@@ -98,6 +102,8 @@ class SystemConfig:
         shadowing_std_db: standard deviation of the log-normal shadowing in dB; uncorrelated between links.
         pilot_power_w: ρ_p in W.
         pilot_length: τ_p in symbols. More users than that share pilots.
+        pilot_assignment: who shares a pilot with whom then: `in-turn` (user k has pilot k mod τ_p), `random`, `greedy` or `master-ap`, see
+            `cfisac_env.pilots`.
         sinr_threshold_db: γ_thr in dB, every user.
         crlb_threshold_m2: ν in m², every target.
         max_ap_power_w: most power that an AP radiates, in W. Open in the paper; its (8b) with ρ_DL = 100 mW says 0.1 W.
@@ -131,6 +137,7 @@ class SystemConfig:
     shadowing_std_db: float = 7.0
     pilot_power_w: float = 0.1
     pilot_length: int = 20
+    pilot_assignment: str = "in-turn"
     sinr_threshold_db: float = -5.6
     crlb_threshold_m2: float = 1.0
     max_ap_power_w: float = 0.1
@@ -197,9 +204,9 @@ class SystemConfig:
 
 def _checked(name: str, value: Any, annotation: Any) -> Any:
     """`value` as the field's type, or an error that names the field, the value and what was expected."""
-    if name == "rcs_model":
-        if value not in RCS_MODELS:
-            raise ValueError(f"rcs_model must be one of {', '.join(RCS_MODELS)}, got {value!r}")
+    if name in CHOICES:
+        if value not in CHOICES[name]:
+            raise ValueError(f"{name} must be one of {', '.join(CHOICES[name])}, got {value!r}")
         return value
     if value is None and name == "effective_bandwidth_hz":
         return None

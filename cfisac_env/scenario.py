@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from cfisac_env import physics
+from cfisac_env import physics, pilots
 from cfisac_env.config import SystemConfig
 from cfisac_env.types import Array, Decision, Outcome, Problem
 
@@ -67,7 +67,8 @@ class Scenario:
             target_xy: (…, S, 2) m.
             gain: (…, M, K) large-scale fading, linear, positive.
             rcs_gain: (…, M, S, T) two-way gains; by default the radar equation on the positions.
-            pilot: (…, K) index of each user's pilot. By default every user has its own, or user k has pilot k mod τ_p when K > τ_p.
+            pilot: (…, K) index of each user's pilot. By default every user has its own or, with K > τ_p, what `config.pilot_assignment`
+                says (`random` draws from seed 0).
 
         Raises:
             ValueError: a shape that doesn't fit the configuration, or a value that isn't finite (gains: positive).
@@ -90,6 +91,8 @@ class Scenario:
                     f"pilot must be whole numbers of shape {(*lead, config.K)} from 0 to pilot_length - 1 = "
                     f"{config.pilot_length - 1}, got shape {pilot.shape} and dtype {pilot.dtype}"
                 )
+        if pilot is None:
+            pilot = pilots.assign(config, gain, np.random.default_rng(0))
         return cls._derive(config, gain=gain, rcs_gain=rcs_gain, pilot=pilot, **xy)
 
     @classmethod
@@ -105,8 +108,6 @@ class Scenario:
         rcs_gain: Array,
         pilot: Array | None,
     ) -> Self:
-        if pilot is None and config.pilots_reused:
-            pilot = np.broadcast_to(np.arange(config.K) % config.pilot_length, (*gain.shape[:-2], config.K)).copy()
         return cls(
             config=config,
             ap_xy=ap_xy,
@@ -306,6 +307,7 @@ def sample(
     gain = physics.path_gain(distance, config.path_loss_intercept_db, config.path_loss_per_decade_db, shadowing_db)
     rcs = config.rcs_m2 if config.rcs_model == "constant" else rng.exponential(config.rcs_m2, (*lead, M, S, T))
     rcs_gain = physics.radar_gain(ap_xy, sr_xy, target_xy, config.wavelength_m, rcs, config.min_distance_m)
+    pilot = pilots.assign(config, gain, rng)
     return Scenario._derive(
-        config, ap_xy=ap_xy, ue_xy=ue_xy, sr_xy=sr_xy, target_xy=target_xy, gain=gain, rcs_gain=rcs_gain, pilot=None
+        config, ap_xy=ap_xy, ue_xy=ue_xy, sr_xy=sr_xy, target_xy=target_xy, gain=gain, rcs_gain=rcs_gain, pilot=pilot
     )

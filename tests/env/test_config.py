@@ -70,6 +70,7 @@ OUTSIDE: list[tuple[str, Any]] = [
     ("carrier_hz", math.nan),
     ("carrier_hz", math.inf),
     ("rcs_model", "swerling"),
+    ("pilot_assignment", "luck"),
 ]
 
 
@@ -90,6 +91,7 @@ def test_the_defaults_are_table_one_and_our_choices_for_what_it_leaves_open(fiel
                 "shadowing_std_db": 4,
                 "max_ap_power_w": 0.2,
                 "path_loss_intercept_db": -140.6,
+                "sinr_threshold_db": -4,
             },
         ),
     ],

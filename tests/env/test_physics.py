@@ -96,6 +96,17 @@ def test_the_sinr_of_a_simulated_downlink_is_the_closed_form(simulation: Simulat
     np.testing.assert_allclose(simulation.sinr, closed, rtol=1.5e-3)
 
 
+def test_sharing_a_pilot_costs_sinr_in_the_simulation_and_in_the_closed_form(simulation: Simulation) -> None:
+    plain = physics.estimate_gain(simulation.gain, simulation.pilot_energy_w, simulation.noise_w)
+    clean = physics.sinr(simulation.power, simulation.gain, plain, simulation.noise_w)
+    v = physics.estimate_gain(simulation.gain, simulation.pilot_energy_w, simulation.noise_w, simulation.overlap)
+    closed = physics.sinr(simulation.power, simulation.gain, v, simulation.noise_w, simulation.overlap)
+    shares = np.array([(simulation.pilot == p).sum() > 1 for p in simulation.pilot])
+    for contaminated in (simulation.sinr, closed):
+        assert (contaminated[shares] < 0.9 * clean[shares]).all()
+        np.testing.assert_allclose(contaminated[~shares], clean[~shares], rtol=1.5e-3)
+
+
 def network(seed: int = 0, *lead: int, M: int = 5, K: int = 4, T: int = 3, S: int = 2) -> dict[str, Floats]:
     """Random positions and gains in everyday magnitudes, by plain NumPy."""
     rng = np.random.default_rng(seed)
