@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from cfisac_env import compiled
 from cfisac_env.config import SystemConfig
 from cfisac_env.physics import namespace
 from cfisac_env.types import Array, Decision
@@ -30,6 +31,10 @@ def decode(action: Array, max_ap_power_w: float) -> Decision:
         action: (…, M, K + 1) within [-1, 1].
         max_ap_power_w: P_max.
     """
+    return compiled.decode(action, max_ap_power_w) or _decode(action, max_ap_power_w)
+
+
+def _decode(action: Array, max_ap_power_w: float) -> Decision:
     xp = namespace(action)
     if xp is np:
         action = action.astype(np.float64)

@@ -10,7 +10,7 @@ import numpy as np
 
 from cfisac_env import observations
 from cfisac_env.config import SystemConfig
-from cfisac_env.scenario import Scenario, sample
+from cfisac_env.scenario import Draws, Scenario, build, sample
 
 _BLOCK = 64  # drops drawn at once: NumPy's overhead a call is then shared by that many resets
 _BLOCK_LINKS = 2**17  # fewer when drops are large
@@ -53,46 +53,45 @@ class DropSource(Protocol):
 class RandomDrops:
     """Fresh drops from a configuration; later instants of an episode keep APs, receivers and targets.
 
-    Drops are drawn in blocks that double from 1 to 64 after every seeding, so a seed costs one drop and a long run little a drop.
+    The generator's numbers are used drop by drop, in the order in which drops are played. Where an episode is one drop, up to 64 are
+    prepared at once, twice as many each time after a seeding, so a seed costs one drop and a long run little a drop.
     """
 
     def __init__(self, config: SystemConfig, episode_steps: int = 1) -> None:
         self.config = config
-        self._most = max(1, min(_BLOCK, _BLOCK_LINKS // (config.M * config.K)))
-        self._instants = max(1, min(self._most, episode_steps - 1))
+        links = config.M * config.K
+        self._most = max(1, min(_BLOCK, _BLOCK_LINKS // links)) if episode_steps == 1 else 1
         self.restart()
 
     def restart(self) -> None:
-        """Start the blocks at one drop again."""
-        self._networks: Block | None = None
+        """Forget the drops prepared."""
+        self._block: Block | None = None
+        self._network: Scenario | None = None
         self._index = 0
         self._size = 1
-        self._forget_episode()
-
-    def _forget_episode(self) -> None:
-        self._episode: Block | None = None
-        self._instant = 0
 
     def first(self, rng: np.random.Generator, options: dict[str, Any]) -> tuple[Block, int]:
         """A new network with its first users."""
-        if self._networks is None or self._index + 1 >= len(self._networks.scenario):
-            self._networks = Block(sample(self.config, rng, self._size))
+        if self._block is None or self._network is not None or self._index + 1 >= len(self._block.scenario):
+            draws = Draws(self.config, (self._size,))
+            for i in range(self._size):
+                draws.fill(rng, i)
+            self._block = Block(build(self.config, draws))
             self._index = -1
             self._size = min(2 * self._size, self._most)
         self._index += 1
-        self._forget_episode()
-        return self._networks, self._index
+        self._network = None
+        return self._block, self._index
 
     def next(self, rng: np.random.Generator) -> tuple[Block, int]:
         """New users and channels in the same network."""
-        if self._networks is None:
+        if self._block is None:
             raise RuntimeError("an episode has to begin with first() before next()")
-        if self._episode is None or self._instant + 1 >= len(self._episode.scenario):
-            network = self._networks.scenario[self._index]
-            self._episode = Block(sample(self.config, rng, self._instants, network=network))
-            self._instant = -1
-        self._instant += 1
-        return self._episode, self._instant
+        if self._network is None:
+            self._network = self._block.scenario[self._index]
+        self._block = Block(sample(self.config, rng, 1, network=self._network))
+        self._index = 0
+        return self._block, 0
 
 
 class StoredDrops:

@@ -210,7 +210,8 @@ def checked_action(action: Any, shape: tuple[int, ...]) -> NDArray[np.float32]:
     if np.isnan(array).any():
         rows = np.unique(np.nonzero(np.isnan(array))[0])
         raise ValueError(f"the action holds NaN (rows {rows[:10].tolist()}); every entry must be a number in [-1, 1]")
-    return np.minimum(np.maximum(array, np.float32(-1.0)), np.float32(1.0))
+    clipped: NDArray[np.float32] = physics.clip(array, -1.0, 1.0)
+    return clipped
 
 
 def sinr_db(sinr: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -5,6 +5,7 @@ The observation is complete: whatever a central controller knows is in it, to 1e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from cfisac_env.config import SystemConfig
-from cfisac_env.physics import namespace
+from cfisac_env.physics import clip, namespace
 from cfisac_env.scenario import Scenario
 from cfisac_env.types import Array, Problem
 
@@ -89,9 +90,9 @@ def encode(scenario: Scenario, previous_active: Array | None = None) -> dict[str
     comm[..., 0] = _log10(xp, scenario.gain * inverse_noise)
     comm[..., 1] = _log10(xp, scenario.estimate_gain * inverse_noise)
     fisher, sensing = scenario.fisher, empty(config.M, config.S, 3)
-    diagonal = xp.clip(fisher[..., :2], _TINY, None)
+    diagonal = clip(fisher[..., :2], _TINY, math.inf)
     sensing[..., :2] = xp.log10(diagonal)
-    sensing[..., 2] = xp.clip(fisher[..., 2] / xp.sqrt(diagonal[..., 0] * diagonal[..., 1]), -1.0, 1.0)
+    sensing[..., 2] = clip(fisher[..., 2] / xp.sqrt(diagonal[..., 0] * diagonal[..., 1]), -1.0, 1.0)
     ap = empty(config.M, 3)
     radius = config.area_diameter_m / 2
     ap[..., :2] = scenario.ap_xy / radius
@@ -116,7 +117,7 @@ def encode(scenario: Scenario, previous_active: Array | None = None) -> dict[str
 
 
 def _log10(xp: Any, values: Array) -> Array:
-    return xp.log10(xp.clip(values, _TINY, 1.0 / _TINY))
+    return xp.log10(clip(values, _TINY, 1.0 / _TINY))
 
 
 def _all_own(overlap: Array) -> bool:

@@ -107,7 +107,10 @@ class Scenario:
         gain: Array,
         rcs_gain: Array,
         pilot: Array | None,
+        fisher: Array | None = None,
     ) -> Self:
+        if fisher is None:
+            fisher = physics.fisher_information(ap_xy, sr_xy, target_xy, rcs_gain, config.fisher_scale)
         return cls(
             config=config,
             ap_xy=ap_xy,
@@ -117,7 +120,7 @@ class Scenario:
             gain=gain,
             estimate_gain=physics.estimate_gain(gain, config.pilot_energy_w, config.noise_w, overlap(pilot)),
             rcs_gain=rcs_gain,
-            fisher=physics.fisher_information(ap_xy, sr_xy, target_xy, rcs_gain, config.fisher_scale),
+            fisher=fisher,
             pilot=pilot,
         )
 
@@ -264,6 +267,33 @@ def overlap(pilot: Array | None) -> Array | None:
     return xp.astype(pilot[..., :, None] == pilot[..., None, :], xp.float64)
 
 
+class Draws:
+    """The random numbers behind some drops, before any physics.
+
+    Uniform numbers place users, APs, receivers and further targets; normal ones are shadowing; where the model has them, exponential ones
+    are radar cross-sections of mean one, and pilots are drawn. With `moving_only` there are no APs, receivers and targets among them:
+    new instants of a network.
+    """
+
+    def __init__(self, config: SystemConfig, lead: tuple[int, ...] = (), *, moving_only: bool = False) -> None:
+        M, K, T, S = config.M, config.K, config.T, config.S
+        self.uniform = np.empty((*lead, K if moving_only else M + K + T + S - 1, 2))
+        self.normal = np.empty((*lead, M, K))
+        self.exponential = None if config.rcs_model == "constant" else np.empty((*lead, M, S, T))
+        drawn = config.pilots_reused and config.pilot_assignment == "random"
+        self.pilot = np.empty((*lead, K), np.int64) if drawn else None
+        self._pilot_length = config.pilot_length
+
+    def fill(self, rng: np.random.Generator, index: Any = ...) -> None:
+        """Draw the numbers of the drops at `index`, which has to select contiguous memory."""
+        rng.random(out=self.uniform[index])
+        rng.standard_normal(out=self.normal[index])
+        if self.exponential is not None:
+            rng.standard_exponential(out=self.exponential[index])
+        if self.pilot is not None:
+            self.pilot[index] = rng.integers(0, self._pilot_length, self.pilot[index].shape)
+
+
 def sample(
     config: SystemConfig, rng: np.random.Generator, n: int | None = None, *, network: Scenario | None = None
 ) -> Scenario:
@@ -282,13 +312,26 @@ def sample(
         raise ValueError(f"the number of drops must be 1 or more, got {n}")
     if network is not None and network.batch_shape:
         raise ValueError(f"network must be a single drop, got a batch of shape {network.batch_shape}; index it first")
+    draws = Draws(config, () if n is None else (n,), moving_only=network is not None)
+    draws.fill(rng)
+    return build(config, draws, network)
+
+
+def build(config: SystemConfig, draws: Draws, network: Scenario | None = None) -> Scenario:
+    """The drops that random numbers stand for.
+
+    Args:
+        config: of the drops.
+        draws: leading axes ….
+        network: what the APs, receivers and targets are taken from, when `draws` are of moving things only; its leading axes
+            broadcast against ….
+    """
     M, K, T, S = config.M, config.K, config.T, config.S
-    lead = () if n is None else (n,)
-    moving = K if network is not None else M + K + T + S - 1
-    uniform = rng.random((*lead, moving, 2))
+    uniform = draws.uniform
+    lead, placed = uniform.shape[:-2], uniform.shape[-2]
     radius = (config.area_diameter_m / 2) * np.sqrt(uniform[..., 0])
     angle = (2 * np.pi) * uniform[..., 1]
-    xy = np.empty((*lead, moving + 1, 2))
+    xy = np.empty((*lead, placed + 1, 2))
     np.multiply(radius, np.cos(angle), out=xy[..., :-1, 0])
     np.multiply(radius, np.sin(angle), out=xy[..., :-1, 1])
     xy[..., -1, :] = 0.0  # the first target
@@ -297,17 +340,29 @@ def sample(
         ap_xy, sr_xy = xy[..., K : K + M, :], xy[..., K + M : K + M + T, :]
         target_xy = xy[..., : -S - 1 : -1, :].copy()  # torch takes no negative strides
     else:
-        ap_xy, sr_xy, target_xy = (
-            np.broadcast_to(a, (*lead, *a.shape)).copy() for a in (network.ap_xy, network.sr_xy, network.target_xy)
-        )
+        ap_xy, sr_xy, target_xy = (_repeat(a, lead, 2) for a in (network.ap_xy, network.sr_xy, network.target_xy))
     dx = ap_xy[..., :, None, 0] - ue_xy[..., None, :, 0]
     dy = ap_xy[..., :, None, 1] - ue_xy[..., None, :, 1]
     distance = np.sqrt(np.maximum(dx * dx + dy * dy, config.min_distance_m**2))
-    shadowing_db = rng.standard_normal((*lead, M, K)) * config.shadowing_std_db
+    shadowing_db = draws.normal * config.shadowing_std_db
     gain = physics.path_gain(distance, config.path_loss_intercept_db, config.path_loss_per_decade_db, shadowing_db)
-    rcs = config.rcs_m2 if config.rcs_model == "constant" else rng.exponential(config.rcs_m2, (*lead, M, S, T))
-    rcs_gain = physics.radar_gain(ap_xy, sr_xy, target_xy, config.wavelength_m, rcs, config.min_distance_m)
-    pilot = pilots.assign(config, gain, rng)
+    if network is not None and draws.exponential is None:
+        rcs_gain, fisher = _repeat(network.rcs_gain, lead, 3), _repeat(network.fisher, lead, 3)
+    else:
+        rcs = config.rcs_m2 if draws.exponential is None else draws.exponential * config.rcs_m2
+        rcs_gain = physics.radar_gain(ap_xy, sr_xy, target_xy, config.wavelength_m, rcs, config.min_distance_m)
+        fisher = None
+    pilot = draws.pilot
+    if pilot is None and config.pilots_reused:
+        pilot = pilots.assign(config, gain, np.random.default_rng(0))  # not one that draws: `draws` has its numbers
     return Scenario._derive(
-        config, ap_xy=ap_xy, ue_xy=ue_xy, sr_xy=sr_xy, target_xy=target_xy, gain=gain, rcs_gain=rcs_gain, pilot=pilot
-    )
+        config, ap_xy=ap_xy, ue_xy=ue_xy, sr_xy=sr_xy, target_xy=target_xy, gain=gain, rcs_gain=rcs_gain, fisher=fisher,
+        pilot=pilot,
+    )  # fmt: skip
+
+
+def _repeat(array: Array, lead: tuple[int, ...], axes: int) -> Array:
+    """A copy with the leading axes `lead` before the last `axes`."""
+    copy = np.empty((*lead, *array.shape[-axes:]))
+    copy[...] = array
+    return copy

@@ -18,6 +18,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.envs.registration import EnvSpec
+from gymnasium.utils import seeding
 from gymnasium.utils.env_checker import check_env
 from numpy.typing import NDArray
 
@@ -326,6 +327,21 @@ def test_the_next_instant_keeps_the_network_and_moves_the_users() -> None:
         before, _ = env.reset()
         np.testing.assert_array_equal(before["ap"][:, 2], 0)
         assert not np.isclose(before["ap"][:, :2], networks[episode]).any()
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_drops_follow_each_other_as_one_generator_draws_them_one_by_one(steps: int) -> None:
+    env = make(episode_steps=steps, rcs_model="exponential")
+    rng, _ = seeding.np_random(12)
+    for episode in range(9):
+        env.reset(seed=12 if episode == 0 else None)
+        network = drop = sample(env.config, rng)
+        for step in range(steps):
+            for name in ("ap_xy", "ue_xy", "sr_xy", "target_xy", "gain", "estimate_gain", "rcs_gain", "fisher"):
+                np.testing.assert_array_equal(getattr(env.scenario, name), getattr(drop, name))
+            env.step(random_action(env))
+            if step + 1 < steps:
+                drop = sample(env.config, rng, network=network)
 
 
 def test_each_step_is_scored_on_the_drop_that_was_observed() -> None:

@@ -1,0 +1,82 @@
+"""Compiled stand-ins for array code, where NumPy's overhead would outweigh the arithmetic.
+
+`physics.evaluate` and `actions.decode` ask here first. Without numba, or for arrays that the kernels weren't compiled for, the answer is
+None and the array code does the work.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from types import ModuleType
+
+import numpy as np
+
+from cfisac_env.types import Array, Decision, Outcome, Problem
+
+
+@cache
+def kernels() -> ModuleType | None:
+    """The compiled loops; None when numba isn't installed, or not for this NumPy. The first call takes a moment."""
+    try:
+        from cfisac_env import kernels as module
+    except ImportError:
+        return None
+    return module
+
+
+def _plain(array: Array, dtype: type, shape: tuple[int, ...]) -> bool:
+    return type(array) is np.ndarray and array.dtype == dtype and array.shape == shape and array.flags.c_contiguous
+
+
+def decode(action: Array, max_ap_power_w: float) -> Decision | None:
+    """`actions.decode`, or None."""
+    if not _plain(action, np.float32, action.shape) or action.ndim < 2 or (loops := kernels()) is None:
+        return None
+    *lead, M, columns = action.shape
+    B = math.prod(lead)
+    active, power = np.empty((B, M), np.bool_), np.empty((B, M, columns - 1))
+    loops.decode(action.reshape(B, M, columns), max_ap_power_w, active, power)
+    return Decision(active.reshape(*lead, M), power.reshape(*lead, M, columns - 1))
+
+
+def evaluate(problem: Problem, decision: Decision, tolerance: float) -> Outcome | None:
+    """`physics.evaluate`, or None."""
+    gain, fisher, overlap, power = problem.gain, problem.fisher, problem.pilot_overlap, decision.power
+    shape = power.shape
+    lead, M, K, S = shape[:-2], shape[-2], shape[-1], fisher.shape[-2]
+    if not (
+        _plain(power, np.float64, shape)
+        and _plain(gain, np.float64, shape)
+        and _plain(problem.estimate_gain, np.float64, shape)
+        and _plain(fisher, np.float64, (*lead, M, S, 3))
+        and _plain(decision.active, np.bool_, shape[:-1])
+        and (overlap is None or _plain(overlap, np.float64, (*lead, K, K)))
+        and (loops := kernels()) is not None
+    ):
+        return None
+    B = math.prod(lead)
+    sinr, crlb, sums, feasible = np.empty((2, B, K)), np.empty((2, B, S)), np.empty((4, B)), np.empty(B, np.bool_)
+    loops.evaluate(
+        power.reshape(B, M, K), decision.active.reshape(B, M), gain.reshape(B, M, K), problem.estimate_gain.reshape(B, M, K),
+        np.empty((0, K, K)) if overlap is None else overlap.reshape(B, K, K), fisher.reshape(B, M, S, 3),
+        problem.noise_w, problem.sinr_threshold, problem.crlb_threshold_m2, problem.max_ap_power_w, problem.circuit_power_w,
+        tolerance, sinr[0], crlb[0], sinr[1], crlb[1], sums, feasible,
+    )  # fmt: skip
+    if lead:
+        sinr, crlb, sums, feasible = (
+            sinr.reshape(2, *lead, K), crlb.reshape(2, *lead, S), sums.reshape(4, *lead), feasible.reshape(lead),
+        )  # fmt: skip
+    else:
+        sinr, crlb, sums, feasible = sinr[:, 0], crlb[:, 0], sums[:, 0], feasible[0]
+    return Outcome(
+        sinr=sinr[0],
+        crlb=crlb[0],
+        transmit_power=sums[0],
+        circuit_power=sums[1],
+        total_power=sums[2],
+        sinr_violation=sinr[1],
+        crlb_violation=crlb[1],
+        cap_violation=sums[3],
+        feasible=feasible,
+    )

@@ -1,0 +1,132 @@
+"""The loops of `actions.decode` and `physics.evaluate`, compiled: what they return is what the array code returns, to rounding.
+
+Only `cfisac_env.compiled` imports this module, because it needs numba. Everything is compiled, or read from numba's cache, at import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+from numba import types
+
+from cfisac_env.types import Array
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _given(dtype: Any, ndim: int) -> Any:
+    """An argument that is only read, so that the read-only arrays of a `Scenario` are taken, too."""
+    return types.Array(dtype, ndim, "C", readonly=True)
+
+
+def _compiled(*signature: Any) -> Callable[[F], F]:
+    """Compile without the interpreter lock; sums may be reordered, but NaN and infinity keep their meaning."""
+    options = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
+    return cast(Callable[[F], F], numba.njit([types.void(*signature)], **options))
+
+
+_FLAGS, _REAL = types.Array(types.boolean, 2, "C"), types.float64
+
+
+@_compiled(_given(types.float32, 3), _REAL, _FLAGS, types.Array(_REAL, 3, "C"))
+def decode(action: Array, max_ap_power_w: float, active: Array, power: Array) -> None:
+    """`actions.decode` of (B, M, K + 1) float32 into `active` (B, M) and `power` (B, M, K)."""
+    B, M, K = power.shape
+    for b in range(B):
+        for m in range(M):
+            on = action[b, m, 0] >= 0
+            active[b, m] = on
+            if on:
+                total = 0.0
+                for k in range(K):
+                    amplitude = (np.float64(action[b, m, k + 1]) + 1.0) * 0.5
+                    power[b, m, k] = amplitude * amplitude
+                    total += amplitude * amplitude
+                scale = max_ap_power_w / max(total, 1.0)
+                for k in range(K):
+                    power[b, m, k] *= scale
+            else:
+                power[b, m] = 0.0
+
+
+@_compiled(
+    _given(_REAL, 3), _given(types.boolean, 2), _given(_REAL, 3), _given(_REAL, 3), _given(_REAL, 3), _given(_REAL, 4),
+    *[_REAL] * 6, types.Array(_REAL, 2, "C"), types.Array(_REAL, 2, "C"), types.Array(_REAL, 2, "C"),
+    types.Array(_REAL, 2, "C"), types.Array(_REAL, 2, "C"), types.Array(types.boolean, 1, "C"),
+)  # fmt: skip
+def evaluate(
+    power: Array, active: Array, gain: Array, estimate_gain: Array, overlap: Array, fisher: Array, noise_w: float,
+    sinr_threshold: float, crlb_threshold_m2: float, max_ap_power_w: float, circuit_power_w: float, tolerance: float,
+    sinr: Array, crlb: Array, sinr_violation: Array, crlb_violation: Array, sums: Array, feasible: Array,
+) -> None:  # fmt: skip
+    """`physics.evaluate` of B drops, each with its own decision.
+
+    `overlap` is (B, K, K), or (0, K, K) when pilots are orthogonal. `sums` (4, B) takes transmit, circuit and total power and the
+    violation of the caps; the other results have the names and shapes of `Outcome`.
+    """
+    B, M, K = power.shape
+    S = fisher.shape[2]
+    reused = overlap.shape[0] > 0
+    signal, received, information = np.empty(K), np.empty(K), np.empty(3 * S)
+    size = K if reused else 0
+    partners, partner = np.zeros(size, np.int64), np.zeros((size, size), np.int64)
+    leaked, ratio = np.empty((size, size)), np.empty(size)
+    for b in range(B):
+        signal[:] = 0.0
+        received[:] = noise_w
+        information[:] = 0.0
+        if reused:
+            leaked[:] = 0.0
+            for k in range(K):
+                partners[k] = 0
+                for j in range(K):
+                    if j != k and overlap[b, k, j] != 0.0:
+                        partner[k, partners[k]] = j
+                        partners[k] += 1
+        transmit, on, excess = 0.0, 0, 0.0
+        for m in range(M):
+            radiated = 0.0
+            for k in range(K):
+                radiated += power[b, m, k]
+            transmit += radiated
+            if active[b, m]:
+                on += 1
+                excess = max(excess, radiated / max_ap_power_w - 1.0)
+            elif radiated > 0.0:
+                excess = np.inf
+            if radiated == 0.0:
+                continue
+            for k in range(K):
+                signal[k] += np.sqrt(power[b, m, k] * estimate_gain[b, m, k])
+                received[k] += radiated * gain[b, m, k]
+            for s in range(S):
+                for i in range(3):
+                    information[3 * s + i] += radiated * fisher[b, m, s, i]
+            if reused:
+                for k in range(K):
+                    ratio[k] = np.sqrt(power[b, m, k] * estimate_gain[b, m, k]) / gain[b, m, k]
+                for k in range(K):
+                    for i in range(partners[k]):
+                        leaked[k, i] += gain[b, m, k] * ratio[partner[k, i]]
+        fulfilled = True
+        for k in range(K):
+            interference = received[k]
+            if reused:
+                for i in range(partners[k]):
+                    interference += overlap[b, k, partner[k, i]] * leaked[k, i] ** 2
+            sinr[b, k] = signal[k] * signal[k] / interference
+            sinr_violation[b, k] = max(1.0 - sinr[b, k] / sinr_threshold, 0.0)
+            fulfilled &= sinr[b, k] >= sinr_threshold * (1.0 - tolerance)
+        for s in range(S):
+            first, second, mixed = information[3 * s], information[3 * s + 1], information[3 * s + 2]
+            determinant = first * second - mixed * mixed
+            # Rounding leaves a rank-one matrix a determinant of about 1e-16 of the product, of either sign.
+            crlb[b, s] = (first + second) / determinant if determinant > 1e-14 * first * second else np.inf
+            crlb_violation[b, s] = max(1.0 - crlb_threshold_m2 / crlb[b, s], 0.0)
+            fulfilled &= crlb[b, s] <= crlb_threshold_m2 * (1.0 + tolerance)
+        circuit = circuit_power_w * on
+        sums[0, b], sums[1, b], sums[2, b], sums[3, b] = transmit, circuit, transmit + circuit, excess
+        feasible[b] = fulfilled and excess <= tolerance
