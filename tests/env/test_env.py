@@ -331,13 +331,13 @@ def test_the_next_instant_keeps_the_network_and_moves_the_users() -> None:
 
 @pytest.mark.parametrize("steps", [1, 3])
 def test_drops_follow_each_other_as_one_generator_draws_them_one_by_one(steps: int) -> None:
-    env = make(episode_steps=steps, rcs_model="exponential")
+    env = make(episode_steps=steps, rcs_model="exponential", pilot_length=2, pilot_assignment="random")
     rng, _ = seeding.np_random(12)
     for episode in range(9):
         env.reset(seed=12 if episode == 0 else None)
         network = drop = sample(env.config, rng)
         for step in range(steps):
-            for name in ("ap_xy", "ue_xy", "sr_xy", "target_xy", "gain", "estimate_gain", "rcs_gain", "fisher"):
+            for name in ("ap_xy", "ue_xy", "sr_xy", "target_xy", "gain", "estimate_gain", "rcs_gain", "fisher", "pilot"):
                 np.testing.assert_array_equal(getattr(env.scenario, name), getattr(drop, name))
             env.step(random_action(env))
             if step + 1 < steps:
