@@ -337,7 +337,7 @@ def test_drops_follow_each_other_as_one_generator_draws_them_one_by_one(steps: i
         env.reset(seed=12 if episode == 0 else None)
         network = drop = sample(env.config, rng)
         for step in range(steps):
-            for name in ("ap_xy", "ue_xy", "sr_xy", "target_xy", "gain", "estimate_gain", "rcs_gain", "fisher", "pilot"):
+            for name in ("ap_xy", "ue_xy", "sr_xy", "target_xy", "gain", "rcs_gain", "fisher", "pilot"):
                 np.testing.assert_array_equal(getattr(env.scenario, name), getattr(drop, name))
             env.step(random_action(env))
             if step + 1 < steps:
