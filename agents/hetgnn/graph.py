@@ -1,0 +1,185 @@
+"""An observation as the paper's heterogeneous graph: APs, users, receivers and targets, and the edges from every AP to each of the others.
+
+Features are normalised so that one network serves every size and preset. Powers are in units of P_max, gains in P_max/σ² and Fisher
+information in P_max ν, so that 1 is what one AP at its cap can do; everything that spans decades is a logarithm; and what
+matters by comparison also comes relative to the best AP.
+
+| where | features |
+|---|---|
+| AP | x, y over the disc's radius; log10 of γ_thr, K γ_thr, M, P_cir/P_max |
+| user, receiver, target | none, as in the paper |
+| AP–user (`comm`) | log10 v P_max/σ²; the same minus the user's best; log10 v_mk/Σ_k v_mk; log10 v/ς |
+| AP–receiver (`radar`) | log10 Σ_s |χ|² P_max/σ²; the same minus the receiver's best |
+| AP–target (`sensing`) | log10 (q_a + q_b) P_max ν; the same minus the target's best; (q_a − q_b)/(q_a + q_b); 2 q_c/(q_a + q_b) |
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+RELATIONS = {"comm": "ue", "radar": "sr", "sensing": "target"}
+"""Kind of edge → kind of node at its other end; one end is always an AP."""
+
+WIDTHS = {"ap": 6, "comm": 4, "radar": 2, "sensing": 4}
+"""Number of features of each kind of node and edge that has any."""
+
+KEYS = ("ap", "comm", "radar", "requirement", "sensing")
+"""Entries of an observation that the graph is made of."""
+
+_LN10 = math.log(10.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Drops:
+    """What the physics needs, in units of P_max, P_max/σ² and P_max ν: every AP's cap is 1, and so are the noise and the CRLB threshold."""
+
+    log_gain: Tensor  # (B, M, K) natural logarithm of ς P_max/σ²
+    log_estimate: Tensor  # (B, M, K) of v P_max/σ²
+    fisher: Tensor  # (B, M, S, 3) q P_max ν
+    sinr_threshold: Tensor  # (B,) linear
+    max_ap_power_w: Tensor  # (B,)
+    circuit_power_w: Tensor  # (B,)
+
+    def double(self) -> Drops:
+        """The same in float64: near-singular Fisher matrices need the digits."""
+        return Drops(**{field.name: getattr(self, field.name).double() for field in fields(self)})
+
+    def __getitem__(self, index: Any) -> Drops:
+        """The drops at an index of the leading axis."""
+        return Drops(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """The graphs of B drops of one size. Every AP has an edge to every user, receiver and target, so edges are matrices."""
+
+    ap: Tensor  # (B, M, 6)
+    edges: Mapping[str, Tensor]  # `comm` (B, M, K, 4), `radar` (B, M, T, 2), `sensing` (B, M, S, 4)
+    drops: Drops
+
+    def __len__(self) -> int:
+        return len(self.ap)
+
+    def __getitem__(self, index: Any) -> Graph:
+        """The graphs at an index of the leading axis."""
+        return Graph(self.ap[index], {kind: edge[index] for kind, edge in self.edges.items()}, self.drops[index])
+
+    def rotated(self, angle: Tensor, mirror: Tensor) -> Graph:
+        """The same networks seen from another side: nothing that is decided depends on where north is.
+
+        Args:
+            angle: (B,) radians.
+            mirror: (B,) −1 where y is turned over first, else 1.
+        """
+        c, s = torch.cos(angle)[:, None], torch.sin(angle)[:, None]
+        x, y = self.ap[..., 0], self.ap[..., 1] * mirror[:, None]
+        ap = torch.cat([torch.stack([c * x - s * y, s * x + c * y], -1), self.ap[..., 2:]], -1)
+        sensing = self.edges["sensing"]
+        c, s = torch.cos(2 * angle)[:, None, None], torch.sin(2 * angle)[:, None, None]
+        x, y = sensing[..., 2], sensing[..., 3] * mirror[:, None, None]
+        turned = torch.cat([sensing[..., :2], torch.stack([c * x - s * y, s * x + c * y], -1)], -1)
+        return replace(self, ap=ap, edges={**self.edges, "sensing": turned})
+
+
+def build(observation: Mapping[str, Any]) -> Graph:
+    """The graphs of a batch of observations.
+
+    Args:
+        observation: arrays or tensors with one leading axis, as a `CfIsac` environment or its vector version gives them.
+
+    Raises:
+        ValueError: a key is missing, a shape doesn't fit, a value isn't finite, or users share pilots.
+    """
+    missing = [key for key in KEYS if key not in observation]
+    if missing:
+        raise ValueError(
+            f"the observation lacks {', '.join(missing)} (it has {', '.join(observation) or 'nothing'}); "
+            "the network needs the Dict observation of a CfIsac environment"
+        )
+    if "pilots" in observation:
+        raise ValueError("the network knows no shared pilots: use at most as many users as pilot_length")
+    ap, comm, radar, requirement, sensing = (torch.as_tensor(observation[key]).float() for key in KEYS)
+    B, M, K = comm.shape[:3] if comm.ndim == 4 else (0, 0, 0)
+    shapes = (ap.shape[:2], radar.shape[:2], sensing.shape[:2])
+    if B == 0 or any(shape != (B, M) for shape in shapes) or requirement.shape != (B, 4) or comm.shape[-1] != 2:
+        raise ValueError(
+            "observations need one leading axis: ap (B, M, 3), comm (B, M, K, 2), radar (B, M, S, T), requirement (B, 4) and "
+            f"sensing (B, M, S, 3); got {', '.join(f'{key} {tuple(observation[key].shape)}' for key in KEYS)}"
+        )
+    for key, tensor in zip(KEYS, (ap, comm, radar, requirement, sensing), strict=True):
+        if not bool(torch.isfinite(tensor).all()):
+            raise ValueError(
+                f"the observation's {key!r} holds {int((~torch.isfinite(tensor)).sum())} values that aren't finite"
+            )
+    gamma, nu, cap, circuit = requirement.unbind(-1)
+    log_cap = torch.log10(cap)[:, None, None]
+    gain, estimate = comm[..., 0] + log_cap, comm[..., 1] + log_cap
+    largest = sensing[..., :2].amax(-1)
+    a, b = (10.0 ** (sensing[..., i] - largest) for i in (0, 1))
+    c = sensing[..., 2] * torch.sqrt(a * b)
+    strength = largest + log_cap + torch.log10(nu)[:, None, None]
+    trace = strength + torch.log10(a + b)
+    echo = torch.logsumexp(radar * _LN10, dim=2) / _LN10 + log_cap
+    ones = torch.ones_like(ap[..., 0])
+    network = torch.stack(
+        [torch.log10(gamma), torch.log10(gamma * K), math.log10(M) - 1.5 + 0.0 * gamma, torch.log10((circuit + 1e-6) / cap)], -1
+    )  # fmt: skip
+    edges = {
+        "comm": torch.stack(
+            [
+                (estimate - 2.0) / 2.0,
+                (estimate - estimate.amax(1, keepdim=True)) / 2.0,
+                estimate - torch.logsumexp(estimate * _LN10, dim=2, keepdim=True) / _LN10,
+                comm[..., 1] - comm[..., 0],
+            ],
+            -1,
+        ),
+        "radar": torch.stack([echo / 4.0, (echo - echo.amax(1, keepdim=True)) / 2.0], -1),
+        "sensing": torch.stack([trace, trace - trace.amax(1, keepdim=True), (a - b) / (a + b), 2.0 * c / (a + b)], -1),
+    }
+    return Graph(
+        ap=torch.cat([ap[..., :2], network[:, None] * ones[..., None]], -1),
+        edges=edges,
+        drops=Drops(
+            log_gain=gain * _LN10,
+            log_estimate=estimate * _LN10,
+            fisher=torch.stack([a, b, c], -1) * 10.0 ** strength[..., None],
+            sinr_threshold=gamma,
+            max_ap_power_w=cap,
+            circuit_power_w=circuit,
+        ),
+    )
+
+
+def to_torch_geometric(graphs: Sequence[Graph]) -> Any:
+    """Drops of any sizes as one disconnected heterogeneous graph, for message passing.
+
+    Args:
+        graphs: of one or more drops each.
+
+    Returns:
+        A `torch_geometric.data.Batch` of one `HeteroData` a drop.
+    """
+    from torch_geometric.data import Batch, HeteroData  # takes seconds to import, and only mixed sizes need it
+
+    data = []
+    for graph in graphs:
+        for i in range(len(graph)):
+            one = HeteroData()
+            one["ap"].x = graph.ap[i]
+            M = graph.ap.shape[1]
+            for kind, other in RELATIONS.items():
+                edge = graph.edges[kind][i]
+                N = edge.shape[1]
+                one[other].num_nodes = N
+                index = torch.stack([torch.arange(M).repeat_interleave(N), torch.arange(N).repeat(M)])
+                one["ap", kind, other].edge_index = index.to(edge.device)
+                one["ap", kind, other].edge_attr = edge.reshape(M * N, -1)
+            data.append(one)
+    return Batch.from_data_list(data)

@@ -1,0 +1,360 @@
+"""The network: edge convolutions of the paper, (11) to (13), on APs, users, receivers and targets, and three heads on the embedding.
+
+Every AP has an edge to every other node, so edges are matrices and message passing is broadcasting (`Dense`). Drops of different sizes
+go through the same layers as one disconnected graph (`Sparse`, torch_geometric). Both give the same numbers.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from agents.hetgnn import unrolled
+from agents.hetgnn.graph import RELATIONS, WIDTHS, Drops, Graph, to_torch_geometric
+
+SLOPE = 0.1
+"""Of the LeakyReLU, below zero."""
+
+CLIP = 3.0
+"""Decades beyond which the heads don't tell how far a set is from meeting a requirement."""
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Sizes of a network; `NetworkConfig.paper()` has the paper's widths, the default is a compact one that trains in an hour."""
+
+    layers: int = 3
+    edge_widths: tuple[int, ...] = (64,)  # of the MLPs on edges: ψ in (11) and ω in (13)
+    node_widths: tuple[int, ...] = (64, 64)  # of φ in (12)
+    head_width: int = 64
+    edge_updates: bool = True  # (13); without it, every layer sees the edges' own features
+    steps: int = 12  # of the unrolled allocation behind the power head
+
+    def __post_init__(self) -> None:
+        numbers = (self.layers, self.head_width, *self.edge_widths, *self.node_widths)
+        if min(numbers) < 1 or not self.edge_widths or not self.node_widths or self.steps < 0:
+            raise ValueError(f"a network needs layers and widths of 1 or more and steps of 0 or more, got {self}")
+
+    @classmethod
+    def paper(cls) -> NetworkConfig:
+        """Three layers of two MLPs with 256 and 128 neurons each (section IV)."""
+        return cls(edge_widths=(256, 128), node_widths=(256, 128), head_width=128)
+
+
+class Layout(Protocol):
+    """How the nodes at both ends of a kind of edge and the edges lie in memory."""
+
+    def from_ap(self, x: Tensor) -> Tensor:
+        """What every edge sees at its AP."""
+
+    def from_other(self, x: Tensor) -> Tensor:
+        """What every edge sees at its other end."""
+
+    def to_ap(self, x: Tensor) -> Tensor:
+        """Θ in (11): mean and maximum over the edges of every AP."""
+
+    def to_other(self, x: Tensor) -> Tensor:
+        """Mean and maximum over the edges of every other node."""
+
+
+class Dense:
+    """Nodes (B, M, F) and (B, N, F), edges (B, M, N, F)."""
+
+    def from_ap(self, x: Tensor) -> Tensor:
+        """(B, M, 1, F)."""
+        return x[:, :, None]
+
+    def from_other(self, x: Tensor) -> Tensor:
+        """(B, 1, N, F)."""
+        return x[:, None]
+
+    def to_ap(self, x: Tensor) -> Tensor:
+        """(B, M, 2F)."""
+        return torch.cat([x.mean(2), x.amax(2)], -1)
+
+    def to_other(self, x: Tensor) -> Tensor:
+        """(B, N, 2F)."""
+        return torch.cat([x.mean(1), x.amax(1)], -1)
+
+
+class Sparse:
+    """Nodes (ΣM, F) and (ΣN, F), edges (E, F) between the nodes that `index` (2, E) names."""
+
+    def __init__(self, index: Tensor, aps: int, others: int) -> None:
+        self._ap, self._other = index
+        self._aps, self._others = aps, others
+
+    def from_ap(self, x: Tensor) -> Tensor:
+        """(E, F)."""
+        return x[self._ap]
+
+    def from_other(self, x: Tensor) -> Tensor:
+        """(E, F)."""
+        return x[self._other]
+
+    def to_ap(self, x: Tensor) -> Tensor:
+        """(ΣM, 2F)."""
+        return self._pool(x, self._ap, self._aps)
+
+    def to_other(self, x: Tensor) -> Tensor:
+        """(ΣN, 2F)."""
+        return self._pool(x, self._other, self._others)
+
+    @staticmethod
+    def _pool(x: Tensor, index: Tensor, size: int) -> Tensor:
+        from torch_geometric.utils import scatter
+
+        return torch.cat([scatter(x, index, 0, size, "mean"), scatter(x, index, 0, size, "max")], -1)
+
+
+def mlp(width: int, widths: Sequence[int], out: int | None = None) -> nn.Sequential:
+    """Linear layers with LeakyReLU after each; with `out`, a linear one at the end."""
+    layers: list[nn.Module] = []
+    for before, after in itertools.pairwise((width, *widths)):
+        layers += [nn.Linear(before, after), nn.LeakyReLU(SLOPE)]
+    if out is not None:
+        layers.append(nn.Linear(widths[-1] if widths else width, out))
+    return nn.Sequential(*layers)
+
+
+class Joint(nn.Module):
+    """An MLP of several inputs side by side, whose first layer is applied to each before they are broadcast against each other."""
+
+    def __init__(self, inputs: Mapping[str, int], widths: Sequence[int], out: int | None = None) -> None:
+        super().__init__()
+        self.first = nn.ModuleDict(
+            {name: nn.Linear(width, widths[0], bias=i == 0) for i, (name, width) in enumerate(inputs.items())}
+        )
+        self.rest = nn.Sequential(nn.LeakyReLU(SLOPE), *mlp(widths[0], widths[1:], out))
+
+    def part(self, name: str, x: Tensor) -> Tensor:
+        """What one input adds to the first layer."""
+        y: Tensor = self.first[name](x)
+        return y
+
+    def forward(self, *parts: Tensor) -> Tensor:
+        """The MLP of the sum of the parts."""
+        total = parts[0]
+        for part in parts[1:]:
+            total = total + part
+        y: Tensor = self.rest(total)
+        return y
+
+
+class EdgeConvolution(nn.Module):
+    """One layer: messages (11) along every kind of edge both ways, node updates (12), edge updates (13)."""
+
+    def __init__(self, nodes: Mapping[str, int], edges: Mapping[str, int], config: NetworkConfig, update: bool) -> None:
+        super().__init__()
+        wide, node = config.edge_widths[-1], config.node_widths[-1]
+        self.to_other = nn.ModuleDict()
+        self.to_ap = nn.ModuleDict()
+        self.edge = nn.ModuleDict()
+        self.node = nn.ModuleDict({"ap": mlp(nodes["ap"] + 2 * wide * len(RELATIONS), config.node_widths)})
+        for kind, other in RELATIONS.items():
+            self.to_other[kind] = Joint({"edge": edges[kind], "node": nodes["ap"]}, config.edge_widths)
+            self.to_ap[kind] = Joint({"edge": edges[kind], "node": nodes[other]}, config.edge_widths)
+            self.node[other] = mlp(nodes[other] + 2 * wide, config.node_widths)
+            if update:
+                self.edge[kind] = Joint({"edge": edges[kind], "ap": node, "other": node}, config.edge_widths)
+
+    def forward(
+        self, nodes: Mapping[str, Tensor], edges: Mapping[str, Tensor], layouts: Mapping[str, Layout]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Nodes and edges of the next layer."""
+        after: dict[str, Tensor] = {}
+        heard = [nodes["ap"]]
+        for kind, other in RELATIONS.items():
+            layout, to_other, to_ap = layouts[kind], _joint(self.to_other[kind]), _joint(self.to_ap[kind])
+            messages = to_other(to_other.part("edge", edges[kind]), layout.from_ap(to_other.part("node", nodes["ap"])))
+            after[other] = self.node[other](torch.cat([nodes[other], layout.to_other(messages)], -1))
+            messages = to_ap(to_ap.part("edge", edges[kind]), layout.from_other(to_ap.part("node", nodes[other])))
+            heard.append(layout.to_ap(messages))
+        after["ap"] = self.node["ap"](torch.cat(heard, -1))
+        updated = dict(edges)
+        for kind, module in self.edge.items():
+            update, layout = _joint(module), layouts[kind]
+            updated[kind] = update(
+                update.part("edge", edges[kind]),
+                layout.from_ap(update.part("ap", after["ap"])),
+                layout.from_other(update.part("other", after[RELATIONS[kind]])),
+            )
+        return after, updated
+
+
+def _joint(module: nn.Module) -> Joint:
+    assert isinstance(module, Joint)
+    return module
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """What the network knows about B drops of one size, whatever is decided about them."""
+
+    ap: Tensor  # (B, M, F)
+    ue: Tensor  # (B, K, F)
+    target: Tensor  # (B, S, F)
+    drops: Drops
+
+    def repeated(self, times: int) -> Embedding:
+        """Every drop `times` times in a row, to look at several sets of it."""
+        index = torch.arange(len(self.ap), device=self.ap.device).repeat_interleave(times)
+        return Embedding(self.ap[index], self.ue[index], self.target[index], self.drops[index])
+
+
+class HetGnn(nn.Module):
+    """The network. `embed` once a drop, then `propose` and `power` for as many sets of APs as wanted.
+
+    Equivariant: when APs, users, receivers or targets are numbered otherwise, so is what comes out.
+    """
+
+    def __init__(self, config: NetworkConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or NetworkConfig()
+        node, edge = config.node_widths[-1], config.edge_widths[-1]
+        self.start = nn.ParameterDict({kind: nn.Parameter(0.1 * torch.randn(8)) for kind in RELATIONS.values()})
+        nodes = {"ap": WIDTHS["ap"], **dict.fromkeys(RELATIONS.values(), 8)}
+        edges = {kind: WIDTHS[kind] for kind in RELATIONS}
+        self.layers = nn.ModuleList()
+        for i in range(config.layers):
+            update = config.edge_updates and i < config.layers - 1  # no head reads the edges
+            self.layers.append(EdgeConvolution(nodes, edges, config, update))
+            nodes = dict.fromkeys(nodes, node)
+            if update:
+                edges = dict.fromkeys(edges, edge)
+        head = (config.head_width,)
+        self.activation_head = Joint({"ap": node, "set": 2 * node + 4, "change": 3}, head, 1)
+        self.power_head = Joint({"ap": node, "set": 2 * node + 4, "change": 3}, head, 1)
+        self.user_head = Joint({"node": node, "set": 2 * node + 4}, head, 1)
+        self.target_head = Joint({"node": node, "set": 2 * node + 4}, head, 1)
+
+    def embed(self, graph: Graph) -> Embedding:
+        """The layers on B drops of one size."""
+        B = len(graph)
+        nodes = {"ap": graph.ap}
+        for kind, other in RELATIONS.items():
+            nodes[other] = self.start[other].expand(B, graph.edges[kind].shape[2], -1)
+        nodes = self._layers(nodes, graph.edges, dict.fromkeys(RELATIONS, Dense()))
+        return Embedding(nodes["ap"], nodes["ue"], nodes["target"], graph.drops)
+
+    def embed_mixed(self, graphs: Sequence[Graph]) -> list[Embedding]:
+        """The layers on drops of any sizes in one pass of message passing; one embedding a graph."""
+        batch = to_torch_geometric(graphs)
+        nodes = {"ap": batch["ap"].x}
+        edges, layouts = {}, {}
+        for kind, other in RELATIONS.items():
+            nodes[other] = self.start[other].expand(batch[other].num_nodes, -1)
+            store = batch["ap", kind, other]
+            edges[kind] = store.edge_attr
+            layouts[kind] = Sparse(store.edge_index, batch["ap"].num_nodes, batch[other].num_nodes)
+        nodes = self._layers(nodes, edges, layouts)
+        counts = {
+            "ap": [(len(graph), graph.ap.shape[1]) for graph in graphs],
+            **{other: [(len(g), g.edges[kind].shape[2]) for g in graphs] for kind, other in RELATIONS.items()},
+        }
+        parts = {
+            name: [
+                part.reshape(*shape, -1)
+                for part, shape in zip(torch.split(nodes[name], [b * n for b, n in shapes]), shapes, strict=True)
+            ]
+            for name, shapes in counts.items()
+        }
+        return [
+            Embedding(parts["ap"][i], parts["ue"][i], parts["target"][i], graph.drops) for i, graph in enumerate(graphs)
+        ]
+
+    def propose(self, embedding: Embedding, on: Tensor) -> Tensor:
+        """Logits that an AP belongs to the best set, given that those in `on` do; with none on, the paper's activation head.
+
+        Args:
+            embedding: of B drops.
+            on: (B, M) bool.
+
+        Returns:
+            (B, M); what stands at APs that are on means nothing.
+        """
+        around, change = self._look(embedding, on)
+        head = self.activation_head
+        logits: Tensor = head(
+            head.part("ap", embedding.ap), head.part("set", around)[:, None], head.part("change", change)
+        )
+        return logits[..., 0]
+
+    def power(self, embedding: Embedding, on: Tensor, steps: int | None = None, drops: Drops | None = None) -> Tensor:
+        """Powers for a set: the heads say where the unrolled allocation starts, and it says where that leads.
+
+        Args:
+            embedding: of B drops.
+            on: (B, M) bool.
+            steps: of the allocation; by default as many as in training.
+            drops: the embedding's drops in another precision.
+
+        Returns:
+            (B, M, K) p_mk/P_max: not negative, zero where the AP is off, and at most 1 for an AP.
+        """
+        drops = embedding.drops if drops is None else drops
+        around, change = self._look(embedding, on)
+        head = self.power_head
+        level = head(head.part("ap", embedding.ap), head.part("set", around)[:, None], head.part("change", change))
+        log_power = -nn.functional.softplus(level[..., 0])
+        users, targets = (
+            h(h.part("node", nodes), h.part("set", around)[:, None])[..., 0].clamp(-20.0, 20.0)
+            for h, nodes in ((self.user_head, embedding.ue), (self.target_head, embedding.target))
+        )
+        kind = drops.fisher.dtype
+        steps = self.config.steps if steps is None else steps
+        return unrolled.allocate(drops, on, log_power.to(kind), users.to(kind), targets.to(kind), steps)
+
+    def _layers(
+        self, nodes: dict[str, Tensor], edges: Mapping[str, Tensor], layouts: Mapping[str, Layout]
+    ) -> dict[str, Tensor]:
+        for layer in self.layers:
+            nodes, edges = layer(nodes, edges, layouts)
+        return nodes
+
+    @staticmethod
+    def _look(embedding: Embedding, on: Tensor) -> tuple[Tensor, Tensor]:
+        """What the heads know about a set, (B, 2F + 4), and about every AP as its next member, (B, M, 3).
+
+        The set: mean and maximum of its APs' embeddings; its size, and its size against the K γ_thr that the SINRs need at least; how far
+        it is from locating the worst target and from reaching the worst user with every AP at its cap. An AP: whether it is on, and how
+        far the set is with it.
+        """
+        drops, mask = embedding.drops, on.to(embedding.ap.dtype)
+        size = mask.sum(-1, keepdim=True)
+        mean = (embedding.ap * mask[..., None]).sum(1) / size.clamp(min=1.0)
+        largest = embedding.ap.masked_fill(~on[..., None], -torch.inf).amax(1)
+        largest = torch.where(size > 0, largest, torch.zeros_like(largest))
+        need = drops.sinr_threshold[:, None] * embedding.ue.shape[1]
+        with torch.no_grad():
+            information = torch.einsum("bm,bmsj->bsj", mask, drops.fisher)
+            more = information[:, None] + drops.fisher * (1.0 - mask)[..., None, None]
+            estimate = torch.exp(drops.log_estimate) / drops.sinr_threshold[:, None, None]
+            reach = (estimate * mask[..., None]).sum(1, keepdim=True)
+            further = reach + estimate * (1.0 - mask)[..., None]
+            around = torch.cat([_accuracy(information)[:, None], _decades(reach.amin(-1)) / 2.0], -1)
+            change = torch.stack([mask, _accuracy(more), _decades(further.amin(-1)) / 2.0], -1)
+        return torch.cat([mean, largest, torch.log1p(size), torch.log((size + 1.0) / need), around], -1), change
+
+
+def _accuracy(information: Tensor) -> Tensor:
+    """log10 of the worst target's CRLB over ν for Fisher matrices (…, S, 3), clipped."""
+    a, b, c = information.unbind(-1)
+    determinant = (a * b - c * c).clamp(min=1e-6 * a * b)
+    crlb = (a + b) / determinant.clamp(min=1e-30)
+    return torch.where(a + b > 0, _decades(crlb), torch.full_like(crlb, CLIP)).amax(-1)
+
+
+def _decades(x: Tensor) -> Tensor:
+    return torch.log10(x.clamp(min=10.0**-CLIP, max=10.0**CLIP))
+
+
+def parameters(network: nn.Module) -> int:
+    """Number of trainable numbers."""
+    return sum(math.prod(p.shape) for p in network.parameters())

@@ -1,0 +1,193 @@
+"""The network: equivariant, alike in both layouts, for every size; and what its unrolled allocation puts out is what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from agents.hetgnn import unrolled
+from agents.hetgnn.graph import Graph, build
+from agents.hetgnn.network import HetGnn, NetworkConfig
+from baselines.allocation import Status, fast
+from baselines.local_search import search
+from cfisac_env import PRESETS, Decision, Scenario, SystemConfig, observations, physics, sample
+
+SMALL = NetworkConfig(edge_widths=(12,), node_widths=(16, 12), head_width=16, steps=4)
+DEEP = NetworkConfig(layers=2, edge_widths=(10, 8), node_widths=(12, 8), head_width=8, steps=2, edge_updates=False)
+
+
+def _network(config: NetworkConfig = SMALL) -> HetGnn:
+    torch.manual_seed(0)
+    return HetGnn(config).eval()
+
+
+def _observation(n: int = 3, seed: int = 0, **fields: Any) -> dict[str, Any]:
+    config = SystemConfig(**{"M": 9, "K": 4, "T": 3, "S": 2, **fields})
+    return observations.encode(sample(config, np.random.default_rng(seed), n))
+
+
+def _everything(network: HetGnn, observation: Mapping[str, Any], on: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    with torch.no_grad():
+        embedding = network.embed(build(observation))
+        return network.propose(embedding, on), network.power(embedding, on)
+
+
+def _sets(n: int, M: int) -> torch.Tensor:
+    on = torch.rand(n, M, generator=torch.Generator().manual_seed(1)) < 0.5
+    on[:, 0] = True
+    return on
+
+
+@pytest.mark.parametrize("config", [SMALL, DEEP], ids=["compact", "deep"])
+@pytest.mark.parametrize("axis", ["M", "K", "T", "S"])
+def test_renumbering_anything_renumbers_the_answer(axis: str, config: NetworkConfig) -> None:
+    network, observation, on = _network(config), _observation(), _sets(3, 9)
+    sizes = {"M": 9, "K": 4, "T": 3, "S": 2}
+    order = np.random.default_rng(2).permutation(sizes[axis])
+    places = {
+        "M": {"ap": 1, "comm": 1, "radar": 1, "sensing": 1},
+        "K": {"comm": 2, "ue": 1},
+        "T": {"radar": 3, "sr": 1},
+        "S": {"sensing": 2, "radar": 2, "target": 1},
+    }[axis]
+    shuffled = {k: np.take(v, order, places[k]) if k in places else v for k, v in observation.items()}
+    logits, power = _everything(network, observation, on)
+    new_logits, new_power = _everything(network, shuffled, on[:, order] if axis == "M" else on)
+    if axis == "M":
+        logits, power = logits[:, order], power[:, order]
+    elif axis == "K":
+        power = power[..., order]
+    torch.testing.assert_close(new_logits, logits, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(new_power, power, rtol=1e-3, atol=1e-6)
+    assert logits.std() > 1e-3
+
+
+@pytest.mark.parametrize("config", [SMALL, DEEP], ids=["compact", "deep"])
+def test_message_passing_over_mixed_sizes_equals_the_dense_path(config: NetworkConfig) -> None:
+    network = _network(config)
+    graphs = [
+        build(_observation(n, M=M, K=K, T=T, S=S))
+        for n, M, K, T, S in ((2, 9, 4, 3, 2), (1, 5, 2, 1, 1), (3, 12, 1, 2, 3))
+    ]
+    with torch.no_grad():
+        for graph, mixed in zip(graphs, network.embed_mixed(graphs), strict=True):
+            dense = network.embed(graph)
+            for name in ("ap", "ue", "target"):
+                torch.testing.assert_close(getattr(mixed, name), getattr(dense, name), rtol=1e-4, atol=1e-5)
+            on = _sets(len(graph), graph.ap.shape[1])
+            torch.testing.assert_close(network.propose(mixed, on), network.propose(dense, on), rtol=1e-4, atol=1e-5)
+
+
+def test_both_layouts_have_the_same_gradients() -> None:
+    network, graph = _network(), build(_observation())
+    gradients = []
+    for embedding in (network.embed(graph), network.embed_mixed([graph])[0]):
+        network.zero_grad()
+        network.propose(embedding, _sets(3, 9)).square().sum().backward()  # type: ignore[no-untyped-call]
+        gradients.append(torch.cat([p.grad.flatten() for p in network.layers.parameters() if p.grad is not None]))
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_the_graph_holds_the_physics_of_the_drop(preset: str) -> None:
+    scenario = sample(SystemConfig(M=9, K=4, preset=preset), np.random.default_rng(3), 2)
+    drops, config = build(observations.encode(scenario)).drops, scenario.config
+    power = np.random.default_rng(0).random((2, 9, 4)) * config.max_ap_power_w / 4
+    outcome = physics.evaluate(scenario.problem, Decision(np.ones((2, 9), bool), power))
+    relative = torch.as_tensor(power / config.max_ap_power_w)
+    np.testing.assert_allclose(unrolled.sinr(drops.double(), relative), outcome.sinr / config.sinr_threshold, rtol=1e-4)
+    np.testing.assert_allclose(
+        unrolled.crlb(drops.double(), relative), outcome.crlb / config.crlb_threshold_m2, rtol=1e-4
+    )
+
+
+def test_a_turned_network_is_the_network_built_from_turned_positions() -> None:
+    scenario = sample(SystemConfig(M=6, K=2), np.random.default_rng(1), 1)
+    angle, mirror = 0.7, -1.0
+
+    def turn(xy: np.ndarray) -> np.ndarray:
+        x, y = xy[..., 0], mirror * xy[..., 1]
+        c, s = np.cos(angle), np.sin(angle)
+        return np.stack([c * x - s * y, s * x + c * y], -1)
+
+    other = Scenario.from_gains(
+        scenario.config, gain=scenario.gain, ap_xy=turn(scenario.ap_xy), ue_xy=turn(scenario.ue_xy),
+        sr_xy=turn(scenario.sr_xy), target_xy=turn(scenario.target_xy),
+    )  # fmt: skip
+    graph: Graph = build(observations.encode(scenario)).rotated(torch.tensor([angle]), torch.tensor([mirror]))
+    expected = build(observations.encode(other))
+    torch.testing.assert_close(graph.ap, expected.ap, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(graph.edges["sensing"], expected.edges["sensing"], rtol=1e-3, atol=1e-4)
+
+
+def test_powers_keep_the_caps_whatever_the_weights() -> None:
+    network = _network()
+    for parameter in network.parameters():
+        parameter.data.mul_(8.0)
+    on = _sets(3, 9)
+    _, power = _everything(network, _observation(), on)
+    assert torch.isfinite(power).all()
+    assert (power >= 0).all()
+    assert (power.sum(-1) <= 1 + 1e-6).all()
+    assert (power[~on] == 0).all()
+
+
+@pytest.mark.parametrize("preset", ["paper", "high-rate", "urban"])
+def test_many_steps_lead_to_the_optimum_of_the_set(preset: str) -> None:
+    scenario = sample(SystemConfig(M=14, K=4, preset=preset), np.random.default_rng(8), 12)
+    drops = build(observations.encode(scenario)).drops.double()
+    sets = np.stack([search(scenario[i].problem, starts=("greedy",), kicks=0).allocation.active for i in range(12)])
+    exact = fast.solve(scenario.problem, sets)
+    served = np.flatnonzero(exact.status == Status.OPTIMAL)
+    assert len(served) >= 8
+    start = torch.zeros(12, 14, dtype=torch.float64) - 1.0
+    zeros = torch.zeros(12, 4, dtype=torch.float64)
+    power = unrolled.allocate(drops, torch.as_tensor(sets), start, zeros, zeros[:, :1], 1000)
+    total = power.sum((-2, -1)).numpy() * scenario.config.max_ap_power_w
+    shortfall = torch.maximum(1 - unrolled.sinr(drops, power).amin(-1), unrolled.crlb(drops, power).amax(-1) - 1)
+    close = (shortfall.numpy() < 1e-3) & (np.abs(total / exact.transmit_power - 1) < 0.02)
+    assert close[served].mean() >= 0.9
+
+
+def test_gradients_reach_every_head_and_are_finite() -> None:
+    network = _network()
+    embedding = network.embed(build(_observation(8, seed=5)))
+    on = _sets(8, 9)
+    power = network.power(embedding, on)
+    (network.propose(embedding, on).sum() + unrolled.sinr(embedding.drops, power).log().sum()).backward()  # type: ignore[no-untyped-call]
+    for name, parameter in network.named_parameters():
+        if parameter.grad is not None:
+            assert torch.isfinite(parameter.grad).all(), name
+    for head in (network.activation_head, network.power_head, network.user_head):
+        assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in head.parameters())
+
+
+def test_no_ap_on_is_a_set_too() -> None:
+    logits, power = _everything(_network(), _observation(), torch.zeros(3, 9, dtype=torch.bool))
+    assert torch.isfinite(logits).all()
+    assert (power == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda o: o.pop("radar"), "the observation lacks radar"),
+        (lambda o: o["comm"].__setitem__((0, 0, 0, 0), np.nan), "'comm' holds 1 values that aren't finite"),
+        (lambda o: o.update(ap=o["ap"][0]), "need one leading axis"),
+        (lambda o: o.update(pilots=np.eye(4)), "knows no shared pilots"),
+    ],
+)
+def test_bad_observations_are_refused(change: Any, message: str) -> None:
+    observation = _observation()
+    change(observation)
+    with pytest.raises(ValueError, match=message):
+        build(observation)
+
+
+def test_a_network_without_layers_is_refused() -> None:
+    with pytest.raises(ValueError, match="layers and widths of 1 or more"):
+        NetworkConfig(layers=0)
