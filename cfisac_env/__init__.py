@@ -1,17 +1,29 @@
 """Gymnasium environments for joint AP activation and power allocation in cell-free ISAC networks.
 
-Importing the package registers `CfIsac-v0`.
+Importing the package registers `CfIsac-v0` and `CfIsacMobile-v0`.
 """
 
 from gymnasium.envs.registration import register
 
 from cfisac_env.config import PRESETS, SystemConfig
 from cfisac_env.env import CfIsacEnv
+from cfisac_env.mobile import CfIsacMobileEnv
 from cfisac_env.scenario import Scenario, sample
 from cfisac_env.types import Decision, Outcome, Problem
 
 __version__ = "0.1.0"
 
-__all__ = ["PRESETS", "CfIsacEnv", "Decision", "Outcome", "Problem", "Scenario", "SystemConfig", "sample"]
+__all__ = [
+    "PRESETS",
+    "CfIsacEnv",
+    "CfIsacMobileEnv",
+    "Decision",
+    "Outcome",
+    "Problem",
+    "Scenario",
+    "SystemConfig",
+    "sample",
+]
 
 register(id="CfIsac-v0", entry_point="cfisac_env.env:CfIsacEnv")
+register(id="CfIsacMobile-v0", entry_point="cfisac_env.mobile:CfIsacMobileEnv")

@@ -69,7 +69,7 @@ class RandomWaypoint:
     speed_m_s: float = 1.5
 
     def __post_init__(self) -> None:
-        _check_number("speed_m_s", self.speed_m_s, MAX_SPEED_M_S)
+        checked_number("speed_m_s", self.speed_m_s, MAX_SPEED_M_S)
 
     def trajectory(
         self, rng: np.random.Generator, start_xy: Floats, radius_m: float, steps: int, step_s: float
@@ -105,9 +105,9 @@ class SmoothTurns:
     memory_s: float = 5.0
 
     def __post_init__(self) -> None:
-        _check_number("speed_m_s", self.speed_m_s, MAX_SPEED_M_S)
-        _check_number("lateral_m_s2", self.lateral_m_s2, 1e3, positive=True)
-        _check_number("memory_s", self.memory_s, 1e6, positive=True)
+        checked_number("speed_m_s", self.speed_m_s, MAX_SPEED_M_S)
+        checked_number("lateral_m_s2", self.lateral_m_s2, 1e3, positive=True)
+        checked_number("memory_s", self.memory_s, 1e6, positive=True)
 
     def trajectory(
         self, rng: np.random.Generator, start_xy: Floats, radius_m: float, steps: int, step_s: float
@@ -167,7 +167,7 @@ class CorrelatedShadowing:
     decorrelation_m: float = 13.0
 
     def __post_init__(self) -> None:
-        _check_number("decorrelation_m", self.decorrelation_m, 1e6)
+        checked_number("decorrelation_m", self.decorrelation_m, 1e6)
 
     def series(self, rng: np.random.Generator, ap_xy: Floats, ue_xy: Floats, std_db: float) -> Floats:
         """Shadowing, (steps, M, K) dB."""
@@ -269,9 +269,11 @@ def _distinct(xy: Floats) -> tuple[Floats, NDArray[np.int64]]:
     return xy[first[order]], np.argsort(order)[inverse.reshape(-1)]
 
 
-def _check_number(name: str, value: Any, high: float, positive: bool = False) -> None:
+def checked_number(name: str, value: Any, high: float, positive: bool = False) -> float:
+    """`value` as a number in [0, high], or in (0, high]; else a ValueError that names both."""
     wanted = f"a number in {'(' if positive else '['}0, {high:g}]"
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise ValueError(f"{name} must be {wanted}, got {value!r}")
     if not 0.0 <= value <= high or (positive and value == 0.0):
         raise ValueError(f"{name} must be {wanted}, got {value!r}")
+    return float(value)

@@ -1,0 +1,348 @@
+"""`CfIsacMobile-v0`: a network that lives. Users walk, targets drive, and switching an AP on costs energy and takes time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from cfisac_env import physics, pilots
+from cfisac_env.config import SystemConfig
+from cfisac_env.drops import Block, DropSource
+from cfisac_env.env import CfIsacEnv, checked_action
+from cfisac_env.mobility import (
+    CorrelatedShadowing,
+    Motion,
+    RandomWaypoint,
+    Shadowing,
+    SmoothTurns,
+    checked_number,
+    moved,
+    shadowed,
+)
+from cfisac_env.observations import Observation
+from cfisac_env.scenario import Scenario, sample
+
+MAX_STEPS = 1000
+"""Longest episode, as one is drawn whole and shadowing correlates all of its instants."""
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """How a network changes from instant to instant."""
+
+    users: Motion
+    targets: Motion
+    shadowing: Shadowing
+
+    def trajectory(self, config: SystemConfig, rng: np.random.Generator, steps: int, step_s: float) -> Scenario:
+        """An episode as a batch of `steps` consecutive instants of one network.
+
+        Positions begin as in `sample`. APs, receivers, pilots and drawn radar cross-sections stay; gains and Fisher information follow
+        from where users and targets are, so that an instant differs from the one before by as much as the geometry does.
+
+        Raises:
+            ValueError, TypeError: a strategy returns something else than it should.
+        """
+        network = sample(config, rng)
+        ue_xy = moved(self.users, "users", rng, network.ue_xy, config, steps, step_s)
+        target_xy = moved(self.targets, "targets", rng, network.target_xy, config, steps, step_s)
+        shadowing_db = shadowed(self.shadowing, rng, network.ap_xy, ue_xy, config)
+        offset = network.ap_xy[:, None] - ue_xy[:, None]
+        distance = np.maximum(np.linalg.norm(offset, axis=-1), config.min_distance_m)
+        gain = physics.path_gain(distance, config.path_loss_intercept_db, config.path_loss_per_decade_db, shadowing_db)
+        ap_xy, sr_xy = (np.repeat(xy[None], steps, axis=0) for xy in (network.ap_xy, network.sr_xy))
+        shape = (config.M, config.S, config.T)
+        rcs = config.rcs_m2 if config.rcs_model == "constant" else rng.exponential(config.rcs_m2, shape)
+        pilot = pilots.assign(config, gain[0], rng)
+        return Scenario.from_gains(
+            config,
+            ap_xy=ap_xy,
+            ue_xy=ue_xy,
+            sr_xy=sr_xy,
+            target_xy=target_xy,
+            gain=gain,
+            rcs_gain=physics.radar_gain(ap_xy, sr_xy, target_xy, config.wavelength_m, rcs, config.min_distance_m),
+            pilot=None if pilot is None else np.repeat(pilot[None], steps, axis=0),
+        )
+
+
+@dataclass(frozen=True)
+class Switching:
+    """What time and switching cost, and where a network stands at an instant.
+
+    An AP that is switched on costs `energy_j` at once, and serves nobody for `wake_up_steps` instants in which it draws circuit power.
+    """
+
+    step_s: float = 1.0
+    energy_j: float = 0.0
+    wake_up_steps: int = 0
+    steps_left: int = 1  # decisions until the end of the episode, this one included
+    previous_active: NDArray[np.bool_] | None = None  # (M,); None where no AP has a history
+    wait: NDArray[np.int64] | None = None  # (M,) instants for which an AP that is on from now on will not serve yet
+
+    def awake(self, M: int) -> NDArray[np.bool_]:
+        """(M,) APs that serve at this instant if they are on."""
+        return np.ones(M, dtype=bool) if self.wait is None else self.wait == 0
+
+    def switched_on(self, active: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """(M,) APs that are on and were not."""
+        return np.zeros_like(active) if self.previous_active is None else active & ~self.previous_active
+
+    def after(self, active: NDArray[np.bool_]) -> Switching:
+        """Where the network stands at the next instant."""
+        wait = np.where(self.awake(len(active)), 1, np.zeros(1) if self.wait is None else self.wait).astype(np.int64)
+        return Switching(
+            step_s=self.step_s,
+            energy_j=self.energy_j,
+            wake_up_steps=self.wake_up_steps,
+            steps_left=self.steps_left - 1,
+            previous_active=active.copy(),
+            wait=np.where(active, wait - 1, self.wake_up_steps),
+        )
+
+
+def switching(observation: Mapping[str, NDArray[Any]]) -> Switching:
+    """The state of switching in one observation; an observation without `wait` and `sequence` knows no cost of it."""
+    if "wait" not in observation or "sequence" not in observation:
+        return Switching()
+    step_s, energy_j, wake_up_steps, steps_left = (float(x) for x in observation["sequence"])
+    return Switching(
+        step_s=step_s,
+        energy_j=energy_j,
+        wake_up_steps=int(wake_up_steps),
+        steps_left=int(steps_left),
+        previous_active=np.asarray(observation["ap"])[:, 2] > 0.5,
+        wait=np.asarray(observation["wait"]).astype(np.int64),
+    )
+
+
+class TrajectorySource:
+    """Instants of one episode after the other, each episode drawn whole."""
+
+    def __init__(self, config: SystemConfig, dynamics: Dynamics, steps: int, step_s: float) -> None:
+        self._config, self._dynamics, self._steps, self._step_s = config, dynamics, steps, step_s
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget the episode."""
+        self.block: Block | None = None
+        self._index = 0
+
+    def first(self, rng: np.random.Generator, options: dict[str, Any]) -> tuple[Block, int]:
+        """A new episode at its first instant."""
+        self.block = Block(self._dynamics.trajectory(self._config, rng, self._steps, self._step_s))
+        self._index = 0
+        return self.block, 0
+
+    def next(self, rng: np.random.Generator) -> tuple[Block, int]:
+        """The next instant."""
+        if self.block is None:
+            raise RuntimeError("an episode has to begin with first() before next()")
+        self._index += 1
+        return self.block, self._index
+
+
+class CfIsacMobileEnv(CfIsacEnv):
+    """Which access points to keep on while users walk and targets drive, when switching costs.
+
+    ## Description
+
+    An episode is so many instants of one network (50 of 1 s). Users walk to random waypoints at 1.5 m/s, targets drive at 15 m/s in smooth
+    turns, nobody leaves the disc, and the shadowing of every link follows its user with the correlation exp(−d/13 m), independent from
+    AP to AP. Each of the three is a strategy object of `cfisac_env.mobility` that can be replaced. Everything else stays as it is
+    through an episode: the scenario changes as much as the geometry does.
+
+    Switching an AP on costs `switching_energy_j`, and for `wake_up_steps` instants it draws circuit power and serves nobody: whatever
+    the action has it radiate is not radiated. An AP switched off while it wakes up begins anew. Both are 0 by default.
+
+    ## Action Space
+
+    That of `CfIsac-v0`.
+
+    ## Observation Space
+
+    That of `CfIsac-v0`, where `ap[:, 2]` is the previous activation, and
+
+    - `wait` (M,): for how many instants an AP that is on from now on will not serve yet (0: it serves now)
+    - `sequence` (4,): seconds an instant, switching energy in J, wake-up steps, decisions left in the episode
+
+    ## Rewards
+
+    Those of `CfIsac-v0`, and the term `switching`: −`switching_energy_j` · (APs switched on)/`step_s`, in W. So without violations,
+    −reward · `step_s` is the energy of the step in J. Penalties are exact while 1e-4 of them is more than what a miss can save in a step:
+    raise `sinr_penalty` and `crlb_penalty` with the switching energy.
+
+    ## Starting State
+
+    A network of which every AP is on and awake, so that the first activation costs nothing.
+
+    ## Episode End
+
+    Truncated after `episode_steps` decisions.
+
+    ## Information
+
+    That of `CfIsac-v0`, and `switched_on` and `waking_aps` (numbers of APs), `switching_energy_j` of the step, `energy_j` of the step, all
+    included, and `episode_energy_j` so far. `trajectory` holds the whole episode, which only a clairvoyant policy may look at.
+
+    ## Arguments
+
+    ```python
+    import gymnasium as gym
+    import cfisac_env
+
+    env = gym.make("CfIsacMobile-v0", M=30, K=6, switching_energy_j=2.0, wake_up_steps=1)
+    observation, info = env.reset(seed=0)
+    observation, reward, terminated, truncated, info = env.step(env.action_space.sample())
+    ```
+
+    Args:
+        episode_steps: decisions an episode, at most 1000.
+        step_s: seconds from one to the next.
+        switching_energy_j: what switching an AP on costs, in J.
+        wake_up_steps: instants during which an AP that was switched on serves nobody.
+        user_speed_m_s: of the default user motion, 1.5 m/s.
+        target_speed_m_s: of the default target motion, 15 m/s.
+        decorrelation_m: of the default shadowing, 13 m.
+        user_motion: a `Motion` instead of the default; takes the place of `user_speed_m_s`.
+        target_motion: the same for the targets.
+        shadowing: a `Shadowing` instead of the default; takes the place of `decorrelation_m`.
+        render_mode: `rgb_array` or `human`.
+        fields: any field of `SystemConfig`, and `preset`.
+
+    Raises:
+        ValueError: a number out of its range, or both a strategy and the number that it takes the place of.
+    """
+
+    def __init__(
+        self,
+        *,
+        episode_steps: int = 50,
+        step_s: float = 1.0,
+        switching_energy_j: float = 0.0,
+        wake_up_steps: int = 0,
+        user_speed_m_s: float | None = None,
+        target_speed_m_s: float | None = None,
+        decorrelation_m: float | None = None,
+        user_motion: Motion | None = None,
+        target_motion: Motion | None = None,
+        shadowing: Shadowing | None = None,
+        render_mode: str | None = None,
+        **fields: Any,
+    ) -> None:
+        super().__init__(episode_steps=episode_steps, render_mode=render_mode, **fields)
+        if episode_steps > MAX_STEPS:
+            raise ValueError(
+                f"episode_steps must be {MAX_STEPS} or less, as an episode is drawn whole, got {episode_steps!r}"
+            )
+        whole = isinstance(wake_up_steps, int | np.integer) and not isinstance(wake_up_steps, bool)
+        if not whole or not 0 <= wake_up_steps <= MAX_STEPS:
+            raise ValueError(f"wake_up_steps must be a whole number in [0, {MAX_STEPS}], got {wake_up_steps!r}")
+        for name, number, other, strategy in (
+            ("user_speed_m_s", user_speed_m_s, "user_motion", user_motion),
+            ("target_speed_m_s", target_speed_m_s, "target_motion", target_motion),
+            ("decorrelation_m", decorrelation_m, "shadowing", shadowing),
+        ):
+            if number is not None and strategy is not None:
+                raise ValueError(f"{name} belongs to the default strategy; leave it out when {other} is given")
+        self.step_s = checked_number("step_s", step_s, 1e6, positive=True)
+        self.switching_energy_j = checked_number("switching_energy_j", switching_energy_j, 1e9)
+        self.wake_up_steps = int(wake_up_steps)
+        # A speed is checked by its own name, which is the one that was given.
+        for name, number in (("user_speed_m_s", user_speed_m_s), ("target_speed_m_s", target_speed_m_s)):
+            if number is not None:
+                checked_number(name, number, 1e3)
+        self.dynamics = Dynamics(
+            users=user_motion or RandomWaypoint(1.5 if user_speed_m_s is None else user_speed_m_s),
+            targets=target_motion or SmoothTurns(15.0 if target_speed_m_s is None else target_speed_m_s),
+            shadowing=shadowing or CorrelatedShadowing(13.0 if decorrelation_m is None else decorrelation_m),
+        )
+        self._trajectories = TrajectorySource(self.config, self.dynamics, self.episode_steps, self.step_s)
+        self._source: DropSource = self._trajectories
+        M = self.config.M
+        self.observation_space = spaces.Dict(
+            {
+                **self.observation_space.spaces,  # type: ignore[attr-defined]
+                "sequence": spaces.Box(0.0, 1e9, (4,), np.float32),
+                "wait": spaces.Box(0.0, float(MAX_STEPS), (M,), np.float32),
+            }
+        )
+        self._state = self._beginning()
+        self._energy_j = 0.0
+
+    @property
+    def trajectory(self) -> Scenario:
+        """The whole episode, one leading axis: the past, the present and the future."""
+        if self._trajectories.block is None:
+            raise RuntimeError("the environment has to be reset before it has a trajectory: call reset()")
+        return self._trajectories.block.scenario
+
+    @property
+    def switching(self) -> Switching:
+        """Where the network stands before the next decision."""
+        return self._state
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begin an episode with a new network, every AP on."""
+        observation, info = super().reset(seed=seed, options=options)
+        self._state = self._beginning()
+        self._energy_j = 0.0
+        return self._completed(observation), info
+
+    def step(self, action: NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Score a decision and go on to the next instant.
+
+        Raises:
+            ValueError: the action has another shape than (M, K + 1), or holds NaN.
+            RuntimeError: the environment hasn't been reset, or its episode is over.
+        """
+        realised = checked_action(action, self._shape).copy()
+        realised[~self._state.awake(self.config.M), 1:] = -1.0
+        observation, reward, _, _, info = super().step(realised)
+        active = realised[:, 0] >= 0.0
+        switched = int(np.count_nonzero(self._state.switched_on(active)))
+        waking = int(np.count_nonzero(active & ~self._state.awake(self.config.M)))
+        cost_w = self.switching_energy_j * switched / self.step_s
+        energy_j = info["total_power_w"] * self.step_s + self.switching_energy_j * switched
+        self._energy_j += energy_j
+        info |= {
+            "switched_on": switched,
+            "waking_aps": waking,
+            "switching_energy_j": self.switching_energy_j * switched,
+            "energy_j": energy_j,
+            "episode_energy_j": self._energy_j,
+        }
+        info["reward_terms"]["switching"] = -cost_w
+        self._state = self._state.after(active)
+        over = self._steps >= self.episode_steps
+        return self._completed(observation), reward - cost_w, False, over, info
+
+    def _beginning(self) -> Switching:
+        M = self.config.M
+        return Switching(
+            step_s=self.step_s,
+            energy_j=self.switching_energy_j,
+            wake_up_steps=self.wake_up_steps,
+            steps_left=self.episode_steps,
+            previous_active=np.ones(M, dtype=bool),
+            wait=np.zeros(M, dtype=np.int64),
+        )
+
+    def _completed(self, observation: Observation) -> Observation:
+        """The observation with what `CfIsac-v0` has no entry for."""
+        state = self._state
+        assert state.previous_active is not None
+        assert state.wait is not None
+        observation["ap"][:, 2] = state.previous_active
+        observation["wait"] = state.wait.astype(np.float32)
+        observation["sequence"] = np.array(
+            [state.step_s, state.energy_j, state.wake_up_steps, state.steps_left], np.float32
+        )
+        return observation
