@@ -15,10 +15,13 @@ from experiments.commands.common import Command
 from experiments.commands.compare import Compare
 from experiments.commands.label import Label
 from experiments.commands.presets import Presets
+from experiments.commands.reproduce import Errata
 
 COMMANDS: Mapping[str, type[Command]] = {"compare": Compare, "label": Label, "presets": Presets}
 
-GROUPS: Mapping[str, tuple[str, Mapping[str, type[Command]]]] = {}
+GROUPS: Mapping[str, tuple[str, Mapping[str, type[Command]]]] = {
+    "reproduce": ("Make the paper's results again, corrected", {"errata": Errata}),
+}
 """Commands of two words: the first word, what the group is for, and the second words."""
 
 
