@@ -99,7 +99,7 @@ def _integration(scenario: Scenario) -> Drop:
 
 
 def _forms(problem: Problem) -> tuple[Float, Float]:
-    """b (M,) and A (M, M) of the paper's (7), for the first target."""
+    """B (M,) and A (M, M) of the paper's (7), for the first target."""
     a, b, c = problem.fisher[:, 0].T
     return a + b, np.outer(a, b) - np.outer(c, c)
 
@@ -145,9 +145,9 @@ def _elementwise(problem: Problem, matrix: Float, on: NDArray[np.bool_] | None =
     b, _ = _forms(problem)
     rows = problem.crlb_threshold_m2 * problem.max_ap_power_w * matrix / b[:, None]
     most = np.ones(problem.M) if on is None else on.astype(np.float64)
-    bounds = np.stack([np.zeros(problem.M), most], axis=1)
+    bounds = [(0.0, float(share)) for share in most]
     answer = linprog(np.ones(problem.M), A_ub=-rows, b_ub=-np.ones(problem.M), bounds=bounds, method="highs")
-    return float(answer.fun) * problem.max_ap_power_w if answer.status == 0 else np.nan
+    return np.nan if answer.x is None else float(answer.x.sum()) * problem.max_ap_power_w
 
 
 def _least_sensing_power(problem: Problem) -> float:
@@ -197,7 +197,9 @@ def _optimum(problem: Problem, decision: Decision, everyone: Float, config: Syst
 
 
 def _elementwise_active(problem: Problem, matrix: Float, on: NDArray[np.bool_]) -> float:
-    smaller = replace(problem, gain=problem.gain[on], estimate_gain=problem.estimate_gain[on], fisher=problem.fisher[on])
+    smaller = replace(
+        problem, gain=problem.gain[on], estimate_gain=problem.estimate_gain[on], fisher=problem.fisher[on]
+    )
     return _elementwise(smaller, matrix[np.ix_(on, on)])
 
 
@@ -249,10 +251,7 @@ def _printed_loss(problem: Problem, decision: Decision) -> float:
     power = decision.power.sum(1)
     gamma = physics.sinr(decision.power, problem.gain, problem.estimate_gain, problem.noise_w)
     return float(
-        power.sum()
-        + np.sum(gamma - problem.sinr_threshold)
-        + b @ power
-        - problem.crlb_threshold_m2 * power @ A @ power
+        power.sum() + np.sum(gamma - problem.sinr_threshold) + b @ power - problem.crlb_threshold_m2 * power @ A @ power
     )
 
 
@@ -277,40 +276,135 @@ class Measure:
 
 
 MEASURES: tuple[Measure, ...] = (
-    Measure("E1.printed", "v_mk with ς_mk inside the pilot sum, against simulated estimates: the worst link of a drop is off by a factor of (median)", "v_printed_factor", "median", 1.0, "{:.3g}"),
-    Measure("E1.unit-noise", "the same with 1 for the noise in the denominator", "v_unit_noise_factor", "median", 1.0, "{:.1e}"),
-    Measure("E1.corrected", "the same, corrected (what is left is the simulation's own scatter)", "v_corrected_factor", "median", 1.0, "{:.3f}"),
-    Measure("E3.printed", "SINR by (3) as printed, against a simulated downlink with shared pilots: worst user of a drop, dB (median)", "sinr_printed_error_db", "median", 1.0, "{:.1f}"),
+    Measure(
+        "E1.printed",
+        "v_mk with ς_mk inside the pilot sum, against simulated estimates: factor at the worst link of a drop (median)",
+        "v_printed_factor",
+        "median",
+        1.0,
+        "{:.3g}",
+    ),
+    Measure(
+        "E1.unit-noise",
+        "the same with 1 for the noise in the denominator",
+        "v_unit_noise_factor",
+        "median",
+        1.0,
+        "{:.1e}",
+    ),
+    Measure(
+        "E1.corrected",
+        "the same, corrected (what is left is the simulation's own scatter)",
+        "v_corrected_factor",
+        "median",
+        1.0,
+        "{:.3f}",
+    ),
+    Measure(
+        "E3.printed",
+        "SINR by (3) as printed, against a simulated downlink with shared pilots: worst user of a drop, dB (median)",
+        "sinr_printed_error_db",
+        "median",
+        1.0,
+        "{:.1f}",
+    ),
     Measure("E3.corrected", "the same, corrected", "sinr_corrected_error_db", "median", 1.0, "{:.2f}"),
-    Measure("E4.sum", "Σ P_mk as (8a) writes it, at the best known decision (median)", "power_as_summed", "median", 1.0, "{:.1e}"),
+    Measure(
+        "E4.sum",
+        "Σ P_mk as (8a) writes it, at the best known decision (median)",
+        "power_as_summed",
+        "median",
+        1.0,
+        "{:.1e}",
+    ),
     Measure("E4.radiated", "total power of the same decisions, W (mean)", "total_power_w", "mean", 1.0, "{:.2f}"),
-    Measure("E6.one-symbol", "drops in which all APs at P_max miss ν with one integrated symbol", "unlocatable_with_one_symbol"),
+    Measure(
+        "E6.one-symbol",
+        "drops in which all APs at P_max miss ν with one integrated symbol",
+        "unlocatable_with_one_symbol",
+    ),
     Measure("E6.hundred", "the same with L = 100", "unlocatable"),
-    Measure("E6.flat", "the same with L = 100 and the effective bandwidth B/√12 of a flat spectrum", "unlocatable_flat_spectrum"),
-    Measure("E7.counted", "what (8a) counts when one AP is declared on and the others radiate all the same, W (mean)", "uncounted_power_w", "mean", 1.0, "{:.2f}"),
+    Measure(
+        "E6.flat",
+        "the same with L = 100 and the effective bandwidth B/√12 of a flat spectrum",
+        "unlocatable_flat_spectrum",
+    ),
+    Measure(
+        "E7.counted",
+        "what (8a) counts when one AP is declared on and the others radiate all the same, W (mean)",
+        "uncounted_power_w",
+        "mean",
+        1.0,
+        "{:.2f}",
+    ),
     Measure("E8.pairs", "pairs of power vectors that meet (8d) with equality", "pairs", "sum", 1.0, "{:,.0f}"),
     Measure("E8.outside", "midpoints of such pairs that miss it", "midpoints_outside", "sum", 1.0, "{:.0f}"),
-    Measure("E8.disagreements", "power vectors on which (8d) and its second-order cone disagree", "cone_disagreements", "sum", 1.0, "{:.0f}"),
-    Measure("E9.printed-infeasible", "drops whose sensing requirement can be met, but not by (9d) with A as printed", "printed_9d_infeasible"),
+    Measure(
+        "E8.disagreements",
+        "power vectors on which (8d) and its second-order cone disagree",
+        "cone_disagreements",
+        "sum",
+        1.0,
+        "{:.0f}",
+    ),
+    Measure(
+        "E9.printed-infeasible",
+        "drops whose sensing requirement can be met, but not by (9d) with A as printed",
+        "printed_9d_infeasible",
+    ),
     Measure("E9.symmetric-infeasible", "the same with (A + Aᵀ)/2", "symmetric_9d_infeasible"),
-    Measure("E9.cost", "sensing power by (9d) with (A + Aᵀ)/2 over the least there is (median)", "symmetric_9d_cost", "median", 1.0, "{:.2f}"),
+    Measure(
+        "E9.cost",
+        "sensing power by (9d) with (A + Aᵀ)/2 over the least there is (median)",
+        "symmetric_9d_cost",
+        "median",
+        1.0,
+        "{:.2f}",
+    ),
     Measure("E9.cost-mean", "the same (mean)", "symmetric_9d_cost", "mean", 1.0, "{:.2f}"),
-    Measure("E9.over-active", "best known sets for which (9d) with (A + Aᵀ)/2 over the active APs has no solution", "optimum_9d_over_active_infeasible"),
+    Measure(
+        "E9.over-active",
+        "best known sets for which (9d) with (A + Aᵀ)/2 over the active APs has no solution",
+        "optimum_9d_over_active_infeasible",
+    ),
     Measure("E9.over-all", "the same over all APs, as printed", "optimum_9d_over_all_infeasible"),
-    Measure("E10.counted", "what (9a) as printed counts, all APs on, in µW (median)", "counted_power_w", "median", 1e6, "{:.2g}"),
+    Measure(
+        "E10.counted",
+        "what (9a) as printed counts, all APs on, in µW (median)",
+        "counted_power_w",
+        "median",
+        1e6,
+        "{:.2g}",
+    ),
     Measure("E10.radiated", "what has to be radiated, in mW (median)", "radiated_power_w", "median", 1e3, "{:.0f}"),
     Measure("E10.users", "users that miss the SINR with the powers of (9), all APs on", "users_missed_all_on"),
     Measure("E10.drops", "drops with such a user", "drop_missed_all_on"),
     Measure("E10.miss-db", "by how much such users miss it, dB (median)", "miss_db_all_on", "median", 1.0, "{:.1f}"),
-    Measure("E10.users-chosen", "users that miss the SINR with the powers of (9) on the best known set", "users_missed_chosen"),
-    Measure("E10.miss-db-chosen", "by how much such users miss it, dB (median)", "miss_db_chosen", "median", 1.0, "{:.1f}"),
-    Measure("E11.refused", "users that (10) as printed refuses at a decision that meets every requirement", "printed_10_users_refused"),
+    Measure(
+        "E10.users-chosen",
+        "users that miss the SINR with the powers of (9) on the best known set",
+        "users_missed_chosen",
+    ),
+    Measure(
+        "E10.miss-db-chosen", "by how much such users miss it, dB (median)", "miss_db_chosen", "median", 1.0, "{:.1f}"
+    ),
+    Measure(
+        "E11.refused",
+        "users that (10) as printed refuses at a decision that meets every requirement",
+        "printed_10_users_refused",
+    ),
     Measure("E12.removals", "removals of one AP from all", "removals", "sum", 1.0, "{:,.0f}"),
-    Measure("E12.saving", "of them, removals that lower the transmit power", "removals_that_save", "sum", 1.0, "{:.0f}"),
+    Measure(
+        "E12.saving", "of them, removals that lower the transmit power", "removals_that_save", "sum", 1.0, "{:.0f}"
+    ),
     Measure("E12.active", "active APs of the corrected algorithm (mean)", "active_aps", "mean", 1.0, "{:.1f}"),
-    Measure("E13.printed", "drops in which (14) as printed is lower at silence or at full power than at the best known decision", "printed_loss_prefers_another"),
+    Measure(
+        "E13.printed",
+        "drops where (14) as printed is lower at silence or at full power than at the best known decision",
+        "printed_loss_prefers_another",
+    ),
     Measure("E13.hinged", "the same with hinges, circuit power and relative violations", "hinged_loss_prefers_another"),
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -334,7 +428,9 @@ def summarise(drops: Sequence[Mapping[str, float]]) -> list[Measured]:
         values = values[np.isfinite(values)] * measure.scale
         interval = bootstrap(values) if measure.statistic == "mean" else _plain(values, measure.statistic)
         shown = measure.show.format(interval.value)
-        result.append(Measured(measure.name, measure.text, len(values), interval.value, interval.low, interval.high, shown))
+        result.append(
+            Measured(measure.name, measure.text, len(values), interval.value, interval.low, interval.high, shown)
+        )
     return result + arithmetic()
 
 
@@ -356,17 +452,42 @@ def arithmetic() -> list[Measured]:
     rows: list[tuple[str, str, float, str]] = [
         ("E14.saving-low", "least saving of the HetGNN against the modified BB in Table II", min(savings), "{:.1%}"),
         ("E14.saving-high", "largest", max(savings), "{:.1%}"),
-        ("E14.saving-decoupled-high", "largest saving against the decoupled method in Table II", max(savings_decoupled), "{:.1%}"),
-        ("E14.fig3", "HetGNN at M = 50, K = 10 in Table II over what the text reads from Fig. 3", table[50, 10]["hetgnn"].total_power_w / words["hetgnn"], "{:.1f}"),
+        (
+            "E14.saving-decoupled-high",
+            "largest saving against the decoupled method in Table II",
+            max(savings_decoupled),
+            "{:.1%}",
+        ),
+        (
+            "E14.fig3",
+            "HetGNN at M = 50, K = 10 in Table II over what the text reads from Fig. 3",
+            table[50, 10]["hetgnn"].total_power_w / words["hetgnn"],
+            "{:.1f}",
+        ),
         ("E14.most-hetgnn", "most that the 16 APs of Fig. 4 can draw by Table I, W", most["hetgnn"], "{:.1f}"),
         ("E14.table-hetgnn", "what Table II has them draw, W", big["hetgnn"].total_power_w, "{:.2f}"),
         ("E14.most-ddpg", "most that the DDPG's 29 APs can draw, W", most["ddpg"], "{:.1f}"),
         ("E14.table-ddpg", "what Table II has them draw, W", big["ddpg"].total_power_w, "{:.2f}"),
-        ("E14.speedup-low", "least ratio of the run-times of modified BB and HetGNN in Table II", min(speedups), "{:,.0f}"),
+        (
+            "E14.speedup-low",
+            "least ratio of the run-times of modified BB and HetGNN in Table II",
+            min(speedups),
+            "{:,.0f}",
+        ),
         ("E14.speedup-high", "largest", max(speedups), "{:,.0f}"),
-        ("E14.decoupled-over-bb", "decoupled method over modified BB at (50, 20) in Table II", big["decoupled"].total_power_w / big["modified-bb-paper"].total_power_w - 1, "{:.0%}"),
-        ("E14.aps-ratio", "active APs of the decoupled method over the HetGNN's in Fig. 4", active["decoupled"] / active["hetgnn"], "{:.1f}"),
-    ]  # fmt: skip
+        (
+            "E14.decoupled-over-bb",
+            "decoupled method over modified BB at (50, 20) in Table II",
+            big["decoupled"].total_power_w / big["modified-bb-paper"].total_power_w - 1,
+            "{:.0%}",
+        ),
+        (
+            "E14.aps-ratio",
+            "active APs of the decoupled method over the HetGNN's in Fig. 4",
+            active["decoupled"] / active["hetgnn"],
+            "{:.1f}",
+        ),
+    ]
     return [Measured(name, text, 0, value, np.nan, np.nan, show.format(value)) for name, text, value, show in rows]
 
 
