@@ -1,90 +1,16 @@
-"""Compiled pieces of the interior point: triangular algebra, and Nesterov–Todd scaling of its two kinds of cone.
+"""Compiled pieces of the interior point: Nesterov–Todd scaling of its two kinds of cone, and the directions that follow.
 
-Numba's cache looks only at the file of the function that it stores, so clear `__pycache__` after a change here.
+The M·K cones of the users are treated as flat arrays of m·K numbers, those of an AP one after the other, with t, w and ρ spread out:
+loops of that length run eight cones at once. Numba's cache looks only at the file of the function that it stores, so clear
+`__pycache__` after a change here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
-import numba
 import numpy as np
 
 from baselines.allocation.result import Float
-
-PIVOT = 1e-13  # smallest pivot of a factorisation, relative to its diagonal
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def compiled(function: F) -> F:
-    """Compile without the interpreter lock; sums may be reordered, but NaN and infinity keep their meaning."""
-    options = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
-    return cast(F, numba.njit(**options)(function))
-
-
-@compiled
-def add_gram(T: Float, X: Float) -> None:
-    """T += XᵀX in the lower triangle: rows of X eight at a time, so that T is read once for eight products."""
-    rows, m = X.shape
-    whole = rows - rows % 8
-    for k in range(0, whole, 8):
-        for i in range(m):
-            a0, a1, a2, a3 = X[k, i], X[k + 1, i], X[k + 2, i], X[k + 3, i]
-            a4, a5, a6, a7 = X[k + 4, i], X[k + 5, i], X[k + 6, i], X[k + 7, i]
-            for j in range(i + 1):
-                T[i, j] += (
-                    a0 * X[k, j]
-                    + a1 * X[k + 1, j]
-                    + a2 * X[k + 2, j]
-                    + a3 * X[k + 3, j]
-                    + a4 * X[k + 4, j]
-                    + a5 * X[k + 5, j]
-                    + a6 * X[k + 6, j]
-                    + a7 * X[k + 7, j]
-                )
-    for k in range(whole, rows):
-        for i in range(m):
-            a0 = X[k, i]
-            for j in range(i + 1):
-                T[i, j] += a0 * X[k, j]
-
-
-@compiled
-def cholesky(T: Float) -> None:
-    """Lower Cholesky factor in place; a pivot lost to rounding is lifted to `PIVOT` of its diagonal."""
-    m = T.shape[0]
-    for i in range(m):
-        diagonal = T[i, i]
-        for j in range(i):
-            total = 0.0
-            for c in range(j):
-                total += T[i, c] * T[j, c]
-            T[i, j] = (T[i, j] - total) / T[j, j]
-        total = 0.0
-        for c in range(i):
-            total += T[i, c] * T[i, c]
-        T[i, i] = np.sqrt(max(diagonal - total, PIVOT * diagonal))
-
-
-@compiled
-def forward(L: Float, x: Float) -> None:
-    """Replace x by L⁻¹ x."""
-    for i in range(x.shape[0]):
-        total = 0.0
-        for j in range(i):
-            total += L[i, j] * x[j]
-        x[i] = (x[i] - total) / L[i, i]
-
-
-@compiled
-def backward(L: Float, x: Float) -> None:
-    """Replace x by L⁻ᵀ x."""
-    for i in range(x.shape[0] - 1, -1, -1):
-        x[i] /= L[i, i]
-        for j in range(i):
-            x[j] -= L[i, j] * x[i]
+from baselines.allocation.triangular import backward, compiled, forward
 
 
 @compiled
@@ -145,144 +71,152 @@ def soc_corrector(u: Float, y: Float, du: Float, dy: Float, target: float, bar: 
 
 
 @compiled
-def cone_scaling(
-    root: Float, p: Float, t: Float, r: Float, w: Float, beta: Float, phi: Float, point: Float, coef: Float
-) -> None:
-    """Nesterov–Todd data of the cones (p, t, r) and (w, β, ρ = −√V φ).
+def cone_scaling(rho: Float, p: Float, t: Float, r: Float, w: Float, beta: Float, point: Float, coef: Float) -> None:
+    """Nesterov–Todd data of the cones (p, t, r) and (w, β, ρ = −√V φ), all (m·K,).
 
     `point` gets (g₁, g₂, g₃, κ, ds·dy), `coef` gets (c, κ', A, H): Δp = A E + 2cκ'R + c²Δt, Δr = κ'(2cE + R) + cΔt and
     Δβ = g_b + c(cE + R) − HΔt, with E = g_a − Δw and R = g_r − Δρ.
     """
-    m, K = p.shape
-    for i in range(m):
-        wi = w[i]
-        for k in range(K):
-            rho = -root[i, k] * phi[k]
-            ds = np.sqrt(2.0 * max(p[i, k] * t[k] - r[i, k] * r[i, k], 1e-17 * p[i, k] * t[k]))
-            dy = np.sqrt(max(2.0 * wi * beta[i, k] - 0.5 * rho * rho, 1e-17 * wi * beta[i, k]))
-            one, two = 1.0 / ds, 1.0 / dy
-            inner = (p[i, k] * wi + t[k] * beta[i, k] + r[i, k] * rho) * one * two
-            g = 0.5 / np.sqrt(0.5 + 0.5 * max(inner, 1.0))
-            g1 = g * (t[k] * one + wi * two)
-            g2 = g * (p[i, k] * one + beta[i, k] * two)
-            g3 = g * (rho * two - 2.0 * r[i, k] * one)
-            kappa = dy * one
-            c = -0.5 * g3 / g1
-            h = 0.5 / (g1 * g1)
-            kp = 0.5 / kappa
-            point[0, i, k] = g1
-            point[1, i, k] = g2
-            point[2, i, k] = g3
-            point[3, i, k] = kappa
-            point[4, i, k] = ds * dy
-            coef[0, i, k] = c
-            coef[1, i, k] = kp
-            coef[2, i, k] = 4.0 * c * c * kp + h / kappa
-            coef[3, i, k] = h * kappa
+    for j in range(p.shape[0]):
+        pt, wb = p[j] * t[j], w[j] * beta[j]
+        ds = np.sqrt(2.0 * max(pt - r[j] * r[j], 1e-17 * pt))
+        dy = np.sqrt(max(2.0 * wb - 0.5 * rho[j] * rho[j], 1e-17 * wb))
+        one, two = 1.0 / ds, 1.0 / dy
+        inner = (p[j] * w[j] + t[j] * beta[j] + r[j] * rho[j]) * one * two
+        g = 0.5 / np.sqrt(0.5 + 0.5 * max(inner, 1.0))
+        g1 = g * (t[j] * one + w[j] * two)
+        g2 = g * (p[j] * one + beta[j] * two)
+        g3 = g * (rho[j] * two - 2.0 * r[j] * one)
+        kappa = dy * one
+        half = 0.5 / g1
+        c = -g3 * half
+        h = 2.0 * half * half
+        kp = 0.5 * ds * two
+        point[0, j] = g1
+        point[1, j] = g2
+        point[2, j] = g3
+        point[3, j] = kappa
+        point[4, j] = ds * dy
+        coef[0, j] = c
+        coef[1, j] = kp
+        coef[2, j] = 2.0 * kp * (2.0 * c * c + h)
+        coef[3, j] = h * kappa
 
 
 @compiled
-def cone_corrector(
-    root: Float, w: Float, beta: Float, phi: Float, point: Float, move: Float, dt: Float, dw: Float, dphi: Float,
-    target: float, g: Float,
-) -> None:  # fmt: skip
+def cone_corrector(rho: Float, w: Float, beta: Float, point: Float, move: Float, target: float, g: Float) -> None:
     """Mehrotra's right-hand side g = (g_a, g_b, g_r) of every cone, in coordinates balanced by δ = √(g₂/g₁).
 
-    `move` holds the predictor's (Δp, Δr, Δβ).
+    `move` holds the predictor's (Δp, Δr, Δβ, Δt, Δw, Δρ).
     """
-    m, K = beta.shape
     half = np.sqrt(0.5)
-    for i in range(m):
-        wi, dwi = w[i], dw[i]
-        for k in range(K):
-            g1, g2 = point[0, i, k], point[1, i, k]
-            delta = np.sqrt(g2 / g1)
-            inverse = 1.0 / delta
-            w0 = np.sqrt(2.0 * g1 * g2)
-            w2 = -half * point[2, i, k]
-            up = 1.0 / np.sqrt(point[3, i, k])
-            down = 1.0 / up
-            rho = -root[i, k] * phi[k]
-            x0 = half * (wi * delta + beta[i, k] * inverse)
-            x1 = half * (wi * delta - beta[i, k] * inverse)
-            x2 = half * rho
-            l0, l1, l2 = up * (w0 * x0 + w2 * x2), up * x1, up * (w2 * x0 + w0 * x2)
-            x0 = half * (move[0, i, k] * inverse + dt[k] * delta)
-            x1 = half * (move[0, i, k] * inverse - dt[k] * delta)
-            x2 = 2.0 * half * move[1, i, k]
-            a0, a1, a2 = down * (w0 * x0 - w2 * x2), down * x1, down * (w0 * x2 - w2 * x0)
-            x0 = half * (dwi * delta + move[2, i, k] * inverse)
-            x1 = half * (dwi * delta - move[2, i, k] * inverse)
-            x2 = -half * root[i, k] * dphi[k]
-            b0, b1, b2 = up * (w0 * x0 + w2 * x2), up * x1, up * (w2 * x0 + w0 * x2)
-            c0 = target - (a0 * b0 + a1 * b1 + a2 * b2)
-            c1 = -(a0 * b1 + b0 * a1)
-            c2 = -(a0 * b2 + b0 * a2)
-            x0 = (l0 * c0 - l1 * c1 - l2 * c2) / point[4, i, k]
-            x1 = (c1 - l1 * x0) / l0
-            x2 = (c2 - l2 * x0) / l0
-            y0, y1, y2 = down * (w0 * x0 - w2 * x2), down * x1, down * (w0 * x2 - w2 * x0)
-            g[0, i, k] = half * (y0 + y1) * inverse - wi
-            g[1, i, k] = half * (y0 - y1) * delta - beta[i, k]
-            g[2, i, k] = 2.0 * half * y2 - rho
+    for j in range(w.shape[0]):
+        g1, g2 = point[0, j], point[1, j]
+        delta = np.sqrt(g2 / g1)
+        inverse = 1.0 / delta
+        w0 = np.sqrt(2.0 * g1 * g2)
+        w2 = -half * point[2, j]
+        down = np.sqrt(point[3, j])
+        up = 1.0 / down
+        a, b = w[j] * delta, beta[j] * inverse
+        x0, x1, x2 = half * (a + b), half * (a - b), half * rho[j]
+        l0, l1, l2 = up * (w0 * x0 + w2 * x2), up * x1, up * (w2 * x0 + w0 * x2)
+        a, b = move[0, j] * inverse, move[3, j] * delta
+        x0, x1, x2 = half * (a + b), half * (a - b), 2.0 * half * move[1, j]
+        a0, a1, a2 = down * (w0 * x0 - w2 * x2), down * x1, down * (w0 * x2 - w2 * x0)
+        a, b = move[4, j] * delta, move[2, j] * inverse
+        x0, x1, x2 = half * (a + b), half * (a - b), half * move[5, j]
+        b0, b1, b2 = up * (w0 * x0 + w2 * x2), up * x1, up * (w2 * x0 + w0 * x2)
+        c0 = target - (a0 * b0 + a1 * b1 + a2 * b2)
+        c1 = -(a0 * b1 + b0 * a1)
+        c2 = -(a0 * b2 + b0 * a2)
+        x0 = (l0 * c0 - l1 * c1 - l2 * c2) / point[4, j]
+        x1 = (c1 - l1 * x0) / l0
+        x2 = (c2 - l2 * x0) / l0
+        y0, y1, y2 = down * (w0 * x0 - w2 * x2), down * x1, down * (w0 * x2 - w2 * x0)
+        g[0, j] = half * (y0 + y1) * inverse - w[j]
+        g[1, j] = half * (y0 - y1) * delta - beta[j]
+        g[2, j] = 2.0 * half * y2 - rho[j]
 
 
 @compiled
 def cone_inverse_steps(
-    root: Float, p: Float, t: Float, r: Float, w: Float, beta: Float, phi: Float, move: Float, dt: Float, dw: Float,
-    dphi: Float,
-) -> tuple[float, float]:  # fmt: skip
-    """Reciprocals of the primal and the dual step at which the first cone is left.
+    rho: Float, p: Float, t: Float, r: Float, w: Float, beta: Float, move: Float, work: Float
+) -> tuple[float, float]:
+    """Reciprocals of the primal and the dual step at which the first cone is left; `work` (≥ 2, m·K) is scratch.
 
     b² ≥ 4ac for any direction from inside a Lorentz cone, so the root is always real.
     """
-    m, K = p.shape
-    primal = dual = 0.0
-    for i in range(m):
-        wi, dwi = w[i], dw[i]
-        for k in range(K):
-            dp, dr, db = move[0, i, k], move[1, i, k], move[2, i, k]
-            c = max(p[i, k] * t[k] - r[i, k] * r[i, k], 1e-17 * p[i, k] * t[k])
-            b = p[i, k] * dt[k] + t[k] * dp - 2.0 * r[i, k] * dr
-            a = dp * dt[k] - dr * dr
-            primal = max(primal, (-b + np.sqrt(max(b * b - 4.0 * a * c, 0.0))) / (2.0 * c))
-            rho, drho = 0.5 * root[i, k] * phi[k], 0.5 * root[i, k] * dphi[k]
-            c = max(wi * beta[i, k] - rho * rho, 1e-17 * wi * beta[i, k])
-            b = wi * db + beta[i, k] * dwi - 2.0 * rho * drho
-            a = dwi * db - drho * drho
-            dual = max(dual, (-b + np.sqrt(max(b * b - 4.0 * a * c, 0.0))) / (2.0 * c))
-    return primal, dual
+    for j in range(p.shape[0]):
+        dp, dr, db, dt, dw, drho = move[0, j], move[1, j], move[2, j], move[3, j], move[4, j], move[5, j]
+        pt, wb = p[j] * t[j], w[j] * beta[j]
+        c = max(pt - r[j] * r[j], 1e-17 * pt)
+        b = p[j] * dt + t[j] * dp - 2.0 * r[j] * dr
+        a = dp * dt - dr * dr
+        work[0, j] = (-b + np.sqrt(max(b * b - 4.0 * a * c, 0.0))) / (2.0 * c)
+        c = max(wb - 0.25 * rho[j] * rho[j], 1e-17 * wb)
+        b = w[j] * db + beta[j] * dw - 0.5 * rho[j] * drho
+        a = dw * db - 0.25 * drho * drho
+        work[1, j] = (-b + np.sqrt(max(b * b - 4.0 * a * c, 0.0))) / (2.0 * c)
+    return _largest(work[0]), _largest(work[1])
+
+
+@compiled
+def _largest(x: Float) -> float:
+    """The largest entry, or zero."""
+    whole = x.shape[0] - x.shape[0] % 8
+    best = np.zeros(8)
+    for j in range(0, whole, 8):
+        for a in range(8):
+            best[a] = max(best[a], x[j + a])
+    for j in range(whole, x.shape[0]):
+        best[0] = max(best[0], x[j])
+    largest = best[0]
+    for a in range(1, 8):
+        largest = max(largest, best[a])
+    return largest
 
 
 @compiled
 def direction(
     root: Float, S: Float, B: Float, coef: Float, g: Float, q_mu: Float, r_y: Float, r1: Float, r2: Float, r3: Float,
-    s: Float, chi: Float, N: Float, d: Float, hessian: Float, L: Float, X: Float, T: Float,
-    move: Float, dP: Float, dt: Float, dw: Float, dphi: Float, dz: Float, dmu: Float, du: Float, dy: Float,
+    s: Float, chi: Float, N: Float, d: Float, hessian: Float, L: Float, X: Float, T: Float, work: Float,
+    move: Float, dP: Float, dphi: Float, dw: Float, dz: Float, dmu: Float, du: Float, dy: Float,
 ) -> None:  # fmt: skip
-    """Newton direction for the right-hand sides g, q_μ and r_y, from the factors L and T."""
-    m, K = root.shape
+    """Newton direction for the right-hand sides g, q_μ and r_y, from the factors L and T.
+
+    `root`, `coef`, `g` and `move` are flat over the cones; `S` and `N` are (m, K); `work` is scratch like `g`.
+    """
+    m, K = S.shape
     targets = B.shape[0]
+    for j in range(m * K):
+        c, kp = coef[0, j], coef[1, j]
+        inner = c * g[0, j] + g[2, j]
+        work[0, j] = root[j] * kp * (c * g[0, j] + inner)
+        work[1, j] = g[1, j] + c * inner
+        work[2, j] = coef[2, j] * g[0, j] + 2.0 * c * kp * g[2, j]
     slope = np.zeros(K)  # λ̂
     hat = r1.copy()  # φ̂
-    q = np.zeros(m)
+    q = np.empty(m)
     for i in range(m):
+        start = i * K
+        total = 0.0
         for k in range(K):
-            c, kp = coef[0, i, k], coef[1, i, k]
-            hat[k] -= root[i, k] * kp * (2.0 * c * g[0, i, k] + g[2, i, k])
-            slope[k] -= g[1, i, k] + c * (c * g[0, i, k] + g[2, i, k])
-            q[i] += coef[2, i, k] * g[0, i, k] + 2.0 * c * kp * g[2, i, k]
+            hat[k] -= work[0, start + k]
+            slope[k] -= work[1, start + k]
+            total += work[2, start + k]
+        q[i] = total
     for k in range(K):
         hat[k] /= s[k]
         slope[k] += chi[k] * hat[k]
     omega = np.empty(m)
     for i in range(m):
-        total, price = 0.0, q_mu[i]
+        total, price = 0.0, 0.0
         for k in range(K):
             total += N[i, k] * hat[k]
             price += S[i, k] * slope[k]
         q[i] += total
-        omega[i] = price
+        omega[i] = q_mu[i] + price
     y_r = np.empty((targets, 4))
     for e in range(targets):
         for a in range(4):
@@ -296,8 +230,9 @@ def direction(
     for i in range(m):
         dP[i] = -omega[i]
     for j in range(m):
+        factor = q[j]
         for i in range(m):
-            dP[i] += X[j, i] * q[j]
+            dP[i] += X[j, i] * factor
     forward(T, dP)
     backward(T, dP)
     for j in range(m):
@@ -306,7 +241,7 @@ def direction(
             total += X[j, i] * dP[i]
         dw[j] = q[j] - total
     backward(L, dw)
-    dt[:] = 0.0
+    dt = np.zeros(K)
     dphi[:] = 0.0
     for i in range(m):
         for k in range(K):
@@ -329,28 +264,18 @@ def direction(
             for o in range(4):
                 dy[e, a] -= hessian[e, a, o] * du[e, o]
     for i in range(m):
+        start = i * K
         for k in range(K):
-            c, kp = coef[0, i, k], coef[1, i, k]
-            E, R = g[0, i, k] - dw[i], g[2, i, k] + root[i, k] * dphi[k]
-            move[0, i, k] = coef[2, i, k] * E + 2.0 * c * kp * R + c * c * dt[k]
-            move[1, i, k] = kp * (2.0 * c * E + R) + c * dt[k]
-            move[2, i, k] = g[1, i, k] + c * (c * E + R) - coef[3, i, k] * dt[k]
-
-
-@compiled
-def subtract_product(rows: Float, G: Float, thin: Float) -> None:
-    """The first m rows minus G·thin, four columns of G at a time."""
-    m, K = G.shape
-    whole = K - K % 4
-    for i in range(m):
-        for k in range(0, whole, 4):
-            a0, a1, a2, a3 = G[i, k], G[i, k + 1], G[i, k + 2], G[i, k + 3]
-            for j in range(m):
-                rows[i, j] -= a0 * thin[k, j] + a1 * thin[k + 1, j] + a2 * thin[k + 2, j] + a3 * thin[k + 3, j]
-        for k in range(whole, K):
-            a0 = G[i, k]
-            for j in range(m):
-                rows[i, j] -= a0 * thin[k, j]
+            move[3, start + k] = dt[k]
+            move[4, start + k] = dw[i]
+            move[5, start + k] = -root[start + k] * dphi[k]
+    for j in range(m * K):
+        c, kp = coef[0, j], coef[1, j]
+        E, R = g[0, j] - move[4, j], g[2, j] - move[5, j]
+        inner = c * E + R
+        move[0, j] = coef[2, j] * E + c * (2.0 * kp * R + c * move[3, j])
+        move[1, j] = kp * (c * E + inner) + c * move[3, j]
+        move[2, j] = g[1, j] + c * inner - coef[3, j] * move[3, j]
 
 
 @compiled

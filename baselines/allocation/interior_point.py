@@ -21,9 +21,6 @@ from typing import Any
 import numpy as np
 
 from baselines.allocation.cones import (
-    add_gram,
-    cholesky,
-    compiled,
     cone_corrector,
     cone_inverse_steps,
     cone_scaling,
@@ -31,9 +28,9 @@ from baselines.allocation.cones import (
     more_inverse_steps,
     soc_corrector,
     soc_scaling,
-    subtract_product,
 )
 from baselines.allocation.result import Float
+from baselines.allocation.triangular import PANEL, add_gram, cholesky, compiled, invert, subtract_product
 
 OPTIMAL, INFEASIBLE, CUT_OFF, INACCURATE = range(4)
 
@@ -229,18 +226,22 @@ def solve_scaled(
     """
     m, K = V.shape
     targets = B.shape[0]
-    root = np.sqrt(V)
+    cones = m * K
     y = np.zeros((targets, 4))
     P, t, lam, w, mu, z, d = np.empty(m), np.empty(K), np.empty(K), np.empty(m), np.empty(m), np.empty(m), np.empty(m)
-    r, beta, N, phi = np.empty((m, K)), np.empty((m, K)), np.empty((m, K)), np.zeros(K)
-    point, coef, g, move = np.empty((5, m, K)), np.empty((4, m, K)), np.empty((3, m, K)), np.empty((3, m, K))
-    rows, L, T = np.empty((m + K, m)), np.zeros((m, m)), np.zeros((m, m))
+    phi = np.zeros(K)
+    # One number a cone; t, w and ρ = −√V φ are spread out anew in every iteration.
+    root, flat_p, r, beta = np.sqrt(V).reshape(cones), p.reshape(cones), np.empty(cones), np.empty(cones)
+    wide_t, wide_w, rho = np.empty(cones), np.empty(cones), np.empty(cones)
+    point, coef, g, move = np.empty((5, cones)), np.empty((4, cones)), np.empty((3, cones)), np.empty((6, cones))
+    work, N, V_flat = np.empty((3, cones)), np.empty((m, K)), V.reshape(cones)
+    rows, L, T, panel = np.empty((m + K, m)), np.zeros((m, m)), np.zeros((m, m)), np.empty((PANEL + 1, m))
     thin, G = np.empty((K, m)), np.empty((m, K))
     s, chi, C, r1, r2, r3 = np.empty(K), np.empty(K), np.empty(K), np.empty(K), np.empty(m), np.empty((targets, 4))
     u, bar, eta, hessian, r_y = (
         np.zeros((targets, 4)), np.empty((targets, 4)), np.empty(targets), np.empty((targets, 4, 4)), np.empty((targets, 4))
     )  # fmt: skip
-    dP, dt, dw, dphi, dz, dmu = np.empty(m), np.empty(K), np.empty(m), np.empty(K), np.empty(m), np.empty(m)
+    dP, dphi, dw, dz, dmu = np.empty(m), np.empty(K), np.empty(m), np.empty(m), np.empty(m)
     du, dy, q_mu, trial = np.empty((targets, 4)), np.empty((targets, 4)), np.empty(m), np.empty((m, K))
     degree = m * K + m + targets
 
@@ -271,12 +272,13 @@ def solve_scaled(
     for k in range(K):
         amplitude = 0.0
         for i in range(m):
-            r[i, k] = 0.7 * np.sqrt(p[i, k] * t[k])
-            amplitude += root[i, k] * r[i, k]
-            beta[i, k] = 0.5 * phi[k] * phi[k] * V[i, k] / w[i]
+            j = i * K + k
+            r[j] = 0.7 * np.sqrt(p[i, k] * t[k])
+            amplitude += root[j] * r[j]
+            beta[j] = 0.5 * phi[k] * phi[k] * V[i, k] / w[i]
         if amplitude > t[k]:
             for i in range(m):
-                r[i, k] *= t[k] / amplitude
+                r[i * K + k] *= t[k] / amplitude
     for i in range(m):
         for k in range(K):
             w[i] += 0.5 * S[i, k] * phi[k]
@@ -289,22 +291,30 @@ def solve_scaled(
             t[k] = b[k]
             lam[k] = phi[k]
             r1[k] = 0.0
+        for i in range(m):
+            start = i * K
+            total = 0.0
+            for k in range(K):
+                total += flat_p[start + k]
+                lam[k] -= beta[start + k]
+                r1[k] -= root[start + k] * r[start + k]
+            P[i] = total
+            for k in range(K):
+                t[k] += S[i, k] * total
+        for i in range(m):
+            start = i * K
+            for k in range(K):
+                wide_t[start + k] = t[k]
+                wide_w[start + k] = w[i]
+                rho[start + k] = -root[start + k] * phi[k]
         power = value = gap = worst = 0.0
         for i in range(m):
-            P[i] = 0.0
-            for k in range(K):
-                P[i] += p[i, k]
-                lam[k] -= beta[i, k]
-                r1[k] -= root[i, k] * r[i, k]
-            for k in range(K):
-                t[k] += S[i, k] * P[i]
             power += P[i]
             value -= cap * mu[i]
             r2[i] = cap - P[i] - z[i]
             gap += z[i] * mu[i]
-        for i in range(m):
-            for k in range(K):
-                gap += p[i, k] * w[i] + t[k] * beta[i, k] - r[i, k] * root[i, k] * phi[k]
+        for j in range(cones):
+            gap += flat_p[j] * wide_w[j] + wide_t[j] * beta[j] + r[j] * rho[j]
         for k in range(K):
             r1[k] += t[k]
             value += b[k] * lam[k]
@@ -344,52 +354,47 @@ def solve_scaled(
         iteration += 1
 
         # Scaling and the two factors.
-        cone_scaling(root, p, t, r, w, beta, phi, point, coef)
+        cone_scaling(rho, flat_p, wide_t, r, wide_w, beta, point, coef)
         s[:] = 0.0
         chi[:] = 1.0
         C[:] = 0.0
         L[:] = 0.0
         T[:] = 0.0
+        for j in range(cones):
+            c, kp = coef[0, j], coef[1, j]
+            work[0, j] = 2.0 * c * kp * root[j]
+            work[1, j] = kp * V_flat[j]
+            work[2, j] = c * root[j]
         for i in range(m):
+            start = i * K
+            total = 0.0
             for k in range(K):
-                c, kp = coef[0, i, k], coef[1, i, k]
-                N[i, k] = 2.0 * c * kp * root[i, k]
-                s[k] += kp * V[i, k]
-                chi[k] -= c * root[i, k]
-                C[k] += coef[3, i, k]
-                L[i, i] += coef[2, i, k]
+                N[i, k] = work[0, start + k]
+                s[k] += work[1, start + k]
+                chi[k] -= work[2, start + k]
+                C[k] += coef[3, start + k]
+                total += coef[2, start + k]
+            # M = diag e − N diag(1/s) Nᵀ, formed with the sign turned.
+            L[i, i] = -total
             d[i] = mu[i] / z[i]
             T[i, i] = d[i]
         for k in range(K):
             C[k] = np.sqrt(C[k] + chi[k] * chi[k] / s[k])
-        for i in range(m):
-            for k in range(K):
-                # M = diag e − N diag(1/s) Nᵀ: its off-diagonal part is formed with the sign below.
-                thin[k, i] = N[i, k] / np.sqrt(s[k])
-                G[i, k] = coef[0, i, k] * coef[0, i, k] + N[i, k] * chi[k] / s[k]
+            scale = 1.0 / np.sqrt(s[k])
+            for i in range(m):
+                thin[k, i] = N[i, k] * scale
                 rows[m + k, i] = S[i, k] * C[k]
-            L[i, i] = -L[i, i]
+            scale = chi[k] / s[k]
+            for i in range(m):
+                c = coef[0, i * K + k]
+                G[i, k] = c * c + N[i, k] * scale
         add_gram(L, thin)
         for i in range(m):
             for j in range(i + 1):
                 L[i, j] = -L[i, j]
-        cholesky(L)
+        cholesky(L, panel)
         # X = L⁻¹ (I − G Sᵀ)
-        for i in range(m):
-            for j in range(m):
-                rows[i, j] = 0.0
-            rows[i, i] = 1.0
-            for j in range(i):
-                factor = L[i, j]
-                for c in range(j + 1):
-                    rows[i, c] -= factor * rows[j, c]
-                for k in range(K):
-                    G[i, k] -= factor * G[j, k]
-            factor = 1.0 / L[i, i]
-            for c in range(i + 1):
-                rows[i, c] *= factor
-            for k in range(K):
-                G[i, k] *= factor
+        invert(L, rows, G)
         for k in range(K):
             for i in range(m):
                 thin[k, i] = S[i, k]
@@ -410,28 +415,28 @@ def solve_scaled(
                 v2 = hessian[e, 2, 0] * B[e, 0, i] + hessian[e, 2, 1] * B[e, 1, i] + hessian[e, 2, 2] * B[e, 2, i]
                 for j in range(i + 1):
                     T[i, j] += v0 * B[e, 0, j] + v1 * B[e, 1, j] + v2 * B[e, 2, j]
-        cholesky(T)
+        cholesky(T, panel)
 
         # Predictor.
+        for j in range(cones):
+            g[0, j] = -wide_w[j]
+            g[1, j] = -beta[j]
+            g[2, j] = -rho[j]
         for i in range(m):
-            for k in range(K):
-                g[0, i, k] = -w[i]
-                g[1, i, k] = -beta[i, k]
-                g[2, i, k] = root[i, k] * phi[k]
             q_mu[i] = -mu[i] - d[i] * r2[i]
         r_y[:] = -y
-        direction(root, S, B, coef, g, q_mu, r_y, r1, r2, r3, s, chi, N, d, hessian, L, rows, T,
-                   move, dP, dt, dw, dphi, dz, dmu, du, dy)  # fmt: skip
-        primal, dual = cone_inverse_steps(root, p, t, r, w, beta, phi, move, dt, dw, dphi)
+        direction(root, S, B, coef, g, q_mu, r_y, r1, r2, r3, s, chi, N, d, hessian, L, rows, T, work,
+                  move, dP, dphi, dw, dz, dmu, du, dy)  # fmt: skip
+        primal, dual = cone_inverse_steps(rho, flat_p, wide_t, r, wide_w, beta, move, work)
         primal, dual = more_inverse_steps(primal, dual, z, mu, u, y, dz, dmu, du, dy)
         primal, dual = 1.0 / max(primal, 1.0), 1.0 / max(dual, 1.0)
         after = 0.0
         for i in range(m):
             after += (z[i] + primal * dz[i]) * (mu[i] + dual * dmu[i])
-            for k in range(K):
-                after += (p[i, k] + primal * move[0, i, k]) * (w[i] + dual * dw[i])
-                after += (t[k] + primal * dt[k]) * (beta[i, k] + dual * move[2, i, k])
-                after -= (r[i, k] + primal * move[1, i, k]) * root[i, k] * (phi[k] + dual * dphi[k])
+        for j in range(cones):
+            after += (flat_p[j] + primal * move[0, j]) * (wide_w[j] + dual * move[4, j])
+            after += (wide_t[j] + primal * move[3, j]) * (beta[j] + dual * move[2, j])
+            after += (r[j] + primal * move[1, j]) * (rho[j] + dual * move[5, j])
         for e in range(targets):
             for a in range(4):
                 after += (u[e, a] + primal * du[e, a]) * (y[e, a] + dual * dy[e, a])
@@ -439,14 +444,14 @@ def solve_scaled(
         target = centring * gap / degree
 
         # Corrector.
-        cone_corrector(root, w, beta, phi, point, move, dt, dw, dphi, target, g)
+        cone_corrector(rho, wide_w, beta, point, move, target, g)
         for i in range(m):
             q_mu[i] = (target - dz[i] * dmu[i]) / z[i] - mu[i] - d[i] * r2[i]
         for e in range(targets):
             soc_corrector(u[e], y[e], du[e], dy[e], target, bar[e], eta[e], r_y[e])
-        direction(root, S, B, coef, g, q_mu, r_y, r1, r2, r3, s, chi, N, d, hessian, L, rows, T,
-                   move, dP, dt, dw, dphi, dz, dmu, du, dy)  # fmt: skip
-        primal, dual = cone_inverse_steps(root, p, t, r, w, beta, phi, move, dt, dw, dphi)
+        direction(root, S, B, coef, g, q_mu, r_y, r1, r2, r3, s, chi, N, d, hessian, L, rows, T, work,
+                  move, dP, dphi, dw, dz, dmu, du, dy)  # fmt: skip
+        primal, dual = cone_inverse_steps(rho, flat_p, wide_t, r, wide_w, beta, move, work)
         primal, dual = more_inverse_steps(primal, dual, z, mu, u, y, dz, dmu, du, dy)
         primal, dual = STEP / max(primal, STEP), STEP / max(dual, STEP)
         if not (np.isfinite(primal) and np.isfinite(dual) and max(primal, dual) > 1e-4):
@@ -454,11 +459,11 @@ def solve_scaled(
         if not np.isfinite(dP.sum() + dw.sum()):
             stalled = 3
             continue
+        for j in range(cones):
+            flat_p[j] += primal * move[0, j]
+            r[j] += primal * move[1, j]
+            beta[j] += dual * move[2, j]
         for i in range(m):
-            for k in range(K):
-                p[i, k] += primal * move[0, i, k]
-                r[i, k] += primal * move[1, i, k]
-                beta[i, k] += dual * move[2, i, k]
             z[i] += primal * dz[i]
             mu[i] += dual * dmu[i]
             w[i] += dual * dw[i]
