@@ -174,7 +174,7 @@ def _largest(x: Float) -> float:
     largest = best[0]
     for a in range(1, 8):
         largest = max(largest, best[a])
-    return largest
+    return float(largest)
 
 
 @compiled
