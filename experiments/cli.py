@@ -11,6 +11,7 @@ import tyro
 from rich.console import Console
 
 from cfisac_env import SystemConfig
+from experiments.commands.bench_allocator import BenchAllocator
 from experiments.commands.common import Command
 from experiments.commands.compare import Compare
 from experiments.commands.label import Label
@@ -20,6 +21,7 @@ from experiments.commands.reproduce import Errata
 COMMANDS: Mapping[str, type[Command]] = {"compare": Compare, "label": Label, "presets": Presets}
 
 GROUPS: Mapping[str, tuple[str, Mapping[str, type[Command]]]] = {
+    "bench": ("Measure speed and certified quality", {"allocator": BenchAllocator}),
     "reproduce": ("Make the paper's results again, corrected", {"errata": Errata}),
 }
 """Commands of two words: the first word, what the group is for, and the second words."""

@@ -1,0 +1,1 @@
+"""Benchmarks behind `cfisac bench`: what they measure and store; the numbers in the documentation come from here."""

@@ -1,0 +1,162 @@
+"""The compiled allocator against Clarabel called directly and against the cvxpy reference, on the same sets in one run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import baselines
+from baselines.allocation import Status, fast, reference
+from cfisac_env import SystemConfig, sample
+from cfisac_env.types import Problem
+from experiments.bench import conic
+
+KINDS = ("all on", "search")
+
+
+@dataclass(frozen=True)
+class AllocatorRow:
+    """One size and kind of set; times are medians over the sets, on one thread."""
+
+    M: int
+    K: int
+    kind: str  # all on: every AP; search: `neighbours`
+    active_aps: float  # mean
+    sets: int
+    infeasible: int  # certified, of `sets`
+    iterations: float  # mean, of the compiled allocator
+    fast_ms: float  # all sets of a drop in one call, as a search does
+    fast_two_threads_ms: float  # the same with the sets spread over two threads
+    clarabel_ms: float
+    reference_ms: float  # of `reference_sets`, each after its program has been built
+    reference_sets: int
+    clarabel_ratio: float  # median over the drops of total time over total time
+    reference_ratio: float
+    fast_violation: float  # largest relative miss of any requirement by an answer
+    clarabel_violation: float
+    objective_difference: float  # largest relative difference of the two transmit powers
+    clarabel_failures: int  # sets to which Clarabel's word is neither solved nor infeasible
+
+
+def measure(
+    sizes: Sequence[tuple[int, int]],
+    drops: int,
+    sets: int,
+    reference_sets: int,
+    seed: int,
+    fields: dict[str, Any],
+    step: Callable[[], None] = lambda: None,
+) -> Iterator[AllocatorRow]:
+    """One row a size and kind.
+
+    Args:
+        sizes: (M, K); every user gets a pilot of its own.
+        drops: of each size.
+        sets: of each drop, for the kind `search`.
+        reference_sets: sets of each drop that cvxpy solves as well.
+        seed: of the first drop; the others follow.
+        fields: of `SystemConfig`.
+        step: called after each drop of a kind.
+    """
+    for M, K in sizes:
+        config = SystemConfig(**{"pilot_length": max(K, SystemConfig().pilot_length), **fields, "M": M, "K": K})
+        problems = [sample(config, np.random.default_rng(seed + i)).problem for i in range(drops)]
+        for kind in KINDS:
+            yield _row(M, K, kind, [_one_drop(p, kind, sets, reference_sets, step) for p in problems])
+
+
+def _one_drop(
+    problem: Problem, kind: str, count: int, reference_sets: int, step: Callable[[], None]
+) -> dict[str, NDArray[np.float64]]:
+    active = np.ones((1, problem.M), dtype=bool) if kind == "all on" else neighbours(problem, count)
+    answers = fast.solve(problem, active, threads=1)
+    # Each in turn, so that whatever else the machine does hits all of them.
+    one, two, direct = [], [], []
+    for _ in range(5):
+        one.append(_timed(lambda: fast.solve(problem, active, threads=1)) / len(active))
+        two.append(_timed(lambda: fast.solve(problem, active, threads=2)) / len(active))
+    conics = [conic.solve(problem, a) for a in active]
+    direct = [answer.seconds for answer in conics]
+    chosen = active[:reference_sets]
+    reference.solve(problem, chosen)  # builds the programs
+    slow = [_timed(lambda a=a: reference.solve(problem, a)) for a in chosen]  # type: ignore[misc]
+    step()
+    solved = answers.status == Status.OPTIMAL
+    powers = np.array([answer.transmit_power_w for answer in conics])
+    both = solved & np.isfinite(powers)
+    return {
+        "size": active.sum(-1).astype(np.float64),
+        "infeasible": (answers.status == Status.INFEASIBLE).astype(np.float64),
+        "iterations": answers.iterations.astype(np.float64),
+        "one": np.array([min(one)]),
+        "two": np.array([min(two)]),
+        "direct": np.array(direct),
+        "slow": np.array(slow),
+        "violation": np.array([conic.violation(problem, power) for power in answers.power[solved]]),
+        "direct_violation": np.array([answer.violation for answer in conics])[both],
+        "difference": np.abs(powers[both] / answers.transmit_power[both] - 1.0),
+        "failures": np.array([c.status not in ("Solved", "AlmostSolved", "PrimalInfeasible") for c in conics], float),
+    }
+
+
+def neighbours(problem: Problem, count: int) -> NDArray[np.bool_]:
+    """(count, M): by turns one random AP exchanged in the set where greedy elimination ends, and one added: what a search prices most."""
+    last = baselines.make("modified-bb").decide(problem).decision.active
+    rng = np.random.default_rng(0)
+    on, off = np.flatnonzero(last), np.flatnonzero(~last)
+    sets = np.repeat(last[None], count, axis=0)
+    sets[np.arange(0, count, 2), rng.choice(on, (count + 1) // 2)] = False
+    sets[np.arange(count), rng.choice(off, count)] = True
+    return sets
+
+
+def _timed(work: Callable[[], Any]) -> float:
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def _row(M: int, K: int, kind: str, drops: list[dict[str, NDArray[np.float64]]]) -> AllocatorRow:
+    whole = {key: np.concatenate([drop[key] for drop in drops]) for key in drops[0]}
+    slow = [drop["slow"].mean() / drop["one"][0] for drop in drops if len(drop["slow"])]
+    return AllocatorRow(
+        M=M,
+        K=K,
+        kind=kind,
+        active_aps=float(whole["size"].mean()),
+        sets=len(whole["size"]),
+        infeasible=int(whole["infeasible"].sum()),
+        iterations=float(whole["iterations"].mean()),
+        fast_ms=1e3 * float(np.median(whole["one"])),
+        fast_two_threads_ms=1e3 * float(np.median(whole["two"])),
+        clarabel_ms=1e3 * float(np.median(whole["direct"])),
+        reference_ms=1e3 * float(np.median(whole["slow"])) if slow else np.nan,
+        reference_sets=len(whole["slow"]),
+        clarabel_ratio=float(np.median([drop["direct"].mean() / drop["one"][0] for drop in drops])),
+        reference_ratio=float(np.median(slow)) if slow else np.nan,
+        fast_violation=float(whole["violation"].max(initial=0.0)),
+        clarabel_violation=float(whole["direct_violation"].max(initial=0.0)),
+        objective_difference=float(whole["difference"].max(initial=0.0)),
+        clarabel_failures=int(whole["failures"].sum()),
+    )
+
+
+def table(rows: Sequence[AllocatorRow]) -> str:
+    """The rows as a Markdown table."""
+    lines = [
+        "| M, K | sets | active APs | compiled ms | two threads ms | Clarabel ms | cvxpy ms | Clarabel ÷ compiled | cvxpy ÷ compiled "
+        "| worst miss: compiled | worst miss: Clarabel | powers differ by |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    lines += [
+        f"| {row.M}, {row.K} | {row.kind} ({row.sets}, {row.infeasible} infeasible) | {row.active_aps:.1f} | {row.fast_ms:.3g} "
+        f"| {row.fast_two_threads_ms:.3g} | {row.clarabel_ms:.3g} | {row.reference_ms:.3g} | {row.clarabel_ratio:.0f}× "
+        f"| {row.reference_ratio:.0f}× | {row.fast_violation:.0e} | {row.clarabel_violation:.0e} | {row.objective_difference:.0e} |"
+        for row in rows
+    ]
+    return "\n".join(lines)
