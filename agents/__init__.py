@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from cfisac_env.config import nearest
 
 __all__ = ["AGENTS", "load"]
 
-AGENTS: dict[str, Callable[..., Any]] = {}
+
+def _rl(algorithm: str, **options: Any) -> Any:
+    from agents.rl import agent
+
+    return agent.load(algorithm, **options)
+
+
+AGENTS: dict[str, Callable[..., Any]] = {
+    name: partial(_rl, name) for name in ("ddpg", "td3", "sac", "ppo", "maskable-ppo")
+}
 """Name of an agent → what loads it, with the agent's own options. Loaders import torch when they are called, not before."""
 
 

@@ -11,10 +11,12 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+import agents
 import baselines
 from baselines.allocation import Allocator, Status, allocator
 from baselines.heuristics import fewest_aps
 from cfisac_env import Decision, Problem, Scenario, SystemConfig, actions
+from cfisac_env.config import nearest
 from cfisac_env.env import CfIsacEnv
 from experiments.statistics import Interval, bootstrap
 
@@ -214,5 +216,12 @@ def _mean(values: NDArray[np.float64]) -> float:
 
 
 def build(names: Sequence[str], config: SystemConfig) -> list[Any]:
-    """Policies by name, for the sizes of a configuration; a name given twice counts once."""
-    return [baselines.make(name, M=config.M, K=config.K) for name in dict.fromkeys(names)]
+    """Policies and agents by name, for the sizes of a configuration; a name given twice counts once."""
+    valid = [*baselines.POLICIES, *agents.AGENTS]
+    for name in names:
+        if name not in valid:
+            raise ValueError(f"unknown policy {name!r}{nearest(name, valid)}; valid policies: {', '.join(valid)}")
+    return [
+        (agents.load if name in agents.AGENTS else baselines.make)(name, M=config.M, K=config.K)
+        for name in dict.fromkeys(names)
+    ]

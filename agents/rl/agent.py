@@ -1,0 +1,247 @@
+"""Agents trained by reinforcement learning, behind the `predict` of every other policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3.common.policies import BasePolicy
+
+from agents.hetgnn.network import Embedding
+from agents.rl import storage
+from agents.rl.environments import masks, priced
+from agents.rl.graph import GraphMaskablePolicy, Look
+from agents.rl.models import Run, actor_of, empty_policy
+from baselines.allocation import allocator
+from cfisac_env import actions, observations, physics
+from cfisac_env.observations import Observation
+from cfisac_env.types import Problem
+
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+class DirectAgent:
+    """A Stable-Baselines3 policy that decides about a drop at once: activation and powers are its own.
+
+    Args:
+        policy: that decides.
+        run: that trained it.
+    """
+
+    def __init__(self, policy: BasePolicy, run: Run) -> None:
+        self.policy = policy
+        self.run = run
+        self.name = run.algorithm
+        policy.set_training_mode(False)
+
+    def predict(
+        self,
+        observation: Mapping[str, NDArray[Any]] | NDArray[Any],
+        state: tuple[NDArray[Any], ...] | None = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = True,
+    ) -> tuple[NDArray[np.float32], tuple[NDArray[Any], ...] | None]:
+        """The action for one observation or for a batch.
+
+        Args:
+            observation: a `CfIsac` observation, or a batch of them along one leading axis.
+            state: returned as it is.
+            episode_start: not used.
+            deterministic: the mean action (for SAC and PPO).
+
+        Returns:
+            (M, K + 1) or (n, M, K + 1) float32, and `state`.
+
+        Raises:
+            ValueError: the observation lacks a key, holds NaN, or is of another size than the agent was trained for.
+        """
+        space: Any = self.policy.observation_space
+        action, _ = self.policy.predict(dict(checked(observation, space, self.name)), deterministic=deterministic)
+        return np.asarray(action, dtype=np.float32), state
+
+
+class SequentialAgent:
+    """A policy of `CfIsacSequential-v0` that plays the environment in its head: moves set by set, and answers with the best it has seen.
+
+    An episode starts with every AP on, so the answer serves the drop whenever that can be served. It ends when the policy stops, comes
+    back to a set, or has made 2M moves.
+
+    Args:
+        policy: that moves.
+        run: that trained it.
+    """
+
+    def __init__(self, policy: GraphMaskablePolicy, run: Run) -> None:
+        self.policy = policy
+        self.run = run
+        self.name = run.algorithm
+        policy.set_training_mode(False)
+
+    def predict(
+        self,
+        observation: Mapping[str, NDArray[Any]] | NDArray[Any],
+        state: tuple[NDArray[Any], ...] | None = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = True,
+    ) -> tuple[NDArray[np.float32], tuple[NDArray[Any], ...] | None]:
+        """The action for one observation or for a batch, of any size.
+
+        Args:
+            observation: a `CfIsac` observation, or a batch of them along one leading axis.
+            state: returned as it is.
+            episode_start: not used.
+            deterministic: take the likeliest moves; False draws them.
+
+        Returns:
+            (M, K + 1) or (n, M, K + 1) float32, and `state`.
+
+        Raises:
+            ValueError: the observation lacks a key, holds NaN, or users share pilots.
+        """
+        if not isinstance(observation, Mapping):
+            raise ValueError(
+                f"{self.name} needs the Dict observation of a CfIsac environment, got {type(observation).__name__}"
+            )
+        problem = observations.decode(observation)
+        if not problem.batch_shape:
+            return self._decide({key: np.asarray(value)[None] for key, value in observation.items()}, deterministic)[
+                0
+            ], state
+        return self._decide({key: np.asarray(value) for key, value in observation.items()}, deterministic), state
+
+    def _decide(self, observation: Observation, deterministic: bool) -> NDArray[np.float32]:
+        problem = observations.decode(observation)
+        games = [_Game(problem[i]) for i in range(problem.batch_shape[0])]
+        cap = problem.max_ap_power_w
+        with torch.no_grad():
+            embedding = self.policy.embed(observation)  # of the drops, whatever the sets
+            while playing := [i for i, game in enumerate(games) if not game.over]:
+                decisions = [games[i].decision for i in playing]
+                look = Look(
+                    Embedding(
+                        embedding.ap[playing],
+                        embedding.ue[playing],
+                        embedding.target[playing],
+                        embedding.drops[playing],
+                    ),
+                    torch.as_tensor(np.stack([decision.active for decision in decisions])),
+                    torch.as_tensor(np.stack([decision.power.sum(-1) / cap for decision in decisions])).float(),
+                )
+                allowed = torch.as_tensor(np.stack([games[i].masks() for i in playing]))
+                logits = self.policy.action_net(look).masked_fill(~allowed, -torch.inf)
+                moves = logits.argmax(-1) if deterministic else torch.multinomial(logits.softmax(-1), 1)[:, 0]
+                for i, move in zip(playing, moves.tolist(), strict=True):
+                    games[i].play(move)
+        return np.stack([actions.encode(game.best, cap, game.problem.estimate_gain) for game in games])
+
+
+class _Game:
+    """One drop, the set that has been reached on it, and the best so far."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.over = False
+        self._allocate = allocator()
+        self._seen: set[bytes] = set()
+        self._cost = np.inf
+        self._enter(np.ones(problem.M, dtype=bool))
+        self.best = self.decision
+
+    def masks(self) -> NDArray[np.bool_]:
+        """What the environment would allow."""
+        return masks(self.decision.active, self._feasible)
+
+    def play(self, move: int) -> None:
+        """Switch an AP, or stop."""
+        active = self.decision.active.copy()
+        if move == len(active):
+            self.over = True
+            return
+        active[move] = not active[move]
+        self.over = active.tobytes() in self._seen or len(self._seen) >= 2 * len(active)
+        if not self.over:
+            self._enter(active)
+
+    def _enter(self, active: NDArray[np.bool_]) -> None:
+        self._seen.add(active.tobytes())
+        self.decision = priced(self._allocate, self.problem, active)
+        outcome = physics.evaluate(self.problem, self.decision)
+        self._feasible = bool(outcome.feasible)
+        if self._feasible and float(outcome.total_power) < self._cost:
+            self._cost = float(outcome.total_power)
+            self.best = self.decision
+
+
+def agent_of(policy: BasePolicy, run: Run) -> DirectAgent | SequentialAgent:
+    """The agent around a policy, as it is while it learns."""
+    if isinstance(policy, GraphMaskablePolicy):
+        return SequentialAgent(policy, run)
+    return DirectAgent(policy, run)
+
+
+def checked(observation: Any, space: Any, name: str) -> dict[str, NDArray[Any]]:
+    """The entries that an agent reads, or a ValueError that says what is wrong with them."""
+    if not isinstance(observation, Mapping):
+        raise ValueError(
+            f"{name} needs the Dict observation of a CfIsac environment, got {type(observation).__name__}; "
+            "it flattens and scales by itself"
+        )
+    missing = [key for key in space.spaces if key not in observation]
+    if missing:
+        raise ValueError(f"the observation lacks {', '.join(missing)} (it has {', '.join(observation) or 'nothing'})")
+    arrays = {key: np.asarray(observation[key]) for key in space.spaces}
+    for key, array in arrays.items():
+        shape = space[key].shape
+        if array.shape[-len(shape) :] != shape or array.ndim > len(shape) + 1:
+            raise ValueError(
+                f"{name} was trained for {key!r} of shape {shape}, got {array.shape}; a model serves the size that it was trained for: "
+                "load or train one for this M and K"
+            )
+        if not np.isfinite(array).all():
+            raise ValueError(f"the observation's {key!r} holds values that aren't finite")
+    return arrays
+
+
+def load(
+    algorithm: str, *, M: int | None = None, K: int | None = None, weights: str | Path | None = None
+) -> DirectAgent | SequentialAgent:
+    """An agent of an algorithm, from the shipped weights for a size or from a file.
+
+    Args:
+        algorithm: that trained it.
+        M: number of APs.
+        K: number of users.
+        weights: file that a training run wrote; None takes the shipped one.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file's agent is of another algorithm or size; or none is shipped for the size.
+    """
+    if weights is None:
+        weights = WEIGHTS / f"{algorithm}-{M}x{K}.safetensors"
+        if not weights.is_file():
+            sizes = [
+                path.stem.removeprefix(f"{algorithm}-") for path in sorted(WEIGHTS.glob(f"{algorithm}-*.safetensors"))
+            ]
+            raise ValueError(
+                f"no {algorithm} agent is shipped for M={M}, K={K}; there are {', '.join(sizes) or 'none at all'}. Train one with "
+                f"`cfisac train {algorithm} --M … --K …` and load it with weights=…"
+            )
+    path = Path(weights)
+    run, tensors, _ = storage.read(path)
+    if run.algorithm != algorithm:
+        raise ValueError(
+            f"{path} holds a {run.algorithm} agent, not {algorithm}; load it with agents.load({run.algorithm!r}, …)"
+        )
+    for name, wanted, found in (("M", M, run.config.M), ("K", K, run.config.K)):
+        if wanted is not None and wanted != found:
+            raise ValueError(
+                f"{path} holds an agent for {name}={found}, not {name}={wanted}; a {algorithm} agent serves one size"
+            )
+    policy = empty_policy(run)
+    actor_of(policy).load_state_dict(tensors)
+    return agent_of(policy, run)

@@ -1,0 +1,232 @@
+"""What a training run is made of: its description, its environments, and the Stable-Baselines3 model that learns in them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from sb3_contrib import MaskablePPO
+from stable_baselines3 import DDPG, PPO, SAC, TD3
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.noise import NormalActionNoise
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+from torch import nn
+
+import cfisac_env
+from agents.rl.features import ScaledFlatten
+from agents.rl.graph import GraphFeatures, GraphMaskablePolicy
+from agents.rl.parameters import OffPolicy, OnPolicy, hyper_parameters
+from cfisac_env import SystemConfig, observations, sample
+
+FIRST_SEED = 500_000
+"""Seeds of training drops: 1000 for each seed of a run, from here to the seeds of validation."""
+
+MOST_SEED = 399
+ACTOR, CRITIC = [128, 64], [64, 128]
+"""Hidden layers, as in the paper."""
+
+
+class _SlowActor:
+    """Gives the actor a smaller learning rate than the critics, as in Lillicrap et al. 2016: it follows what they know."""
+
+    actor_share = 1.0
+
+    def _update_learning_rate(self, optimizers: Any) -> None:
+        super()._update_learning_rate(optimizers)  # type: ignore[misc]
+        actor: Any = self.policy.actor  # type: ignore[attr-defined]
+        for group in actor.optimizer.param_groups:
+            group["lr"] *= self.actor_share
+
+
+class SlowActorDDPG(_SlowActor, DDPG):
+    """DDPG whose actor learns at `actor_share` of the learning rate."""
+
+
+class SlowActorTD3(_SlowActor, TD3):
+    """TD3 whose actor learns at `actor_share` of the learning rate."""
+
+
+class SlowActorSAC(_SlowActor, SAC):
+    """SAC whose actor learns at `actor_share` of the learning rate."""
+
+
+CLASSES: dict[str, type[BaseAlgorithm]] = {
+    "ddpg": SlowActorDDPG, "td3": SlowActorTD3, "sac": SlowActorSAC, "ppo": PPO, "maskable-ppo": MaskablePPO,
+}  # fmt: skip
+
+MODERATE = 0.5
+"""Share of P_max that each AP radiates under the initial policy."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that decides the outcome of a training run.
+
+    Raises:
+        ValueError: the seed is outside 0 … 399.
+    """
+
+    algorithm: str
+    config: SystemConfig
+    parameters: OffPolicy | OnPolicy
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed <= MOST_SEED:
+            raise ValueError(f"seed must be a whole number from 0 to {MOST_SEED}, got {self.seed!r}")
+
+    @property
+    def environment(self) -> str:
+        """Id of the environment that it plays."""
+        return "CfIsacSequential-v0" if self.algorithm == "maskable-ppo" else "CfIsac-v0"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON; `Run.from_dict` gives the run back."""
+        return {
+            "algorithm": self.algorithm,
+            "environment": self.environment,
+            "version": cfisac_env.__version__,
+            "config": self.config.as_dict(),
+            "parameters": asdict(self.parameters),
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Run:
+        """The run that `as_dict` wrote."""
+        config = SystemConfig(**content["config"])
+        parameters = hyper_parameters(content["algorithm"], config, **content["parameters"])
+        return cls(content["algorithm"], config, parameters, content["seed"])
+
+
+class ScaledReward(VecEnvWrapper):
+    """Multiplies every reward.
+
+    Args:
+        venv: whose rewards.
+        scale: the factor.
+    """
+
+    def __init__(self, venv: VecEnv, scale: float) -> None:
+        super().__init__(venv)
+        self.scale = scale
+
+    def reset(self) -> VecEnvObs:
+        """Reset all."""
+        return self.venv.reset()
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Step all."""
+        observation, rewards, dones, infos = self.venv.step_wait()
+        return observation, rewards * self.scale, dones, infos
+
+
+def training_environments(run: Run) -> VecEnv:
+    """The environments of a run, seeded; what they ask for is tightened by the margin, what is missed costs the run's penalty."""
+    parameters, fields = run.parameters, run.config.as_dict()
+    fields |= {"sinr_penalty": parameters.penalty, "crlb_penalty": parameters.penalty}
+    if run.algorithm != "maskable-ppo":  # whose powers are exact
+        fields["sinr_threshold_db"] += parameters.margin_db
+        fields["crlb_threshold_m2"] *= 10 ** (-parameters.margin_db / 10)
+    venv = ScaledReward(
+        DummyVecEnv([partial(gym.make, run.environment, **fields)] * parameters.envs), parameters.reward_scale
+    )
+    venv.seed(FIRST_SEED + 1000 * run.seed)
+    return venv
+
+
+def build(run: Run, venv: VecEnv, device: str = "cpu") -> BaseAlgorithm:
+    """A model ready to learn: features scaled, the initial policy with every AP on at moderate power."""
+    p = run.parameters
+    arguments: dict[str, Any] = {"learning_rate": p.learning_rate, "batch_size": p.batch_size}
+    if isinstance(p, OffPolicy):
+        arguments |= {
+            "buffer_size": p.buffer_size,
+            "learning_starts": 0,
+            "tau": p.tau,
+            "gradient_steps": p.gradient_steps,
+        }
+        if run.algorithm != "sac":
+            shape = venv.action_space.shape or ()
+            arguments["action_noise"] = NormalActionNoise(np.zeros(shape), np.full(shape, p.noise_std))
+    else:
+        arguments |= {
+            "n_steps": p.rollout, "n_epochs": p.epochs, "clip_range": p.clip_range, "ent_coef": p.entropy,
+            "gae_lambda": p.gae_lambda, "gamma": p.gamma,
+        }  # fmt: skip
+    model = CLASSES[run.algorithm](
+        policy_class(run), venv, policy_kwargs=policy_arguments(run), seed=run.seed, device=device, **arguments
+    )
+    if isinstance(model, _SlowActor) and isinstance(p, OffPolicy):
+        model.actor_share = p.actor_share
+    if run.algorithm != "maskable-ppo":
+        fit_features(model.policy, run.config)
+        _start_moderate(model, run.config)
+    venv.seed(FIRST_SEED + 1000 * run.seed)  # the constructor has seeded them with the run's seed alone
+    return model
+
+
+def policy_class(run: Run) -> type[BasePolicy]:
+    """What decides in a run."""
+    if run.algorithm == "maskable-ppo":
+        return GraphMaskablePolicy
+    return CLASSES[run.algorithm].policy_aliases["MultiInputPolicy"]
+
+
+def policy_arguments(run: Run) -> dict[str, Any]:
+    """What the constructor of the policy takes besides spaces."""
+    if run.algorithm == "maskable-ppo":
+        return {"features_extractor_class": GraphFeatures}
+    arguments: dict[str, Any] = {"features_extractor_class": ScaledFlatten}
+    if isinstance(run.parameters, OffPolicy):
+        return arguments | {"net_arch": {"pi": ACTOR, "qf": CRITIC}, "n_critics": 2}
+    return arguments | {
+        "net_arch": {"pi": ACTOR, "vf": CRITIC}, "log_std_init": math.log(max(run.parameters.noise_std, 1e-6)),
+    }  # fmt: skip
+
+
+def empty_policy(run: Run) -> BasePolicy:
+    """A policy of a run's kind, its weights still to be loaded."""
+    env = gym.make(run.environment, **run.config.as_dict())
+    return policy_class(run)(env.observation_space, env.action_space, lambda _: 0.0, **policy_arguments(run))
+
+
+def fit_features(policy: nn.Module, config: SystemConfig, drops: int = 512) -> None:
+    """Take the statistics of every feature from drops with a seed of training."""
+    batch = observations.encode(sample(config, np.random.default_rng(FIRST_SEED), drops))
+    for module in policy.modules():
+        if isinstance(module, ScaledFlatten):
+            module.fit(batch)
+
+
+def _start_moderate(model: BaseAlgorithm, config: SystemConfig) -> None:
+    """Make the last layer of the actor put out all APs on, with equal powers, whatever it sees: it learns from there."""
+    wanted = torch.full((config.M, config.K + 1), 2.0 * math.sqrt(MODERATE / config.K) - 1.0)
+    wanted[:, 0] = 0.5
+    wanted = wanted.flatten()
+    policy: Any = model.policy
+    if isinstance(model, PPO):
+        last = policy.action_net
+    else:
+        wanted = torch.atanh(wanted.clamp(-0.99, 0.99))
+        last = policy.actor.mu if isinstance(model, SAC) else policy.actor.mu[-2]
+    with torch.no_grad():
+        last.weight.mul_(0.01)
+        last.bias.copy_(wanted)
+        if isinstance(model, SAC):
+            policy.actor.log_std.weight.mul_(0.01)
+            policy.actor.log_std.bias.fill_(math.log(0.3))
+    if isinstance(model, TD3):
+        policy.actor_target.load_state_dict(policy.actor.state_dict())
+
+
+def actor_of(policy: BasePolicy) -> nn.Module:
+    """The part of a policy that decides."""
+    return getattr(policy, "actor", policy)

@@ -1,0 +1,78 @@
+"""Trained agents as files: the weights of the actor, and in the header what trained them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from stable_baselines3.common.policies import BasePolicy
+
+import cfisac_env
+from agents.rl.models import Run, actor_of
+
+FILE_FORMAT = "cfisac-agent-1"
+
+
+def write(path: Path, run: Run, policy: BasePolicy, card: dict[str, Any]) -> Path:
+    """Write an agent; a reader sees the old file or the new, never half of one.
+
+    Args:
+        path: of the file.
+        run: that trained it.
+        policy: whose actor is kept.
+        card: what it cost and how good it is.
+    """
+    tensors = {name: value.detach().cpu().clone() for name, value in actor_of(policy).state_dict().items()}
+    header = {"format": FILE_FORMAT, "run": json.dumps(run.as_dict()), "card": json.dumps(card)}
+    return _replace(path, save(tensors, header))
+
+
+def write_json(path: Path, content: dict[str, Any]) -> Path:
+    """Write JSON, whole or not at all; NaN becomes null."""
+    plain = json.loads(json.dumps(content), parse_constant=lambda _: None)
+    return _replace(path, (json.dumps(plain, indent=1, allow_nan=False) + "\n").encode())
+
+
+def _replace(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def read(path: Path) -> tuple[Run, dict[str, torch.Tensor], dict[str, Any]]:
+    """The run, weights and card of an agent.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it isn't an agent, is damaged, or comes from another version of the suite.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no agent at {path}; `cfisac train` writes best.safetensors into the folder of its run"
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as an agent: it is damaged or of another kind ({error})") from None
+    if header.get("format") != FILE_FORMAT:
+        raise ValueError(f"{path} is not an agent of format {FILE_FORMAT!r}, got {header.get('format')!r}")
+    content = json.loads(header["run"])
+    ours, theirs = cfisac_env.__version__.split(".")[:2], str(content["version"]).split(".")[:2]
+    if ours != theirs:
+        raise ValueError(
+            f"{path} was trained with cfisac {content['version']}, this is {cfisac_env.__version__}; observations or physics may "
+            "differ, so train it again or install that version"
+        )
+    return Run.from_dict(content), tensors, json.loads(header["card"])

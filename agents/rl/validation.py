@@ -1,0 +1,82 @@
+"""How good an agent is on fixed drops, held against an oracle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import baselines
+from agents.hetgnn.labels import draw
+from cfisac_env import actions, observations, reward
+from cfisac_env.config import SystemConfig
+
+FIRST_SEED = 900_000
+"""Seeds of validation drops: from here on, below the test seeds."""
+
+ORACLE = "local-search"
+
+
+@dataclass(frozen=True)
+class Score:
+    """An agent on the validation drops that the oracle serves."""
+
+    feasible: float  # share of drops with every requirement met
+    gap: float  # mean of total power over the oracle's, less 1, on the drops where the agent is feasible; NaN without any
+    total_power_w: float  # mean, feasible or not
+    active_aps: float  # mean
+    reward: float  # mean, with the weights that the agent was trained with
+
+
+class Validation:
+    """Fixed drops and what the oracle needs for them.
+
+    Args:
+        config: of the drops.
+        drops: how many.
+        penalty: W, of a missed requirement in `Score.reward`.
+        oracle_w: (drops,) total power of the oracle's decisions, NaN where it serves none; None asks the oracle.
+    """
+
+    def __init__(
+        self, config: SystemConfig, drops: int, penalty: float, oracle_w: NDArray[np.float64] | None = None
+    ) -> None:
+        self._config = SystemConfig(**{**config.as_dict(), "sinr_penalty": penalty, "crlb_penalty": penalty})
+        self._scenario = draw(config, range(FIRST_SEED, FIRST_SEED + drops))
+        self._observation = observations.encode(self._scenario)
+        self.oracle_w = self._ask() if oracle_w is None else oracle_w
+        self._served = ~np.isnan(self.oracle_w)
+
+    def score(self, agent: Any) -> Score:
+        """Let an agent decide about every drop.
+
+        Args:
+            agent: anything with `predict`.
+        """
+        action, _ = agent.predict(self._observation, deterministic=True)
+        decision = actions.decode(np.asarray(action), self._config.max_ap_power_w)
+        outcome = self._scenario.evaluate(decision)
+        rewards = np.sum(list(reward.terms(outcome, self._config).values()), axis=0)
+        met = outcome.feasible & self._served
+        total = outcome.total_power
+        return Score(
+            feasible=float(met[self._served].mean()),
+            gap=float((total[met] / self.oracle_w[met] - 1.0).mean()) if met.any() else float("nan"),
+            total_power_w=float(total[self._served].mean()),
+            active_aps=float(decision.active.sum(-1)[self._served].mean()),
+            reward=float(rewards[self._served].mean()),
+        )
+
+    def _ask(self) -> NDArray[np.float64]:
+        oracle = baselines.make(ORACLE)
+        answers = [oracle.decide(self._scenario[i].problem) for i in range(len(self._scenario))]
+        return np.array(
+            [
+                a.decision.power.sum() + self._config.circuit_power_w * a.decision.active.sum()
+                if a.feasible
+                else np.nan
+                for a in answers
+            ]
+        )

@@ -1,0 +1,90 @@
+"""`cfisac train ddpg`, `td3`, `sac`, `ppo` and `maskable-ppo`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import tyro
+from docstring_parser import parse
+from rich.console import Console
+
+from agents.rl.parameters import ALGORITHMS, FAMILY, HyperParameters, hyper_parameters
+from cfisac_env import SystemConfig
+from experiments.commands.common import Command, progress
+
+
+@dataclass(frozen=True)
+class TrainRl:
+    """Options of every algorithm."""
+
+    configured: ClassVar[bool] = True
+    algorithm: ClassVar[str]
+
+    seed: int = 0
+    """Of everything random, from 0 to 399; every seed trains on drops of its own."""
+    out: Path | None = None
+    """Folder of the run; by default runs/ALGORITHM-MxK-seedSEED. A run that is there and was stopped goes on."""
+    resume: bool = True
+    """Go on with the run in the folder; --no-resume refuses a folder that holds one."""
+    validation_drops: int = 50
+    """Number of fixed drops on which the agent is held against local-search."""
+    device: str = "cpu"
+    """Where torch computes."""
+
+    def run(self, fields: dict[str, Any], console: Console) -> None:
+        """Train, print, write."""
+        import torch
+
+        from agents.rl import training
+        from agents.rl.models import Run
+
+        if self.validation_drops < 1:
+            raise ValueError(f"--validation-drops must be 1 or more, got {self.validation_drops}")
+        config = SystemConfig(**fields)
+        names = [spec.name for spec in dataclasses.fields(FAMILY[self.algorithm])]
+        given = {name: value for name in names if (value := getattr(self, name)) is not None}
+        run = Run(self.algorithm, config, hyper_parameters(self.algorithm, config, **given), self.seed)
+        folder = self.out or Path(f"runs/{self.algorithm}-{config.M}x{config.K}-seed{self.seed}")
+        torch.set_num_threads(1)  # networks this small lose by more
+        with progress(console) as bar:
+            task = bar.add_task(self.algorithm, total=run.parameters.steps)
+
+            def step(steps: int, text: str) -> None:
+                bar.update(task, completed=steps, description=f"{self.algorithm} {text}")
+
+            result = training.train(
+                run, folder, drops=self.validation_drops, resume=self.resume, device=self.device, step=step
+            )
+        last = result.curve[-1]
+        console.print(
+            f"{int(last['steps'])} steps in {result.seconds:.0f} s: {100 * last['feasible']:.1f} % feasible, "
+            f"gap {100 * last['gap']:.1f} %, {last['active_aps']:.1f} APs on"
+        )
+        for name in (training.BEST, training.CURVE):
+            console.print(f"wrote {folder / name}", soft_wrap=True)
+
+
+def _command(algorithm: str) -> type[Command]:
+    """The command of an algorithm: its hyper-parameters are options, left open so that the tuned values fill them."""
+    family = FAMILY[algorithm]
+    text = parse(HyperParameters.__doc__ or "").params + parse(family.__doc__ or "").params
+    helps = {entry.arg_name: entry.description or "" for entry in text}
+    options = [
+        (
+            spec.name,
+            Annotated[{"int": int, "float": float}[str(spec.type)] | None, tyro.conf.arg(help=helps[spec.name])],
+            None,
+        )
+        for spec in dataclasses.fields(family)
+    ]
+    namespace = {"algorithm": algorithm, "__doc__": f"Train an agent with {algorithm.upper()}, for one M and K."}
+    return dataclasses.make_dataclass(
+        f"Train_{algorithm.replace('-', '_')}", options, bases=(TrainRl,), namespace=namespace, frozen=True
+    )
+
+
+COMMANDS: Mapping[str, type[Command]] = {algorithm: _command(algorithm) for algorithm in ALGORITHMS}

@@ -1,0 +1,254 @@
+"""Training: it learns, it goes on where it was killed, and it says what is wrong with what it is given."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor
+
+import cfisac_env
+from agents.rl import agent, models, parameters, storage, training
+from agents.rl.models import Run
+from agents.rl.parameters import ALGORITHMS, hyper_parameters
+from cfisac_env import SystemConfig, actions
+from experiments.cli import main
+
+torch.set_num_threads(1)
+
+CONFIG = SystemConfig(8, 2, crlb_threshold_m2=20.0)
+DIRECT = ("ddpg", "td3", "sac", "ppo")
+BRIEF: dict[str, dict[str, Any]] = {
+    name: {"steps": 96, "envs": 4, "batch_size": 16, "validate_every": 48, "checkpoint_every": 48}
+    for name in ALGORITHMS
+}
+for name in ("ddpg", "td3", "sac"):
+    BRIEF[name] |= {"warm_up": 16, "gradient_steps": 2, "buffer_size": 200}
+for name in ("ppo", "maskable-ppo"):
+    BRIEF[name] |= {"rollout": 12, "epochs": 2}
+
+
+def run_of(algorithm: str, seed: int = 1, **given: Any) -> Run:
+    return Run(algorithm, CONFIG, hyper_parameters(algorithm, CONFIG, **(BRIEF[algorithm] | given)), seed)
+
+
+@pytest.mark.parametrize("algorithm", DIRECT)
+def test_a_run_that_was_killed_ends_with_the_weights_it_would_have_ended_with(
+    algorithm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    final = {}
+    write = storage.write
+
+    def keep(path: Path, run: Run, policy: Any, card: dict[str, Any]) -> Path:
+        final[path.parent.name] = {name: value.clone() for name, value in policy.state_dict().items()}
+        return write(path, run, policy, card)
+
+    monkeypatch.setattr(storage, "write", keep)
+    monkeypatch.setattr(
+        training.Progress, "best", property(lambda self: -np.inf, lambda self, value: None), raising=False
+    )
+    training.train(run_of(algorithm), tmp_path / "whole", drops=2)
+
+    def kill(steps: int, text: str) -> None:
+        if steps >= (48 if algorithm == "ppo" else 72):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        training.train(run_of(algorithm), tmp_path / "killed", drops=2, step=kill)
+    assert [path.name for path in (tmp_path / "killed").glob("checkpoint*")] == ["checkpoint-48"]
+    training.train(run_of(algorithm), tmp_path / "killed", drops=2)
+    assert final["whole"].keys() == final["killed"].keys()
+    assert all(torch.equal(final["whole"][name], final["killed"][name]) for name in final["whole"])
+    curves = [json.loads((tmp_path / name / training.CURVE).read_text())["curve"] for name in ("whole", "killed")]
+    for one, other in zip(*curves, strict=True):
+        assert {k: v for k, v in one.items() if k != "seconds"} == {k: v for k, v in other.items() if k != "seconds"}
+
+
+def test_ddpg_starts_with_every_ap_on_at_moderate_power_and_has_the_papers_networks(tmp_path: Path) -> None:
+    run = run_of("ddpg")
+    venv = models.training_environments(run)
+    model: Any = models.build(run, venv)
+    observation: Any = venv.reset()
+    decision = actions.decode(model.predict(observation, deterministic=True)[0], CONFIG.max_ap_power_w)
+    assert decision.active.all()
+    np.testing.assert_allclose(decision.power.sum(-1), models.MODERATE * CONFIG.max_ap_power_w, rtol=0.3)
+    inputs = (
+        8 * 3 + 8 * 2 * 2 + 8 * 2 + 4 + 8 * 3 + 2 * 2 + 2 + 2 * 2
+    )  # ap, comm, radar, requirement, sensing, sr, target, ue
+    outputs = 8 * 3
+    assert [layer.weight.shape for layer in model.actor.mu if isinstance(layer, torch.nn.Linear)] == [
+        (128, inputs), (64, 128), (outputs, 64),
+    ]  # fmt: skip
+    assert len(model.critic.q_networks) == 2
+    for network in model.critic.q_networks:
+        assert [layer.weight.shape for layer in network if isinstance(layer, torch.nn.Linear)] == [
+            (64, inputs + outputs), (128, 64), (1, 128),
+        ]  # fmt: skip
+    features = model.actor.features_extractor({key: torch.as_tensor(value) for key, value in observation.items()})
+    assert features.shape == (4, inputs)
+    assert float(features.abs().max()) < 8.0
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "sac"])
+def test_the_other_algorithms_start_there_too(algorithm: str) -> None:
+    run = run_of(algorithm)
+    venv = models.training_environments(run)
+    action, _ = models.build(run, venv).predict(venv.reset(), deterministic=True)  # type: ignore[arg-type]
+    decision = actions.decode(action, CONFIG.max_ap_power_w)
+    assert decision.active.all()
+    np.testing.assert_allclose(decision.power.sum(-1), models.MODERATE * CONFIG.max_ap_power_w, rtol=0.5)
+
+
+def test_what_is_asked_for_in_training_is_tightened_and_what_is_missed_costs_the_runs_penalty() -> None:
+    venv = models.training_environments(run_of("ddpg", margin_db=0.5, penalty=7.0, reward_scale=0.25))
+    config = venv.get_attr("unwrapped")[0].config
+    assert config.sinr_threshold_db == pytest.approx(CONFIG.sinr_threshold_db + 0.5)
+    assert config.crlb_threshold_m2 == pytest.approx(20.0 / 1.1220184543)
+    assert (config.sinr_penalty, config.crlb_penalty) == (7.0, 7.0)
+    venv.reset()
+    nothing = np.full((4, 8, 3), -1.0, np.float32)
+    np.testing.assert_allclose(venv.step(nothing)[1], -0.25 * 3 * 7.0)
+
+
+def test_a_thousand_moves_teach_an_agent_to_switch_off_what_is_not_needed(tmp_path: Path) -> None:
+    config = SystemConfig(10, 2, crlb_threshold_m2=20.0)
+    given = {
+        "steps": 1152,
+        "envs": 4,
+        "rollout": 96,
+        "batch_size": 96,
+        "validate_every": 1152,
+        "checkpoint_every": 1152,
+    }
+    run = Run("maskable-ppo", config, hyper_parameters("maskable-ppo", config, **given), 0)
+    progress = training.train(run, tmp_path, drops=12)
+    first, last = progress.curve[0], progress.curve[-1]
+    assert last["feasible"] == 1.0
+    assert last["gap"] < 0.5 * first["gap"]
+    learned = agent.load("maskable-ppo", weights=tmp_path / training.BEST)
+    env = gym.make("CfIsac-v0", M=9, K=3, crlb_threshold_m2=20.0)  # another size than it was trained at
+    mean, _ = evaluate_policy(learned, Monitor(env), n_eval_episodes=4, warn=False)
+    assert -9 * 0.3 <= float(np.mean(mean)) < 0.0
+
+
+def test_an_agent_answers_one_observation_as_it_answers_a_batch(tmp_path: Path) -> None:
+    training.train(run_of("ddpg"), tmp_path, drops=2)
+    learned = agent.load("ddpg", M=8, K=2, weights=tmp_path / training.BEST)
+    env = gym.make("CfIsac-v0", M=8, K=2, crlb_threshold_m2=20.0)
+    drops = [env.reset(seed=seed)[0] for seed in range(3)]
+    batch = {key: np.stack([drop[key] for drop in drops]) for key in drops[0]}
+    together, _ = learned.predict(batch)
+    assert together.shape == (3, 8, 3)
+    for drop, action in zip(drops, together, strict=True):
+        np.testing.assert_allclose(learned.predict(drop)[0], action, atol=1e-6)
+    evaluate_policy(learned, Monitor(env), n_eval_episodes=3, warn=False)
+    events = list((tmp_path / "tensorboard").glob("events*"))
+    assert events
+    assert events[0].stat().st_size > 500
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    training.train(run_of("ddpg", steps=32, validate_every=32), folder, drops=1)
+    return folder / training.BEST
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "options", "message"),
+    [
+        ("ddpg", {"M": 9}, "holds an agent for M=8, not M=9"),
+        ("ddpg", {"K": 3}, "holds an agent for K=2, not K=3"),
+        ("td3", {}, "holds a ddpg agent, not td3"),
+    ],
+)
+def test_an_agent_of_another_kind_is_refused(algorithm: str, options: Any, message: str, weights: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        agent.load(algorithm, weights=weights, **options)
+
+
+def test_an_agent_of_another_version_or_a_damaged_one_is_refused(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(FileNotFoundError, match="no agent at"):
+        agent.load("ddpg", weights=tmp_path / "none.safetensors")
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(ValueError, match="damaged"):
+        agent.load("ddpg", weights=broken)
+    broken.write_bytes(b"hello")
+    with pytest.raises(ValueError, match="damaged"):
+        agent.load("ddpg", weights=broken)
+    with pytest.raises(ValueError, match="no ddpg agent is shipped for M=3, K=1"):
+        agent.load("ddpg", M=3, K=1)
+    assert load_file(weights)
+    monkeypatch.setattr(cfisac_env, "__version__", "0.9.0")
+    with pytest.raises(ValueError, match=r"trained with cfisac 0\.1\.0, this is 0\.9\.0"):
+        agent.load("ddpg", weights=weights)
+
+
+def test_observations_of_another_size_are_refused(weights: Path) -> None:
+    learned = agent.load("ddpg", weights=weights)
+    observation, _ = gym.make("CfIsac-v0", M=9, K=2).reset(seed=0)
+    with pytest.raises(ValueError, match=r"trained for 'ap' of shape .8, 3., got .9, 3."):
+        learned.predict(observation)
+    with pytest.raises(ValueError, match="lacks ap"):
+        learned.predict({"comm": observation["comm"]})
+    with pytest.raises(ValueError, match="Dict observation"):
+        learned.predict(np.zeros(3))
+    small, _ = gym.make("CfIsac-v0", M=8, K=2).reset(seed=0)
+    small["comm"][0, 0, 0] = np.nan
+    with pytest.raises(ValueError, match="'comm' holds values that aren't finite"):
+        learned.predict(small)
+
+
+def test_a_folder_with_another_run_is_refused_by_what_differs(weights: Path) -> None:
+    with pytest.raises(ValueError, match=r"parameters.*steps \(there 32, now 96\)|steps \(there 32, now 96\)"):
+        training.train(run_of("ddpg", validate_every=32), weights.parent)
+    with pytest.raises(ValueError, match=r"algorithm \(there 'ddpg', now 'td3'\)"):
+        training.train(run_of("td3"), weights.parent)
+    with pytest.raises(FileExistsError, match="holds a run already"):
+        training.train(run_of("ddpg", steps=32, validate_every=32), weights.parent, resume=False)
+
+
+def test_hyper_parameters_that_are_not_there_are_refused_with_the_nearest() -> None:
+    with pytest.raises(TypeError, match=r"ddpg has no hyper-parameter 'learning_rat'.*did you mean 'learning_rate'"):
+        hyper_parameters("ddpg", CONFIG, learning_rat=1.0)
+    with pytest.raises(TypeError, match="ppo has no hyper-parameter 'tau'"):
+        hyper_parameters("ppo", CONFIG, tau=0.1)
+    with pytest.raises(ValueError, match="did you mean 'ddpg'"):
+        hyper_parameters("dpg", CONFIG)
+    with pytest.raises(ValueError, match="steps must be a number above 0, got -1"):
+        hyper_parameters("ddpg", CONFIG, steps=-1)
+    with pytest.raises(ValueError, match="seed must be a whole number from 0 to 399"):
+        run_of("ddpg", seed=400)
+
+
+def test_seeds_of_training_validation_and_test_never_meet() -> None:
+    from agents.rl import validation
+    from experiments.compare import TEST_SEED
+
+    most = models.FIRST_SEED + 1000 * models.MOST_SEED + 999
+    assert models.FIRST_SEED <= most < validation.FIRST_SEED < TEST_SEED
+    assert all(hyper_parameters(name, CONFIG).envs < 1000 for name in parameters.ALGORITHMS)
+
+
+def test_the_command_trains_resumes_and_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = "--M 8 --K 2 --crlb-threshold-m2 20 --steps 32 --envs 4 --warm-up 8 --batch-size 8 --validation-drops 2"
+    command = ["train", "ddpg", "--out", str(tmp_path / "run"), *options.split()]
+    assert main(command) == 0
+    assert "% feasible" in capsys.readouterr().out
+    assert main(command) == 0
+    assert main([*command, "--no-resume"]) == 2
+    assert "holds a run already" in " ".join(capsys.readouterr().err.split())
+    assert main([*command, "--learning-rate", "0"]) == 2
+    assert "learning_rate must be a number above 0" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["train", "ddpg", "--learning-rat", "1"])
