@@ -10,6 +10,7 @@ from cfisac_env.env import CfIsacEnv
 from cfisac_env.mobile import CfIsacMobileEnv
 from cfisac_env.scenario import Scenario, sample
 from cfisac_env.types import Decision, Outcome, Problem
+from cfisac_env.vector import CfIsacVectorEnv
 
 __version__ = "0.1.0"
 
@@ -17,6 +18,7 @@ __all__ = [
     "PRESETS",
     "CfIsacEnv",
     "CfIsacMobileEnv",
+    "CfIsacVectorEnv",
     "Decision",
     "Outcome",
     "Problem",
@@ -25,5 +27,9 @@ __all__ = [
     "sample",
 ]
 
-register(id="CfIsac-v0", entry_point="cfisac_env.env:CfIsacEnv")
+register(
+    id="CfIsac-v0",
+    entry_point="cfisac_env.env:CfIsacEnv",
+    vector_entry_point="cfisac_env.vector:CfIsacVectorEnv",
+)
 register(id="CfIsacMobile-v0", entry_point="cfisac_env.mobile:CfIsacMobileEnv")

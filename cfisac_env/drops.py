@@ -112,15 +112,19 @@ class StoredDrops:
 
     def first(self, rng: np.random.Generator, options: dict[str, Any]) -> tuple[Block, int]:
         """The next drop, or the one that `options["drop"]` names."""
-        drop = options.get("drop", (self._index + 1) % self._count)
-        if not isinstance(drop, int | np.integer) or not 0 <= drop < self._count:
-            raise ValueError(f"options['drop'] must be a whole number from 0 to {self._count - 1}, got {drop!r}")
-        self._index = int(drop)
+        self._index = checked_drop(options.get("drop", (self._index + 1) % self._count), self._count)
         return self._block, self._index
 
     def next(self, rng: np.random.Generator) -> tuple[Block, int]:
         """The drop after this one."""
         return self.first(rng, {})
+
+
+def checked_drop(drop: Any, count: int) -> int:
+    """The index of one of `count` drops, or a ValueError."""
+    if not isinstance(drop, int | np.integer) or not 0 <= drop < count:
+        raise ValueError(f"options['drop'] must be a whole number from 0 to {count - 1}, got {drop!r}")
+    return int(drop)
 
 
 def load(drops: str | os.PathLike[str] | Scenario, fields: dict[str, Any]) -> Scenario:

@@ -5,7 +5,6 @@ The observation is complete: whatever a central controller knows is in it, to 1e
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -62,12 +61,15 @@ def space(config: SystemConfig) -> spaces.Dict:
     return spaces.Dict(entries)
 
 
-def encode(scenario: Scenario, previous_active: Array | None = None) -> dict[str, Array]:
+def encode(
+    scenario: Scenario, previous_active: Array | None = None, out: Mapping[str, Array] | None = None
+) -> dict[str, Array]:
     """The observation of a drop, or of a batch of drops, as `space` describes it.
 
     Args:
         scenario: leading axes ….
         previous_active: (…, M) bool; None is all off.
+        out: float32 arrays to write the entries into, instead of new ones.
 
     Raises:
         ValueError: users share pilots although there are enough for all, which the observation has no entry for.
@@ -78,38 +80,39 @@ def encode(scenario: Scenario, previous_active: Array | None = None) -> dict[str
             f"users share pilots although K = {config.K} ≤ pilot_length = {config.pilot_length}, so the observation has no "
             "`pilots`; give every user its own pilot, or a configuration with a pilot_length below K"
         )
-    single, lead = xp.float32, scenario.batch_shape
-    inverse_noise = 1.0 / config.noise_w
+    lead, inverse_noise = scenario.batch_shape, 1.0 / config.noise_w
 
-    def empty(*tail: int) -> Array:
+    def entry(key: str, *tail: int) -> Array:
+        if out is not None:
+            return out[key]
         if xp is np:
             return np.empty((*lead, *tail), np.float32)
-        return xp.empty((*lead, *tail), dtype=single, device=scenario.gain.device)
+        return xp.empty((*lead, *tail), dtype=xp.float32, device=scenario.gain.device)
 
-    comm = empty(config.M, config.K, 2)
+    comm = entry("comm", config.M, config.K, 2)
     comm[..., 0] = _log10(xp, scenario.gain * inverse_noise)
     comm[..., 1] = _log10(xp, scenario.estimate_gain * inverse_noise)
-    fisher, sensing = scenario.fisher, empty(config.M, config.S, 3)
-    diagonal = clip(fisher[..., :2], _TINY, math.inf)
+    fisher, sensing = scenario.fisher, entry("sensing", config.M, config.S, 3)
+    diagonal = clip(fisher[..., :2], _TINY)
     sensing[..., :2] = xp.log10(diagonal)
     sensing[..., 2] = clip(fisher[..., 2] / xp.sqrt(diagonal[..., 0] * diagonal[..., 1]), -1.0, 1.0)
-    ap = empty(config.M, 3)
+    ap = entry("ap", config.M, 3)
     radius = config.area_diameter_m / 2
     ap[..., :2] = scenario.ap_xy / radius
     ap[..., 2] = 0.0 if previous_active is None else previous_active
-    radar = empty(config.M, config.S, config.T)
+    radar = entry("radar", config.M, config.S, config.T)
     radar[...] = _log10(xp, scenario.rcs_gain * inverse_noise)
-    requirement = empty(4)
+    requirement = entry("requirement", 4)
     requirement[..., 0] = config.sinr_threshold
     requirement[..., 1] = config.crlb_threshold_m2
     requirement[..., 2] = config.max_ap_power_w
     requirement[..., 3] = config.circuit_power_w
     observation = {"ap": ap, "comm": comm, "radar": radar, "requirement": requirement, "sensing": sensing}
     for key, xy in (("sr", scenario.sr_xy), ("target", scenario.target_xy), ("ue", scenario.ue_xy)):
-        observation[key] = empty(xy.shape[-2], 2)
+        observation[key] = entry(key, xy.shape[-2], 2)
         observation[key][...] = xy / radius
     if config.pilots_reused:
-        pilots = empty(config.K, config.K)
+        pilots = entry("pilots", config.K, config.K)
         overlap = scenario.problem.pilot_overlap
         pilots[...] = xp.eye(config.K) if overlap is None else overlap
         observation["pilots"] = pilots

@@ -23,11 +23,12 @@ def namespace(array: Array) -> Any:
     return np if type(array) is np.ndarray else array_api_compat.array_namespace(array)
 
 
-def clip(array: Array, low: float, high: float) -> Array:
+def clip(array: Array, low: float, high: float | None = None) -> Array:
     """`array` within [low, high]; on NumPy without the overhead of `numpy.clip`, which outweighs the work on one drop."""
-    if type(array) is np.ndarray:
-        return np.minimum(np.maximum(array, low), high)
-    return array_api_compat.array_namespace(array).clip(array, low, high)
+    if type(array) is not np.ndarray:
+        return array_api_compat.array_namespace(array).clip(array, low, high)
+    raised = np.maximum(array, low)
+    return raised if high is None else np.minimum(raised, high)
 
 
 def path_gain(distance_m: Array, intercept_db: float, per_decade_db: float, shadowing_db: Array | float = 0.0) -> Array:
@@ -80,8 +81,8 @@ def radar_gain(
     floor = min_distance_m**2
     to_ap = ap_xy[..., :, None, :] - target_xy[..., None, :, :]
     to_sr = sr_xy[..., :, None, :] - target_xy[..., None, :, :]
-    ap_square = xp.clip(to_ap[..., 0] ** 2 + to_ap[..., 1] ** 2, floor, None)  # (…, M, S)
-    sr_square = xp.clip(to_sr[..., 0] ** 2 + to_sr[..., 1] ** 2, floor, None)  # (…, T, S)
+    ap_square = clip(to_ap[..., 0] ** 2 + to_ap[..., 1] ** 2, floor)  # (…, M, S)
+    sr_square = clip(to_sr[..., 0] ** 2 + to_sr[..., 1] ** 2, floor)  # (…, T, S)
     scale = wavelength_m**2 / (4 * np.pi) ** 3
     return scale * rcs_m2 / (ap_square[..., :, :, None] * xp.matrix_transpose(sr_square)[..., None, :, :])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -259,6 +260,14 @@ def _array(name: str, value: Array, shape: tuple[int, ...], positive: bool = Fal
     return array
 
 
+def joined(scenarios: Sequence[Scenario]) -> Scenario:
+    """The drops of several batches of one configuration, one after the other."""
+    first = scenarios[0]
+    xp = physics.namespace(first.gain)
+    arrays = {name: [getattr(one, name) for one in scenarios] for name in _ARRAYS}
+    return Scenario(first.config, **{name: None if a[0] is None else xp.concat(a) for name, a in arrays.items()})
+
+
 def overlap(pilot: Array | None) -> Array | None:
     """G_kk' in {0, 1}, (…, K, K), of pilots (…, K); None stays None (orthogonal)."""
     if pilot is None:
@@ -326,43 +335,40 @@ def build(config: SystemConfig, draws: Draws, network: Scenario | None = None) -
         network: what the APs, receivers and targets are taken from, when `draws` are of moving things only; its leading axes
             broadcast against ….
     """
-    M, K, T, S = config.M, config.K, config.T, config.S
-    uniform = draws.uniform
-    lead, placed = uniform.shape[:-2], uniform.shape[-2]
-    radius = (config.area_diameter_m / 2) * np.sqrt(uniform[..., 0])
-    angle = (2 * np.pi) * uniform[..., 1]
-    xy = np.empty((*lead, placed + 1, 2))
-    np.multiply(radius, np.cos(angle), out=xy[..., :-1, 0])
-    np.multiply(radius, np.sin(angle), out=xy[..., :-1, 1])
-    xy[..., -1, :] = 0.0  # the first target
-    ue_xy = xy[..., :K, :]
+    M, K, T = config.M, config.K, config.T
+    xp = physics.namespace(draws.uniform)
+    radius = (config.area_diameter_m / 2) * xp.sqrt(draws.uniform[..., 0])
+    angle = (2 * np.pi) * draws.uniform[..., 1]
+    xy = xp.stack([radius * xp.cos(angle), radius * xp.sin(angle)], axis=-1)
+    lead, ue_xy = tuple(xy.shape[:-2]), xy[..., :K, :]
     if network is None:
-        ap_xy, sr_xy = xy[..., K : K + M, :], xy[..., K + M : K + M + T, :]
-        target_xy = xy[..., : -S - 1 : -1, :].copy()  # torch takes no negative strides
+        ap_xy, sr_xy, others = xy[..., K : K + M, :], xy[..., K + M : K + M + T, :], xy[..., K + M + T :, :]
+        target_xy = xp.concat([xp.zeros_like(xy[..., :1, :]), xp.flip(others, axis=-2)], axis=-2)
     else:
-        ap_xy, sr_xy, target_xy = (_repeat(a, lead, 2) for a in (network.ap_xy, network.sr_xy, network.target_xy))
+        ap_xy, sr_xy, target_xy = (_spread(a, lead, 2) for a in (network.ap_xy, network.sr_xy, network.target_xy))
     dx = ap_xy[..., :, None, 0] - ue_xy[..., None, :, 0]
     dy = ap_xy[..., :, None, 1] - ue_xy[..., None, :, 1]
-    distance = np.sqrt(np.maximum(dx * dx + dy * dy, config.min_distance_m**2))
+    distance = xp.sqrt(physics.clip(dx * dx + dy * dy, config.min_distance_m**2))
     shadowing_db = draws.normal * config.shadowing_std_db
     gain = physics.path_gain(distance, config.path_loss_intercept_db, config.path_loss_per_decade_db, shadowing_db)
     if network is not None and draws.exponential is None:
-        rcs_gain, fisher = _repeat(network.rcs_gain, lead, 3), _repeat(network.fisher, lead, 3)
+        rcs_gain, fisher = _spread(network.rcs_gain, lead, 3), _spread(network.fisher, lead, 3)
     else:
         rcs = config.rcs_m2 if draws.exponential is None else draws.exponential * config.rcs_m2
         rcs_gain = physics.radar_gain(ap_xy, sr_xy, target_xy, config.wavelength_m, rcs, config.min_distance_m)
         fisher = None
     pilot = draws.pilot
     if pilot is None and config.pilots_reused:
-        pilot = pilots.assign(config, gain, np.random.default_rng(0))  # not one that draws: `draws` has its numbers
+        # Not the assignment that draws, as `draws` would have its numbers.
+        known = gain if xp is np else gain.cpu().numpy()
+        pilot = xp.asarray(pilots.assign(config, known, np.random.default_rng(0)), device=gain.device)
     return Scenario._derive(
         config, ap_xy=ap_xy, ue_xy=ue_xy, sr_xy=sr_xy, target_xy=target_xy, gain=gain, rcs_gain=rcs_gain, fisher=fisher,
         pilot=pilot,
     )  # fmt: skip
 
 
-def _repeat(array: Array, lead: tuple[int, ...], axes: int) -> Array:
-    """A copy with the leading axes `lead` before the last `axes`."""
-    copy = np.empty((*lead, *array.shape[-axes:]))
-    copy[...] = array
-    return copy
+def _spread(array: Array, lead: tuple[int, ...], axes: int) -> Array:
+    """A copy of `array` with the leading axes `lead` before its last `axes`."""
+    xp = physics.namespace(array)
+    return xp.asarray(xp.broadcast_to(array, (*lead, *array.shape[-axes:])), copy=True)

@@ -1,0 +1,164 @@
+"""Some of the environments of a vector environment: their drops are drawn, observed and scored as one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+
+from cfisac_env import actions, observations, physics, reward
+from cfisac_env.config import SystemConfig
+from cfisac_env.env import sinr_db
+from cfisac_env.scenario import Draws, Scenario, build, joined
+from cfisac_env.types import Array, Decision, Outcome
+
+Rows = NDArray[np.bool_]
+Generators = Sequence[np.random.Generator]
+
+
+class Part:
+    """The environments in `span` of a vector environment; no two parts share anything that changes.
+
+    Attributes:
+        span: which environments.
+        scenario: the drops that the next decisions are for; set by the first reset.
+        over: (n,) whose episodes are over and not yet begun anew.
+        ended: (n,) whose episodes the last step ended.
+        final: what those observed at their end, where the same step began the next episode.
+    """
+
+    def __init__(
+        self,
+        config: SystemConfig,
+        span: slice,
+        episode_steps: int,
+        autoreset_mode: AutoresetMode,
+        stored: Scenario | None = None,
+    ) -> None:
+        n = span.stop - span.start
+        self.span = span
+        self.scenario: Scenario
+        self.over = np.zeros(n, np.bool_)
+        self.ended = np.zeros(n, np.bool_)
+        self.final: dict[str, Array] | None = None
+        self._config = config
+        self._episode_steps = episode_steps
+        self._autoreset_mode = autoreset_mode
+        self._stored = stored
+        self._index = np.full(n, -1)  # of the stored drop
+        self._steps = np.zeros(n, np.int64)
+        self._active: Array = np.zeros((n, config.M), np.bool_)
+
+    def reset(
+        self,
+        rows: Rows,
+        seeded: Rows,
+        options: Mapping[str, Any],
+        generators: Generators,
+        observation: Mapping[str, Array],
+    ) -> None:
+        """Begin new episodes and observe.
+
+        Args:
+            rows: (n,) which begin; the others are only observed.
+            seeded: (n,) which were seeded, so that stored drops start from the first.
+            options: of the reset.
+            generators: one an environment.
+            observation: written to.
+        """
+        self._index[rows & seeded] = -1
+        self._draw(rows, np.zeros_like(rows), options, generators)
+        self._steps[rows] = 0
+        self.over = self.over & ~rows
+        self._active = _where(rows, np.zeros_like(self._active), self._active)
+        observations.encode(self.scenario, self._active, observation)
+
+    def step(
+        self, action: Array, generators: Generators, observation: Mapping[str, Array], scores: Mapping[str, Any]
+    ) -> None:
+        """Score decisions, go on to the next drops and observe.
+
+        Args:
+            action: (n, M, K + 1); not read where an episode is over.
+            generators: one an environment.
+            observation: written to.
+            scores: written to where a decision was scored.
+        """
+        playing = ~self.over
+        active = self._active
+        if playing.any():
+            decision = actions.decode(physics.clip(action, -1.0, 1.0), self._config.max_ap_power_w)
+            outcome = physics.evaluate(self.scenario.problem, decision)
+            self._score(decision, outcome, playing, scores)
+            active = decision.active
+        self._steps += playing
+        self.ended = playing & (self._steps >= self._episode_steps)
+        beginning = ~playing
+        if self._autoreset_mode is AutoresetMode.SAME_STEP:
+            beginning = self.ended
+            ends = self.ended.any()
+            self.final = observations.encode(_rows(self.scenario, self.ended), active[self.ended]) if ends else None
+        else:
+            self.over = self.ended
+        self._draw(beginning, playing & ~self.ended, {}, generators)
+        self._steps[beginning] = 0
+        self._active = _where(beginning, np.zeros_like(active), active)
+        observations.encode(self.scenario, self._active, observation)
+
+    def _score(self, decision: Decision, outcome: Outcome, rows: Rows, scores: Mapping[str, Any]) -> None:
+        terms = reward.terms(outcome, self._config)
+        values = {
+            "reward": sum(terms.values()),
+            "total_power_w": outcome.total_power,
+            "transmit_power_w": outcome.transmit_power,
+            "circuit_power_w": outcome.circuit_power,
+            "active_aps": decision.active.sum(-1),
+            "sinr_db": sinr_db(outcome.sinr),
+            "crlb_m2": outcome.crlb,
+            "feasible": outcome.feasible,
+        }
+        everywhere = rows.all()
+        for results, computed in ((scores, values), (scores["reward_terms"], terms)):
+            for name, value in computed.items():
+                if everywhere:
+                    results[name][...] = value
+                else:
+                    results[name][rows] = value[rows]
+
+    def _draw(self, first: Rows, following: Rows, options: Mapping[str, Any], generators: Generators) -> None:
+        """New drops in the rows of `first`, the next instants of the same networks in those of `following`."""
+        pieces, order = [], []
+        for rows, instants in ((first, False), (following, True)):
+            if rows.any():
+                chosen = np.flatnonzero(rows)
+                pieces.append(self._sample(chosen, instants, options, generators))
+                order.append(chosen)
+        kept = ~(first | following)
+        if kept.any():
+            pieces.append(_rows(self.scenario, kept))
+            order.append(np.flatnonzero(kept))
+        self.scenario = pieces[0] if len(pieces) == 1 else joined(pieces)[np.argsort(np.concatenate(order))]
+
+    def _sample(
+        self, chosen: NDArray[np.int64], instants: bool, options: Mapping[str, Any], generators: Generators
+    ) -> Scenario:
+        if self._stored is not None:
+            self._index[chosen] = options.get("drop", (self._index[chosen] + 1) % len(self._stored))
+            return self._stored[self._index[chosen]]
+        draws = Draws(self._config, (len(chosen),), moving_only=instants)
+        for i, row in enumerate(chosen):
+            draws.fill(generators[row], i)
+        if not instants:
+            return build(self._config, draws)
+        return build(self._config, draws, self.scenario if len(chosen) == len(self.over) else self.scenario[chosen])
+
+
+def _rows(scenario: Scenario, rows: Rows) -> Scenario:
+    return scenario if rows.all() else scenario[rows]
+
+
+def _where(rows: Rows, values: Array, otherwise: Array) -> Array:
+    return np.where(rows[:, None], values, otherwise)
