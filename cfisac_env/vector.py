@@ -180,6 +180,13 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
         rewards = scores.pop("reward")
         return observation, rewards, terminations, truncations, self._infos(scores, ~over, ended)
 
+    def get_attr(self, name: str) -> tuple[Any, ...]:
+        """An attribute of every environment: its own where they differ, such as `scenario`, the common one otherwise."""
+        value = getattr(self, name)
+        if name in ("np_random", "np_random_seed"):
+            return tuple(value)
+        return tuple(value[i] if name == "scenario" else value for i in range(self.num_envs))
+
     def close_extras(self, **kwargs: Any) -> None:
         """End the threads."""
         if self._pool is not None:
