@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from baselines.branch_and_bound import BranchAndBoundPolicy
+from baselines.clairvoyant import ClairvoyantPolicy
 from baselines.decoupled import DecoupledPolicy
 from baselines.elimination import ModifiedBbPaperPolicy, ModifiedBbPolicy
 from baselines.heuristics import FullApPolicy, MaxPowerPolicy, NearestApPolicy, RandomPolicy, StrongestApPolicy
 from baselines.local_search import LocalSearchPolicy
 from baselines.policy import Answer, Policy
+from baselines.sequential import HysteresisPolicy, MyopicPolicy
 from cfisac_env.config import nearest
 
-__all__ = ["POLICIES", "Answer", "Policy", "make"]
+__all__ = ["POLICIES", "SEQUENTIAL", "Answer", "Policy", "make"]
 
 POLICIES: dict[str, type[Policy]] = {
     policy.name: policy
@@ -31,18 +33,23 @@ POLICIES: dict[str, type[Policy]] = {
 }
 
 
+SEQUENTIAL: dict[str, type[Policy]] = {
+    policy.name: policy for policy in (MyopicPolicy, HysteresisPolicy, ClairvoyantPolicy)
+}
+"""Policies for `CfIsacMobile-v0`, where decisions have a past and a future."""
+
+
 def make(name: str, **options: Any) -> Policy:
     """Build a policy by its name.
 
     Args:
-        name: one of `POLICIES`.
+        name: one of `POLICIES` or `SEQUENTIAL`.
         options: of the policy; every one takes `M` and `K` and then refuses observations of another size.
 
     Raises:
         ValueError: there is no policy of that name; the message lists those that there are.
     """
-    if name not in POLICIES:
-        raise ValueError(
-            f"unknown policy {name!r}{nearest(name, list(POLICIES))}; valid policies: {', '.join(POLICIES)}"
-        )
-    return POLICIES[name](**options)
+    known = POLICIES | SEQUENTIAL
+    if name not in known:
+        raise ValueError(f"unknown policy {name!r}{nearest(name, list(known))}; valid policies: {', '.join(known)}")
+    return known[name](**options)

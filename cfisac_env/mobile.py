@@ -272,7 +272,7 @@ class CfIsacMobileEnv(CfIsacEnv):
                 "wait": spaces.Box(0.0, float(MAX_STEPS), (M,), np.float32),
             }
         )
-        self._state = self._beginning()
+        self._state = self.beginning()
         self._energy_j = 0.0
 
     @property
@@ -292,7 +292,7 @@ class CfIsacMobileEnv(CfIsacEnv):
     ) -> tuple[Observation, dict[str, Any]]:
         """Begin an episode with a new network, every AP on."""
         observation, info = super().reset(seed=seed, options=options)
-        self._state = self._beginning()
+        self._state = self.beginning()
         self._energy_j = 0.0
         return self._completed(observation), info
 
@@ -324,7 +324,8 @@ class CfIsacMobileEnv(CfIsacEnv):
         over = self._steps >= self.episode_steps
         return self._completed(observation), reward - cost_w, False, over, info
 
-    def _beginning(self) -> Switching:
+    def beginning(self) -> Switching:
+        """Where the network stands before the first decision: every AP on and awake."""
         M = self.config.M
         return Switching(
             step_s=self.step_s,

@@ -1,0 +1,310 @@
+"""`clairvoyant`: the best schedule of activations for an episode that is known from its first instant to its last.
+
+No controller can know that; it says what the others could have saved. A dynamic program over candidate sets is exact in the sets that it
+is given, and over all sets where there are few APs; a certified lower bound stands beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from baselines import branch_and_bound
+from baselines.allocation import fast
+from baselines.allocation.result import Float, Status
+from baselines.heuristics import fewest_aps, solved
+from baselines.local_search import LocalSearchPolicy
+from baselines.policy import Answer, everything
+from baselines.sequential import Bools, HysteresisPolicy, SequentialPolicy, allocate, price, served
+from cfisac_env.mobile import CfIsacMobileEnv, Switching
+from cfisac_env.types import Decision, Problem
+
+EXACT_APS = 6
+"""Up to so many APs, every set is a candidate."""
+
+ROUNDS = 4
+"""How often neighbours of the sets in use become candidates."""
+
+NEIGHBOURS = 400
+"""Candidates added a round, at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A schedule for an episode of `steps` instants, and what is proven about all others."""
+
+    active: Bools  # (steps, M) on, waking APs included
+    power: Float  # (steps, M, K) W
+    energy_j: float  # circuit, transmit and switching energy of the episode
+    lower_bound_j: float  # certified: every schedule that serves each instant that can be served needs at least this
+    feasible: Bools  # (steps,) the schedule meets every requirement
+    infeasible: Bools  # (steps,) certified: no decision does
+    exact: bool  # every set was a candidate: the schedule is optimal
+
+
+def plan(problem: Problem, start: Switching, *, bound_s: float = 0.0, exact: bool | None = None, seed: int = 0) -> Plan:
+    """Find the schedule of least energy that serves every instant that can be served.
+
+    Of the candidates a dynamic program picks the set O_t of APs that are on and awake at each instant t: it pays
+    (T_t(O_t) + |O_t| P_cir) Δt, with T_t the exact transmit power, and for each AP of O_t that wasn't in O_{t-1} the switching energy
+    and the circuit energy of its wake-up. The optimal schedule is one of these when every set is a candidate: an AP that is not in O for
+    a while stays on if that is cheaper, or if the while is too short to wake up again.
+
+    Without all sets, candidates are: what local search finds for each instant, unions of neighbouring instants', what `hysteresis` plays,
+    and, for `ROUNDS` rounds, the neighbours of the sets in use.
+
+    Args:
+        problem: the episode, instants along its leading axis.
+        start: costs of switching and where the network stands at first.
+        bound_s: seconds of exact search that each instant's bound may take; at zero it is P_all + n_min P_cir.
+        exact: make every set a candidate; by default when there are at most `EXACT_APS` APs.
+        seed: of local search.
+
+    Raises:
+        ValueError: the problem has no leading axis.
+    """
+    if len(problem.batch_shape) != 1:
+        raise ValueError(f"an episode has one leading axis, its instants; got {problem.batch_shape}")
+    M, steps = problem.M, problem.batch_shape[0]
+    instants = [problem[t] for t in range(steps)]
+    bounds_w, infeasible = _instant_bounds(instants, bound_s)
+    exact = M <= EXACT_APS if exact is None else exact
+    run = _Program(instants, start, infeasible)
+    if exact:
+        run.add(_all_sets(M))
+    else:
+        run.add(_candidates(instants, start, infeasible, seed))
+    chosen, _ = run.solve()
+    if not exact:
+        value = np.inf
+        for _ in range(ROUNDS):
+            run.add(_neighbours(run, chosen))
+            chosen, now = run.solve()
+            if now >= value * (1.0 - 1e-9):
+                break
+            value = now
+    active = _kept_on(chosen, start, run.upkeep_j, run.wake_j)
+    power, feasible = _powers(instants, active, start, infeasible)
+    lower_j = float(np.sum(bounds_w)) * start.step_s
+    if exact:
+        lower_j = max(lower_j, run.solve(certified=True)[1])
+    return Plan(
+        active=active,
+        power=power,
+        energy_j=energy(active, power, start, problem.circuit_power_w),
+        lower_bound_j=lower_j,
+        feasible=feasible,
+        infeasible=infeasible,
+        exact=exact,
+    )
+
+
+def energy(active: Bools, power: Float, start: Switching, circuit_power_w: float) -> float:
+    """Energy of a schedule in J: (transmit + circuit power) Δt, and `energy_j` for every AP that is switched on.
+
+    Args:
+        active: (steps, M).
+        power: (steps, M, K) W.
+        start: costs, and the activation before.
+        circuit_power_w: P_cir.
+    """
+    before = np.ones_like(active[0]) if start.previous_active is None else start.previous_active
+    on_before = np.concatenate([before[None], active[:-1]])
+    switched = int(np.count_nonzero(active & ~on_before))
+    return float((power.sum() + circuit_power_w * active.sum()) * start.step_s + start.energy_j * switched)
+
+
+class _Program:
+    """The dynamic program and its candidates."""
+
+    def __init__(self, instants: list[Problem], start: Switching, infeasible: Bools) -> None:
+        first = instants[0]
+        self.instants, self.start, self.infeasible = instants, start, infeasible
+        self.upkeep_j = first.circuit_power_w * start.step_s
+        self.wake_j = start.energy_j + start.wake_up_steps * self.upkeep_j
+        self.sets = np.zeros((0, first.M), dtype=bool)
+        self.transmit_w = np.zeros((len(instants), 0))
+        self.bound_w = np.zeros((len(instants), 0))
+
+    def add(self, sets: Iterable[Bools]) -> None:
+        """Price sets that are not candidates yet at every instant, and make them candidates."""
+        known = {row.tobytes() for row in self.sets}
+        fresh = list({row.tobytes(): row for row in sets if row.tobytes() not in known}.values())
+        if not fresh:
+            return
+        batch = np.array(fresh)
+        transmit, bound = np.zeros((2, len(self.instants), len(batch)))
+        for t, instant in enumerate(self.instants):
+            if not self.infeasible[t]:
+                answers = price(instant, batch)
+                transmit[t] = np.where(served(answers), answers.transmit_power, np.inf)
+                bound[t] = answers.bound
+        self.sets = np.concatenate([self.sets, batch])
+        self.transmit_w = np.concatenate([self.transmit_w, transmit], axis=1)
+        self.bound_w = np.concatenate([self.bound_w, bound], axis=1)
+
+    def solve(self, certified: bool = False) -> tuple[Bools, float]:
+        """The best sequence of sets, (steps, M), and its energy in J; with `certified`, by the bounds on the transmit powers."""
+        size = self.sets.sum(1)
+        joining = size[None, :] - self.sets.astype(np.float64) @ self.sets.T.astype(np.float64)
+        switch_j = self.wake_j * joining  # (from, to)
+        step_s = self.start.step_s
+        # Where no candidate is known to serve (shared pilots may leave that open), all are alike.
+        known = np.any(np.isfinite(self.transmit_w), axis=1, keepdims=True)
+        transmit_w = np.where(known, self.transmit_w, 0.0)
+        run_j = (self.bound_w if certified else transmit_w) * step_s + self.upkeep_j * size
+        before = self.start.previous_active
+        value = run_j[0] + (0.0 if before is None else self.wake_j * (self.sets & ~before).sum(1))
+        came_from = np.zeros(run_j.shape, dtype=np.int64)
+        for t in range(1, len(run_j)):
+            through = value[:, None] + switch_j
+            came_from[t] = np.argmin(through, axis=0)
+            value = through[came_from[t], np.arange(len(size))] + run_j[t]
+        last = int(np.argmin(value))
+        path = [last]
+        for t in range(len(run_j) - 1, 0, -1):
+            path.append(int(came_from[t, path[-1]]))
+        return np.asarray(self.sets[path[::-1]]), float(value[last])
+
+
+def _candidates(instants: list[Problem], start: Switching, infeasible: Bools, seed: int) -> list[Bools]:
+    """All APs, none (for instants that cannot be served), each instant's best, unions of neighbours', and what hysteresis plays."""
+    selection, follower = LocalSearchPolicy(seed=seed), HysteresisPolicy(seed=seed)
+    best: list[Bools] = []
+    sets = [np.zeros(instants[0].M, dtype=bool), np.ones(instants[0].M, dtype=bool)]
+    state = start
+    for t, instant in enumerate(instants):
+        if infeasible[t]:
+            state = state.after(sets[-1])
+            continue
+        best.append(np.asarray(selection.decide(instant).decision.active))
+        played = np.asarray(follower.decide_next(instant, state).decision.active)
+        state = state.after(played)
+        sets += [best[-1], played]
+    for width in (2, 3, 5):
+        sets += [np.any(best[i : i + width], axis=0) for i in range(len(best) - width + 1)]
+    return sets
+
+
+def _neighbours(run: _Program, chosen: Bools) -> list[Bools]:
+    """Sets one drop, addition or swap away from those in use: the most used first, and first the newcomers that are in use elsewhere."""
+    distinct, counts = np.unique(chosen, axis=0, return_counts=True)
+    used = chosen.any(0)
+    known = {row.tobytes() for row in run.sets}
+    near: dict[bytes, Bools] = {}
+    for newcomers in (np.flatnonzero(used), np.flatnonzero(~used)):
+        for current in distinct[np.argsort(-counts, kind="stable")]:
+            on, off = np.flatnonzero(current), [m for m in newcomers if not current[m]]
+            for change in [[m] for m in (*on, *off)] + [[m, n] for m in on for n in off]:
+                other = current.copy()
+                other[change] ^= True
+                if len(near) < NEIGHBOURS and other.tobytes() not in known:
+                    near[other.tobytes()] = other
+    return list(near.values())
+
+
+def _kept_on(chosen: Bools, start: Switching, upkeep_j: float, wake_j: float) -> Bools:
+    """When each AP is on so that it is awake where it is chosen: on from `wake_up_steps` before, or through where that is cheaper."""
+    active = chosen.copy()
+    for m in range(chosen.shape[1]):
+        on_before = start.previous_active is None or bool(start.previous_active[m])
+        end = -1 if on_before else None  # the last instant at which it was awake
+        for t in np.flatnonzero(chosen[:, m]):
+            idle = 0 if end is None else int(t) - end - 1
+            if end is not None and (idle <= start.wake_up_steps or idle * upkeep_j <= wake_j):
+                active[end + 1 : t, m] = True
+            else:
+                active[max(0, int(t) - start.wake_up_steps) : t, m] = True
+            end = int(t)
+    return active
+
+
+def _powers(instants: list[Problem], active: Bools, start: Switching, infeasible: Bools) -> tuple[Float, Bools]:
+    """Exact powers of whoever is on and awake at each instant, and whether they meet every requirement."""
+    first = instants[0]
+    power = np.zeros((len(instants), first.M, first.K))
+    feasible = np.zeros(len(instants), dtype=bool)
+    state = start
+    for t, instant in enumerate(instants):
+        serving = active[t] & state.awake(first.M)
+        state = state.after(active[t])
+        if infeasible[t]:
+            continue
+        answer = allocate(instant, serving)
+        feasible[t] = solved(answer)
+        power[t] = answer.power if solved(answer) else np.where(serving[:, None], everything(instant).power, 0.0)
+    return power, feasible
+
+
+def _instant_bounds(instants: list[Problem], seconds: float) -> tuple[Float, Bools]:
+    """Certified lower bounds on each instant's total power in W (0 where it cannot be served), and which cannot, also certified.
+
+    Contamination is left out, which only makes an instant easier.
+    """
+    bounds, infeasible = np.zeros(len(instants)), np.zeros(len(instants), dtype=bool)
+    for t, instant in enumerate(instants):
+        clean = replace(instant, pilot_overlap=None)
+        everyone = fast.solve(clean, np.ones(clean.M, dtype=bool))
+        infeasible[t] = everyone.status == Status.INFEASIBLE
+        if infeasible[t]:
+            continue
+        if seconds > 0.0:
+            bounds[t] = branch_and_bound.solve(clean, time_limit_s=seconds, threads=1).lower_bound_w
+        else:
+            transmit = max(0.0, float(everyone.bound))
+            count = max(fewest_aps(clean), int(np.ceil(transmit / clean.max_ap_power_w - 1e-9)))
+            bounds[t] = transmit + count * clean.circuit_power_w
+    return bounds, infeasible
+
+
+def _all_sets(M: int) -> Bools:
+    """Every set of M APs, (2^M, M)."""
+    return np.asarray((np.arange(2**M)[:, None] >> np.arange(M)) & 1, dtype=bool)
+
+
+class ClairvoyantPolicy(SequentialPolicy):
+    """Plays the best schedule it can find for the whole episode, which it looks up in the environment before the first decision.
+
+    It sees what no controller can: where every user and target will be, and every gain, to the end of the episode.
+
+    Args:
+        env: the `CfIsacMobile-v0` that it plays in.
+        options: of `plan`.
+    """
+
+    name = "clairvoyant"
+
+    def __init__(self, env: Any = None, *, bound_s: float = 0.0, exact: bool | None = None, seed: int = 0) -> None:
+        core = getattr(env, "unwrapped", None)
+        if not isinstance(core, CfIsacMobileEnv):
+            raise TypeError(
+                "clairvoyant looks into the future of one CfIsacMobile-v0: "
+                f"give it that environment, clairvoyant(env=env); got {env!r}"
+            )
+        super().__init__(M=core.config.M, K=core.config.K)
+        self._env = core
+        self._options: dict[str, Any] = {"bound_s": bound_s, "exact": exact, "seed": seed}
+        self._seen: Any = None
+        self._plan: Plan | None = None
+
+    @property
+    def plan(self) -> Plan:
+        """The plan for the environment's present episode."""
+        trajectory = self._env.trajectory
+        if self._plan is None or trajectory is not self._seen:
+            self._plan = plan(trajectory.problem, self._env.beginning(), **self._options)
+            self._seen = trajectory
+        return self._plan
+
+    def wanted(self, problem: Problem, state: Switching) -> Bools | None:
+        """Not asked: a plan says more than a set."""
+        raise NotImplementedError
+
+    def decide_next(self, problem: Problem, state: Switching) -> Answer:
+        """The plan's next step."""
+        schedule, step = self.plan, self._env.episode_steps - state.steps_left
+        decision = Decision(active=schedule.active[step], power=schedule.power[step])
+        return Answer(decision, feasible=bool(schedule.feasible[step]))

@@ -1,0 +1,228 @@
+"""Policies that know what switching costs: `myopic` looks at this instant alone, `hysteresis` switches only when it pays back.
+
+Both are causal: they see the observation of `CfIsacMobile-v0` at the present instant, previous activation included, and nothing else.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from baselines.allocation import ccp, fast
+from baselines.allocation.certificate import pilots_shared
+from baselines.allocation.result import Allocation, Float, Status
+from baselines.heuristics import solved
+from baselines.local_search import LocalSearchPolicy
+from baselines.policy import Answer, Policy, everything, inside
+from cfisac_env import actions, observations
+from cfisac_env.mobile import Switching, switching
+from cfisac_env.mobility import checked_number
+from cfisac_env.types import Decision, Problem
+
+Bools = NDArray[np.bool_]
+CHUNK = 48
+"""Sets priced between two looks at whether one of them is cheaper."""
+
+
+class SequentialPolicy(Policy):
+    """Decides instant by instant, knowing which APs are on and which are awake.
+
+    With a wake-up time, a set that is wanted is switched on, and until all of it is awake whatever is awake and serves stays on, too.
+    """
+
+    def decide(self, problem: Problem) -> Answer:
+        """Decide about a drop without a past."""
+        return self.decide_next(problem, Switching())
+
+    def decide_next(self, problem: Problem, state: Switching) -> Answer:
+        """Decide about an instant.
+
+        Args:
+            problem: the instant.
+            state: where the network stands.
+        """
+        wanted = self.wanted(problem, state)
+        if wanted is None:
+            return Answer(everything(problem), feasible=False)
+        awake = state.awake(problem.M)
+        kept = wanted | (awake if state.previous_active is None else state.previous_active & awake)
+        for serving in (wanted & awake, kept & awake):
+            answer = allocate(problem, serving)
+            if solved(answer):
+                return Answer(Decision(active=wanted | serving, power=answer.power), feasible=True)
+        # What is awake cannot serve this instant: as loud as it can, until the others are.
+        power = np.where((kept & awake)[:, None], everything(problem).power, 0.0)
+        return Answer(Decision(active=kept, power=power), feasible=False)
+
+    @abstractmethod
+    def wanted(self, problem: Problem, state: Switching) -> Bools | None:
+        """(M,) APs that should serve, as soon as they can; None when no set serves the drop."""
+
+    def predict(
+        self,
+        observation: Mapping[str, NDArray[Any]] | NDArray[Any],
+        state: tuple[NDArray[Any], ...] | None = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = True,
+    ) -> tuple[NDArray[np.float32], tuple[NDArray[Any], ...] | None]:
+        """The action for one observation or a batch, see `Policy.predict`. All memory there is comes with the observation."""
+        if not isinstance(observation, Mapping):
+            return super().predict(observation, state, episode_start, deterministic)  # says what is wrong
+        problem = observations.decode(observation)
+        self._check_size(problem)
+        if not problem.batch_shape:
+            return self._next_action(problem, switching(observation)), state
+        rows = range(problem.batch_shape[0])
+        states = [switching({key: value[i] for key, value in observation.items()}) for i in rows]
+        return np.stack([self._next_action(problem[i], states[i]) for i in rows]), state
+
+    def _next_action(self, problem: Problem, state: Switching) -> NDArray[np.float32]:
+        decision = self.decide_next(problem, state).decision
+        return actions.encode(decision, problem.max_ap_power_w, problem.estimate_gain)
+
+
+class MyopicPolicy(SequentialPolicy):
+    """Solves every instant anew, as if there were no other: the set of least power now, whatever it costs to switch to it.
+
+    Args:
+        options: of `local-search`, which finds the set; `M` and `K`, as for every policy.
+    """
+
+    name = "myopic"
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{key: value for key, value in options.items() if key in ("M", "K")})
+        self._selection = LocalSearchPolicy(**options)
+
+    def wanted(self, problem: Problem, state: Switching) -> Bools | None:
+        """What local search selects."""
+        answer = self._selection.decide(problem)
+        return np.asarray(answer.decision.active) if answer.feasible else None
+
+
+class HysteresisPolicy(SequentialPolicy):
+    """Switches only when it pays back: an AP that is off is charged for being switched on, spread over `payback_s`.
+
+    With H = min(payback_s, what is left of the episode), the set minimises the power of this instant plus, for each AP that is off,
+    (`switching_energy_j` + `wake_up_steps` · `step_s` · P_cir)/H watts: by drop, swap and add moves with exact powers, from the set that is
+    on and from the one that local search selects.
+
+    Args:
+        payback_s: within so many seconds a switch has to pay for itself.
+        options: of `local-search`; `M` and `K`, as for every policy.
+
+    Raises:
+        ValueError: a payback time that isn't positive.
+    """
+
+    name = "hysteresis"
+
+    def __init__(self, *, payback_s: float = 10.0, **options: Any) -> None:
+        super().__init__(**{key: value for key, value in options.items() if key in ("M", "K")})
+        self._payback_s = checked_number("payback_s", payback_s, 1e9, positive=True)
+        self._selection = LocalSearchPolicy(**options)
+
+    def wanted(self, problem: Problem, state: Switching) -> Bools | None:
+        """What is cheapest with the surcharge."""
+        answer = self._selection.decide(problem)
+        if not answer.feasible:
+            return None
+        selected = np.asarray(answer.decision.active)
+        if state.previous_active is None:
+            return selected
+        horizon_s = min(self._payback_s, max(state.steps_left, 1) * state.step_s)
+        surcharge_w = (state.energy_j + state.wake_up_steps * state.step_s * problem.circuit_power_w) / horizon_s
+        if surcharge_w == 0.0 or not (selected & ~state.previous_active).any():
+            return selected
+        upkeep_w = np.where(state.previous_active, 0.0, surcharge_w) + problem.circuit_power_w
+        return descend(problem, [state.previous_active, selected], upkeep_w)
+
+
+def allocate(problem: Problem, active: Bools) -> Allocation:
+    """Exact powers for one set, a hair inside the requirements; on them when there is no room for that."""
+    answer = price(inside(problem), active)
+    return answer if solved(answer) else price(problem, active)
+
+
+def price(problem: Problem, sets: Bools, cutoff_w: Float | None = None) -> Allocation:
+    """Least transmit power of sets (…, M); `LOCAL` answers with shared pilots."""
+    if pilots_shared(problem):
+        return ccp.solve(problem, sets, cutoff_w=cutoff_w)
+    return fast.solve(problem, sets, cutoff_w=cutoff_w, threads=1)
+
+
+def served(allocation: Allocation) -> Bools:
+    """(…,) whether each set of a batch has powers that meet every requirement."""
+    return np.asarray((allocation.status == Status.OPTIMAL) | (allocation.status == Status.LOCAL))
+
+
+def descend(problem: Problem, starts: list[Bools], upkeep_w: Float) -> Bools:
+    """The cheapest set that drop, swap and add moves reach from any start, when AP m costs `upkeep_w[m]` besides its transmit power.
+
+    Args:
+        problem: one drop.
+        starts: sets (M,); the ones that do not serve the drop are passed over, but one must.
+        upkeep_w: (M,) W.
+
+    Returns:
+        (M,) bool
+    """
+    aim = inside(problem)
+    if not solved(price(aim, np.ones(problem.M, dtype=bool))):
+        aim = problem
+    least_w = float(price(aim, np.ones(problem.M, dtype=bool)).bound)
+    best, best_w = starts[-1], np.inf
+    tried: set[bytes] = set()
+    for start in starts:
+        current, current_w = start, np.inf
+        answer = price(aim, start)
+        if solved(answer):
+            current_w = float(answer.transmit_power) + float(upkeep_w[start].sum())
+        while np.isfinite(current_w):
+            if current_w < best_w:
+                best, best_w = current, current_w
+            better = _first_better(aim, current, current_w, upkeep_w, least_w, tried)
+            if better is None:
+                break
+            current, current_w = better
+    return best
+
+
+def _first_better(
+    problem: Problem, current: Bools, limit_w: float, upkeep_w: Float, least_w: float, tried: set[bytes]
+) -> tuple[Bools, float] | None:
+    """The best set of the first chunk of neighbours that holds one below `limit_w`, with its cost; None when there is none."""
+    limit_w *= 1.0 - 1e-9
+    for sets in _neighbours(current):
+        fixed = sets @ upkeep_w
+        open_ = np.flatnonzero(fixed + least_w < limit_w)
+        open_ = open_[np.argsort(fixed[open_], kind="stable")]
+        keys = np.packbits(sets, axis=-1)
+        rows = [i for i in open_ if keys[i].tobytes() not in tried]
+        for begin in range(0, len(rows), CHUNK):
+            chunk = rows[begin : begin + CHUNK]
+            answers = price(problem, sets[chunk], limit_w - fixed[chunk])
+            tried.update(keys[i].tobytes() for i in chunk)
+            totals = np.where(served(answers), answers.transmit_power + fixed[chunk], np.inf)
+            winner = int(np.argmin(totals))
+            if totals[winner] < limit_w:
+                return sets[chunk[winner]], float(totals[winner])
+    return None
+
+
+def _neighbours(current: Bools) -> Iterator[Bools]:
+    """Sets one drop, one swap or one addition away, (n, M) each."""
+    on, off = np.flatnonzero(current), np.flatnonzero(~current)
+    drops = np.repeat(current[None], len(on), axis=0)
+    drops[np.arange(len(on)), on] = False
+    yield drops[drops.any(1)]
+    swaps = np.repeat(drops, len(off), axis=0)
+    swaps[np.arange(len(swaps)), np.tile(off, len(on))] = True
+    yield swaps
+    adds = np.repeat(current[None], len(off), axis=0)
+    adds[np.arange(len(off)), off] = True
+    yield adds
