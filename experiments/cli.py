@@ -14,12 +14,13 @@ from cfisac_env import SystemConfig
 from experiments.commands.bench_allocator import BenchAllocator
 from experiments.commands.common import Command
 from experiments.commands.compare import Compare
+from experiments.commands.curves import Curves
 from experiments.commands.label import Label
 from experiments.commands.presets import Presets
 from experiments.commands.reproduce import Errata
 from experiments.commands.train_rl import COMMANDS as TRAIN_RL
 
-COMMANDS: Mapping[str, type[Command]] = {"compare": Compare, "label": Label, "presets": Presets}
+COMMANDS: Mapping[str, type[Command]] = {"compare": Compare, "curves": Curves, "label": Label, "presets": Presets}
 
 GROUPS: Mapping[str, tuple[str, Mapping[str, type[Command]]]] = {
     "bench": ("Measure speed and certified quality", {"allocator": BenchAllocator}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from agents.hetgnn.network import Embedding
 from agents.rl import storage
 from agents.rl.environments import masks, priced
 from agents.rl.graph import GraphMaskablePolicy, Look
-from agents.rl.models import Run, actor_of, empty_policy
+from agents.rl.models import Run, empty_policy
 from baselines.allocation import allocator
-from cfisac_env import actions, observations, physics
+from cfisac_env import SystemConfig, actions, observations, physics
 from cfisac_env.observations import Observation
 from cfisac_env.types import Problem
 
@@ -35,7 +36,7 @@ class DirectAgent:
     def __init__(self, policy: BasePolicy, run: Run) -> None:
         self.policy = policy
         self.run = run
-        self.name = run.algorithm
+        self.name = run.algorithm if run.policy == "mlp" else f"{run.algorithm}-graph"
         policy.set_training_mode(False)
 
     def predict(
@@ -73,10 +74,14 @@ class SequentialAgent:
     Args:
         policy: that moves.
         run: that trained it.
+        M: number of APs that observations must have; None takes any.
+        K: number of users; None takes any.
     """
 
-    def __init__(self, policy: GraphMaskablePolicy, run: Run) -> None:
+    def __init__(self, policy: GraphMaskablePolicy, run: Run, *, M: int | None = None, K: int | None = None) -> None:
         self.policy = policy
+        self.M = M
+        self.K = K
         self.run = run
         self.name = run.algorithm
         policy.set_training_mode(False)
@@ -107,6 +112,12 @@ class SequentialAgent:
                 f"{self.name} needs the Dict observation of a CfIsac environment, got {type(observation).__name__}"
             )
         problem = observations.decode(observation)
+        for name, wanted, found in (("M", self.M, problem.M), ("K", self.K, problem.K)):
+            if wanted is not None and wanted != found:
+                raise ValueError(
+                    f"{self.name} was loaded for {name}={wanted}, but the observation has {name}={found}; load it with {name}={found}, "
+                    f"or without {name} to take any size"
+                )
         if not problem.batch_shape:
             return self._decide({key: np.asarray(value)[None] for key, value in observation.items()}, deterministic)[
                 0
@@ -209,11 +220,11 @@ def checked(observation: Any, space: Any, name: str) -> dict[str, NDArray[Any]]:
 def load(
     algorithm: str, *, M: int | None = None, K: int | None = None, weights: str | Path | None = None
 ) -> DirectAgent | SequentialAgent:
-    """An agent of an algorithm, from the shipped weights for a size or from a file.
+    """An agent of an algorithm, from the shipped weights or from a file.
 
     Args:
         algorithm: that trained it.
-        M: number of APs.
+        M: number of APs. Agents with a graph policy serve every size, and then refuse others; the rest serve the one they were trained for.
         K: number of users.
         weights: file that a training run wrote; None takes the shipped one.
 
@@ -221,27 +232,36 @@ def load(
         FileNotFoundError: there is no such file.
         ValueError: the file's agent is of another algorithm or size; or none is shipped for the size.
     """
-    if weights is None:
-        weights = WEIGHTS / f"{algorithm}-{M}x{K}.safetensors"
-        if not weights.is_file():
-            sizes = [
-                path.stem.removeprefix(f"{algorithm}-") for path in sorted(WEIGHTS.glob(f"{algorithm}-*.safetensors"))
-            ]
-            raise ValueError(
-                f"no {algorithm} agent is shipped for M={M}, K={K}; there are {', '.join(sizes) or 'none at all'}. Train one with "
-                f"`cfisac train {algorithm} --M … --K …` and load it with weights=…"
-            )
-    path = Path(weights)
+    path = _shipped(algorithm, M, K) if weights is None else Path(weights)
     run, tensors, _ = storage.read(path)
     if run.algorithm != algorithm:
         raise ValueError(
             f"{path} holds a {run.algorithm} agent, not {algorithm}; load it with agents.load({run.algorithm!r}, …)"
         )
+    if run.policy == "graph":
+        size = {name: value for name, value in (("M", M), ("K", K)) if value is not None}
+        run = replace(run, config=SystemConfig(**{**run.config.as_dict(), **size}))
     for name, wanted, found in (("M", M, run.config.M), ("K", K, run.config.K)):
         if wanted is not None and wanted != found:
             raise ValueError(
                 f"{path} holds an agent for {name}={found}, not {name}={wanted}; a {algorithm} agent serves one size"
             )
     policy = empty_policy(run)
-    actor_of(policy).load_state_dict(tensors)
-    return agent_of(policy, run)
+    storage.fill(policy, tensors, path)
+    if isinstance(policy, GraphMaskablePolicy):
+        return SequentialAgent(policy, run, M=M, K=K)
+    return DirectAgent(policy, run)
+
+
+def _shipped(algorithm: str, M: int | None, K: int | None) -> Path:
+    whole = WEIGHTS / f"{algorithm}.safetensors"
+    if whole.is_file():
+        return whole
+    path = WEIGHTS / f"{algorithm}-{M}x{K}.safetensors"
+    if not path.is_file():
+        sizes = [path.stem.removeprefix(f"{algorithm}-") for path in sorted(WEIGHTS.glob(f"{algorithm}-*.safetensors"))]
+        raise ValueError(
+            f"no {algorithm} agent is shipped for M={M}, K={K}; there are {', '.join(sizes) or 'none at all'}. Train one with "
+            f"`cfisac train {algorithm} --M … --K …` and load it with weights=…"
+        )
+    return path

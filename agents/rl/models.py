@@ -21,9 +21,11 @@ from torch import nn
 
 import cfisac_env
 from agents.rl.features import ScaledFlatten
-from agents.rl.graph import GraphFeatures, GraphMaskablePolicy
+from agents.rl.graph import SMALL, GraphFeatures, GraphMaskablePolicy, GraphPPOPolicy, GraphSACPolicy, GraphTD3Policy
 from agents.rl.parameters import OffPolicy, OnPolicy, hyper_parameters
+from agents.rl.vec_env import SB3VecEnv
 from cfisac_env import SystemConfig, observations, sample
+from cfisac_env.config import nearest
 
 FIRST_SEED = 500_000
 """Seeds of training drops: 1000 for each seed of a run, from here to the seeds of validation."""
@@ -61,6 +63,14 @@ CLASSES: dict[str, type[BaseAlgorithm]] = {
     "ddpg": SlowActorDDPG, "td3": SlowActorTD3, "sac": SlowActorSAC, "ppo": PPO, "maskable-ppo": MaskablePPO,
 }  # fmt: skip
 
+POLICIES = ("mlp", "graph")
+GRAPHS: dict[str, type[BasePolicy]] = {
+    "ddpg": GraphTD3Policy, "td3": GraphTD3Policy, "sac": GraphSACPolicy, "ppo": GraphPPOPolicy, "maskable-ppo": GraphMaskablePolicy,
+}  # fmt: skip
+
+LIFT = 1.0
+"""Of the activation logits of a graph policy that starts from scratch: every AP is on."""
+
 MODERATE = 0.5
 """Share of P_max that each AP radiates under the initial policy."""
 
@@ -69,16 +79,30 @@ MODERATE = 0.5
 class Run:
     """Everything that decides the outcome of a training run.
 
+    Attributes:
+        algorithm: one of `ALGORITHMS`.
+        config: of the drops.
+        parameters: of the algorithm.
+        seed: of everything random.
+        policy: `mlp` on the flattened observation, or `graph`; `maskable-ppo` always has the graph.
+
     Raises:
-        ValueError: the seed is outside 0 … 399.
+        ValueError: the seed is outside 0 … 399, or there is no such policy for the algorithm.
     """
 
     algorithm: str
     config: SystemConfig
     parameters: OffPolicy | OnPolicy
     seed: int = 0
+    policy: str = "mlp"
 
     def __post_init__(self) -> None:
+        if self.algorithm == "maskable-ppo":
+            object.__setattr__(self, "policy", "graph")
+        if self.policy not in POLICIES:
+            raise ValueError(
+                f"policy must be one of {', '.join(POLICIES)}, got {self.policy!r}{nearest(self.policy, list(POLICIES))}"
+            )
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed <= MOST_SEED:
             raise ValueError(f"seed must be a whole number from 0 to {MOST_SEED}, got {self.seed!r}")
 
@@ -96,6 +120,7 @@ class Run:
             "config": self.config.as_dict(),
             "parameters": asdict(self.parameters),
             "seed": self.seed,
+            "policy": self.policy,
         }
 
     @classmethod
@@ -103,7 +128,7 @@ class Run:
         """The run that `as_dict` wrote."""
         config = SystemConfig(**content["config"])
         parameters = hyper_parameters(content["algorithm"], config, **content["parameters"])
-        return cls(content["algorithm"], config, parameters, content["seed"])
+        return cls(content["algorithm"], config, parameters, content["seed"], content["policy"])
 
 
 class ScaledReward(VecEnvWrapper):
@@ -135,9 +160,13 @@ def training_environments(run: Run) -> VecEnv:
     if run.algorithm != "maskable-ppo":  # whose powers are exact
         fields["sinr_threshold_db"] += parameters.margin_db
         fields["crlb_threshold_m2"] *= 10 ** (-parameters.margin_db / 10)
-    venv = ScaledReward(
-        DummyVecEnv([partial(gym.make, run.environment, **fields)] * parameters.envs), parameters.reward_scale
-    )
+    together: VecEnv
+    if run.environment == "CfIsac-v0":
+        many = gym.make_vec(run.environment, num_envs=parameters.envs, autoreset_mode="SameStep", **fields)
+        together = SB3VecEnv(many)
+    else:
+        together = DummyVecEnv([partial(gym.make, run.environment, **fields)] * parameters.envs)
+    venv = ScaledReward(together, parameters.reward_scale)
     venv.seed(FIRST_SEED + 1000 * run.seed)
     return venv
 
@@ -166,7 +195,7 @@ def build(run: Run, venv: VecEnv, device: str = "cpu") -> BaseAlgorithm:
     )
     if isinstance(model, _SlowActor) and isinstance(p, OffPolicy):
         model.actor_share = p.actor_share
-    if run.algorithm != "maskable-ppo":
+    if run.policy == "mlp":
         fit_features(model.policy, run.config)
         _start_moderate(model, run.config)
     venv.seed(FIRST_SEED + 1000 * run.seed)  # the constructor has seeded them with the run's seed alone
@@ -175,21 +204,25 @@ def build(run: Run, venv: VecEnv, device: str = "cpu") -> BaseAlgorithm:
 
 def policy_class(run: Run) -> type[BasePolicy]:
     """What decides in a run."""
-    if run.algorithm == "maskable-ppo":
-        return GraphMaskablePolicy
+    if run.policy == "graph":
+        return GRAPHS[run.algorithm]
     return CLASSES[run.algorithm].policy_aliases["MultiInputPolicy"]
 
 
 def policy_arguments(run: Run) -> dict[str, Any]:
     """What the constructor of the policy takes besides spaces."""
-    if run.algorithm == "maskable-ppo":
-        return {"features_extractor_class": GraphFeatures}
-    arguments: dict[str, Any] = {"features_extractor_class": ScaledFlatten}
+    noise = max(run.parameters.noise_std, 1e-6)
+    if run.policy == "graph":
+        arguments: dict[str, Any] = {
+            "features_extractor_class": GraphFeatures, "features_extractor_kwargs": {"network": SMALL},
+        }  # fmt: skip
+        if run.algorithm != "maskable-ppo":
+            arguments["lift"] = LIFT
+        return arguments | ({"noise_std": noise} if run.algorithm in ("sac", "ppo") else {})
+    arguments = {"features_extractor_class": ScaledFlatten}
     if isinstance(run.parameters, OffPolicy):
         return arguments | {"net_arch": {"pi": ACTOR, "qf": CRITIC}, "n_critics": 2}
-    return arguments | {
-        "net_arch": {"pi": ACTOR, "vf": CRITIC}, "log_std_init": math.log(max(run.parameters.noise_std, 1e-6)),
-    }  # fmt: skip
+    return arguments | {"net_arch": {"pi": ACTOR, "vf": CRITIC}, "log_std_init": math.log(noise)}
 
 
 def empty_policy(run: Run) -> BasePolicy:

@@ -17,6 +17,9 @@ from agents.rl.models import Run, actor_of
 
 FILE_FORMAT = "cfisac-agent-1"
 
+_TWINS = ("pi_features_extractor.", "vf_features_extractor.")
+"""Other names of the weights of `features_extractor`, which actor and critic share."""
+
 
 def write(path: Path, run: Run, policy: BasePolicy, card: dict[str, Any]) -> Path:
     """Write an agent; a reader sees the old file or the new, never half of one.
@@ -27,9 +30,27 @@ def write(path: Path, run: Run, policy: BasePolicy, card: dict[str, Any]) -> Pat
         policy: whose actor is kept.
         card: what it cost and how good it is.
     """
-    tensors = {name: value.detach().cpu().clone() for name, value in actor_of(policy).state_dict().items()}
+    weights = actor_of(policy).state_dict().items()
+    tensors = {name: value.detach().cpu().clone() for name, value in weights if not name.startswith(_TWINS)}
     header = {"format": FILE_FORMAT, "run": json.dumps(run.as_dict()), "card": json.dumps(card)}
     return _replace(path, save(tensors, header))
+
+
+def fill(policy: BasePolicy, tensors: dict[str, torch.Tensor], path: Path) -> None:
+    """Give the actor of a policy the weights that `read` returned.
+
+    Raises:
+        ValueError: they are not those of such a policy.
+    """
+    try:
+        missing, more = actor_of(policy).load_state_dict(tensors, strict=False)
+    except RuntimeError as error:
+        raise ValueError(f"the weights in {path} don't fit the policy that they name: {error}") from None
+    missing = [name for name in missing if not name.startswith(_TWINS)]
+    if missing or more:
+        raise ValueError(
+            f"the weights in {path} don't fit the policy that they name: {', '.join([*missing, *more][:5])}"
+        )
 
 
 def write_json(path: Path, content: dict[str, Any]) -> Path:

@@ -120,19 +120,20 @@ class _Watch(BaseCallback):
         return True
 
     def _on_training_end(self) -> None:
-        self._validate()
+        self._validate(last=True)
         self._save()
         self._step(self.num_timesteps, self._text)
 
-    def _validate(self) -> None:
+    def _validate(self, last: bool = False) -> None:
         self._clock()
+        learned = self.model._n_updates > 0 or last  # the initial policy is no trained agent
         score = asdict(self._validation.score(agent_of(self.model.policy, self._run)))
         for name, value in score.items():
             self.logger.record(f"validation/{name}", value)
         self.logger.dump(self.num_timesteps)
         progress = self._progress
         progress.curve.append({"steps": self.num_timesteps, "seconds": progress.seconds, **score})
-        if score["reward"] > progress.best:
+        if learned and score["reward"] > progress.best:
             progress.best = score["reward"]
             storage.write(self._folder / BEST, self._run, self.model.policy, progress.curve[-1])
         storage.write_json(self._folder / CURVE, {"run": self._run.as_dict(), "curve": progress.curve})

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 from docstring_parser import parse
@@ -32,6 +32,8 @@ class TrainRl:
     """Go on with the run in the folder; --no-resume refuses a folder that holds one."""
     validation_drops: int = 50
     """Number of fixed drops on which the agent is held against local-search."""
+    policy: Literal["mlp", "graph"] = "mlp"
+    """MLPs on the flattened observation, for one M and K, or the layers of the HetGNN, for every size, as maskable-ppo always has."""
     device: str = "cpu"
     """Where torch computes."""
 
@@ -47,8 +49,9 @@ class TrainRl:
         config = SystemConfig(**fields)
         names = [spec.name for spec in dataclasses.fields(FAMILY[self.algorithm])]
         given = {name: value for name in names if (value := getattr(self, name)) is not None}
-        run = Run(self.algorithm, config, hyper_parameters(self.algorithm, config, **given), self.seed)
-        folder = self.out or Path(f"runs/{self.algorithm}-{config.M}x{config.K}-seed{self.seed}")
+        run = Run(self.algorithm, config, hyper_parameters(self.algorithm, config, **given), self.seed, self.policy)
+        kind = "-graph" if self.policy == "graph" else ""
+        folder = self.out or Path(f"runs/{self.algorithm}{kind}-{config.M}x{config.K}-seed{self.seed}")
         torch.set_num_threads(1)  # networks this small lose by more
         with progress(console) as bar:
             task = bar.add_task(self.algorithm, total=run.parameters.steps)

@@ -252,3 +252,27 @@ def test_the_command_trains_resumes_and_refuses(tmp_path: Path, capsys: pytest.C
     assert "learning_rate must be a number above 0" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["train", "ddpg", "--learning-rat", "1"])
+
+
+def test_the_shipped_agent_serves_every_drop_close_to_the_oracle_at_sizes_it_was_not_trained_for() -> None:
+    import agents
+    from agents.rl.validation import Validation
+
+    for M, K in ((24, 5), (36, 8)):
+        score = Validation(SystemConfig(M, K), 4, 1.0).score(agents.load("maskable-ppo", M=M, K=K))
+        assert score.feasible == 1.0
+        assert score.gap < 0.1
+
+
+def test_what_is_shipped_names_what_trained_it() -> None:
+    shipped = sorted(agent.WEIGHTS.glob("*.safetensors"))
+    assert shipped
+    for path in shipped:
+        run, _, card = storage.read(path)
+        size = "" if run.policy == "graph" else f"-{run.config.M}x{run.config.K}"
+        assert path.stem == f"{run.algorithm}{size}"
+        assert card["steps"] <= run.parameters.steps + run.parameters.envs
+        assert card["seconds"] > 0
+        loaded = agent.load(run.algorithm, M=run.config.M, K=run.config.K)
+        observation, _ = gym.make("CfIsac-v0", M=run.config.M, K=run.config.K).reset(seed=0)
+        assert loaded.predict(observation)[0].shape == (run.config.M, run.config.K + 1)

@@ -1,0 +1,31 @@
+"""`cfisac curves`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import tyro
+from rich.console import Console
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Learning curves of training runs with their spread over seeds; writes curves.json, runs.md, curves.png and curves.svg."""
+
+    configured: ClassVar[bool] = False
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders of runs of `cfisac train ddpg`, `td3`, `sac`, `ppo` or `maskable-ppo`."""
+    out: Path = Path("runs/curves")
+    """Folder of the results."""
+
+    def run(self, fields: dict[str, Any], console: Console) -> None:
+        """Read, draw, write."""
+        from experiments import curves
+
+        found = curves.read(self.runs)
+        console.print(curves.table(found), markup=False, soft_wrap=True)
+        for path in curves.write(self.out, found):
+            console.print(f"wrote {path}", soft_wrap=True)

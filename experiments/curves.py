@@ -1,0 +1,114 @@
+"""Learning curves of training runs: what every validation said, its spread over seeds, and what each run cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from experiments.files import provenance, write_json, write_text
+
+CURVE = "curve.json"
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+
+
+def read(folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """What the runs in some folders have written, in order of algorithm, size and seed.
+
+    Raises:
+        FileNotFoundError: a folder holds no run.
+        ValueError: no folder is given, or a curve cannot be read.
+    """
+    if not folders:
+        raise ValueError("name the folders of one or more runs, e.g. `cfisac curves runs/ddpg-30x6-seed*`")
+    runs = []
+    for folder in folders:
+        path = folder / CURVE
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"no {CURVE} in {folder}; `cfisac train ddpg` and its like write one into the folder of a run"
+            )
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            curve = [{k: np.nan if v is None else v for k, v in row.items()} for row in content["curve"]]
+            runs.append({"run": content["run"], "curve": curve})
+        except (json.JSONDecodeError, KeyError, AttributeError) as error:
+            raise ValueError(f"{path} cannot be read as a learning curve ({error}); train again") from None
+    return sorted(runs, key=lambda r: (*_group(r), r["run"]["seed"]))
+
+
+def table(runs: Sequence[dict[str, Any]]) -> str:
+    """One line a run as Markdown: its cost, and the validation with the best reward after learning began."""
+    lines = [
+        "| algorithm | M, K | seed | environment steps | seconds | best at | feasible | gap | active APs |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for entry in runs:
+        run, curve = entry["run"], entry["curve"]
+        best = max(curve[1:] or curve, key=lambda row: row["reward"])
+        gap = f"{100 * best['gap']:.1f} %" if np.isfinite(best["gap"]) else "–"
+        lines.append(
+            f"| {run['algorithm']} | {run['config']['M']}, {run['config']['K']} | {run['seed']} | {curve[-1]['steps']:.0f} | "
+            f"{curve[-1]['seconds']:.0f} | {best['steps']:.0f} | {100 * best['feasible']:.0f} % | {gap} | {best['active_aps']:.1f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def figure(runs: Sequence[dict[str, Any]]) -> Figure:
+    """Feasible share and gap against steps: the median over seeds, and from the least to the largest."""
+    algorithms = list(dict.fromkeys(entry["run"]["algorithm"] for entry in runs))
+    picture = Figure(figsize=(9.0, 3.0 * len(algorithms)), layout="constrained")
+    FigureCanvasAgg(picture)
+    axes = picture.subplots(len(algorithms), 2, squeeze=False)
+    for row, algorithm in zip(axes, algorithms, strict=True):
+        groups = list(dict.fromkeys(_group(entry) for entry in runs if entry["run"]["algorithm"] == algorithm))
+        for colour, group in zip(_COLOURS * len(groups), groups, strict=False):
+            curves = [entry["curve"] for entry in runs if _group(entry) == group]
+            for axis, key in zip(row, ("feasible", "gap"), strict=True):
+                length = min(map(len, curves))
+                steps = np.array([point["steps"] for point in curves[0][:length]])
+                values = 100 * np.array([[point[key] for point in curve[:length]] for curve in curves], dtype=float)
+                known = np.isfinite(values).any(0)
+                if not known.any():
+                    continue
+                shown = values[:, known]
+                label = f"M={group[1]}, K={group[2]} ({len(curves)} seed{'s' if len(curves) > 1 else ''})"
+                axis.plot(steps[known], np.nanmedian(shown, 0), color=colour, label=label)
+                axis.fill_between(
+                    steps[known], np.nanmin(shown, 0), np.nanmax(shown, 0), color=colour, alpha=0.2, linewidth=0
+                )
+        for axis, name in zip(
+            row, ("drops with every requirement met, %", "gap to local-search where met, %"), strict=True
+        ):
+            axis.set(title=algorithm, xlabel="environment steps", ylabel=name)
+            axis.grid(alpha=0.3)
+        row[1].set_yscale("log")
+        row[0].set_ylim(-3, 103)
+        row[0].legend(fontsize=7)
+    return picture
+
+
+def write(folder: Path, runs: Sequence[dict[str, Any]]) -> list[Path]:
+    """Write curves.json, runs.md, curves.png and curves.svg."""
+    paths = [
+        write_json(folder / "curves.json", {**provenance(), "runs": list(runs)}),
+        write_text(folder / "runs.md", table(runs)),
+    ]
+    picture = figure(runs)
+    for kind in ("png", "svg"):
+        path = folder / f"curves.{kind}"
+        partial = folder / f"curves.partial.{kind}"
+        picture.savefig(partial, dpi=110)
+        partial.replace(path)
+        paths.append(path)
+    return paths
+
+
+def _group(entry: dict[str, Any]) -> tuple[str, int, int]:
+    run = entry["run"]
+    return run["algorithm"], run["config"]["M"], run["config"]["K"]

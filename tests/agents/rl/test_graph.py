@@ -1,0 +1,119 @@
+"""The graph policies: equivariant, of no size, and right about what an action comes to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from agents.hetgnn.graph import build
+from agents.rl import agent, graph, models, training
+from agents.rl.models import Run
+from agents.rl.parameters import hyper_parameters
+from cfisac_env import SystemConfig, actions, observations, physics, sample
+
+torch.set_num_threads(1)
+
+CONFIG = SystemConfig(7, 3, T=2, crlb_threshold_m2=20.0)
+DIRECT = ("ddpg", "td3", "sac", "ppo")
+BRIEF: dict[str, Any] = {"steps": 32, "envs": 4, "batch_size": 8, "validate_every": 32, "checkpoint_every": 32}
+
+
+def run_of(algorithm: str) -> Run:
+    family = (
+        {"rollout": 8, "epochs": 1} if "ppo" in algorithm else {"warm_up": 16, "gradient_steps": 1, "buffer_size": 64}
+    )
+    return Run(algorithm, CONFIG, hyper_parameters(algorithm, CONFIG, **BRIEF, **family), 1, "graph")
+
+
+def renumbered(observation: dict[str, Any], aps: Any, users: Any) -> dict[str, Any]:
+    """The same drops with their APs and users in another order."""
+    result = dict(observation)
+    for key in ("ap", "comm", "radar", "sensing", "power"):
+        if key in result:
+            result[key] = result[key][:, aps]
+    result["comm"] = result["comm"][:, :, users]
+    result["ue"] = result["ue"][:, users]
+    if "power" in result:
+        result["power"] = result["power"][:, :, users]
+    return result
+
+
+@pytest.mark.parametrize("algorithm", DIRECT)
+def test_actions_follow_the_numbering_of_aps_and_users(algorithm: str) -> None:
+    torch.manual_seed(0)
+    policy: Any = models.empty_policy(run_of(algorithm))
+    observation = observations.encode(sample(CONFIG, np.random.default_rng(0), 3))
+    aps, users = np.random.default_rng(1).permutation(7), np.random.default_rng(2).permutation(3)
+    first, _ = policy.predict(observation, deterministic=True)
+    second, _ = policy.predict(renumbered(observation, aps, users), deterministic=True)
+    expected = first[:, aps][:, :, [0, *(1 + users)]]
+    np.testing.assert_allclose(second, expected, atol=2e-4)
+    assert np.ptp(first[..., 0]) > 0
+    assert (first[..., 0] > 0).all()  # from scratch: every AP on
+
+
+def test_moves_follow_the_numbering_of_aps_and_see_the_set() -> None:
+    torch.manual_seed(0)
+    policy: Any = models.empty_policy(run_of("maskable-ppo"))
+    rng = np.random.default_rng(3)
+    observation = observations.encode(sample(CONFIG, rng, 2))
+    on = rng.random((2, 7)) < 0.7
+    observation["ap"][..., 2] = on
+    observation["power"] = (rng.random((2, 7, 3)) * on[..., None] / 3).astype(np.float32)
+    aps, users = rng.permutation(7), rng.permutation(3)
+
+    def probabilities(seen: dict[str, Any]) -> torch.Tensor:
+        with torch.no_grad():
+            result: torch.Tensor = policy.get_distribution(policy.obs_to_tensor(seen)[0]).distribution.probs
+        return result
+
+    first, second = probabilities(observation), probabilities(renumbered(observation, aps, users))
+    torch.testing.assert_close(second, first[:, [*aps, 7]], atol=1e-5, rtol=1e-4)
+    alone = {**observation, "power": observation["power"] * 0.1}
+    assert not torch.allclose(probabilities(alone), first, atol=1e-4)
+
+
+def test_what_an_action_comes_to_is_what_the_physics_says() -> None:
+    scenario = sample(CONFIG, np.random.default_rng(5), 4)
+    action = np.random.default_rng(6).uniform(-1, 1, (4, 7, 4)).astype(np.float32)
+    outcome = scenario.evaluate(actions.decode(action, CONFIG.max_ap_power_w))
+    drops = build(observations.encode(scenario)).drops
+    leaf = torch.tensor(action, requires_grad=True)
+    on, load, user, target = graph.consequences(drops, leaf)
+    decision = actions.decode(action, CONFIG.max_ap_power_w)
+    np.testing.assert_array_equal(on.detach().numpy() > 0.5, decision.active)
+    np.testing.assert_allclose(load.detach(), decision.power.sum(-1) / CONFIG.max_ap_power_w, atol=1e-5)
+    margin = 10 ** user.detach().numpy() - 1e-3
+    np.testing.assert_allclose(margin, outcome.sinr / CONFIG.sinr_threshold, rtol=5e-3, atol=1e-5)
+    bound = physics.crlb(decision.power.sum(-1), scenario.fisher)
+    np.testing.assert_allclose(10 ** target.detach().numpy() - 1e-3, 20.0 / bound, rtol=5e-3, atol=1e-4)
+    (gradient,) = torch.autograd.grad(user.sum() + target.sum(), leaf)
+    assert torch.isfinite(gradient).all()
+    assert (gradient[..., 0] != 0).any()
+
+
+@pytest.mark.parametrize("algorithm", [*DIRECT, "maskable-ppo"])
+def test_what_was_trained_at_one_size_plays_at_another(algorithm: str, tmp_path: Path) -> None:
+    training.train(run_of(algorithm), tmp_path, drops=1)
+    learned = agent.load(algorithm, M=5, K=2, weights=tmp_path / training.BEST)
+    observation, _ = gym.make("CfIsac-v0", M=5, K=2, T=3).reset(seed=0)
+    if algorithm == "maskable-ppo":
+        assert learned.predict(observation)[0].shape == (5, 3)
+        with pytest.raises(ValueError, match="loaded for M=5, but the observation has M=7"):
+            learned.predict(gym.make("CfIsac-v0", M=7, K=3).reset(seed=0)[0])
+    else:
+        observation, _ = gym.make("CfIsac-v0", M=5, K=2).reset(seed=0)
+        action, _ = learned.predict(observation)
+        assert action.shape == (5, 3)
+        assert (np.abs(action) <= 1).all()
+
+
+def test_a_policy_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ValueError, match="did you mean 'graph'"):
+        Run("ddpg", CONFIG, hyper_parameters("ddpg", CONFIG), 0, "grph")
+    assert Run("maskable-ppo", CONFIG, hyper_parameters("maskable-ppo", CONFIG)).policy == "graph"
