@@ -17,14 +17,14 @@ from experiments.commands.compare import Compare
 from experiments.commands.curves import Curves
 from experiments.commands.label import Label
 from experiments.commands.presets import Presets
-from experiments.commands.reproduce import Errata
+from experiments.commands.reproduce import COMMANDS as REPRODUCE
 from experiments.commands.train_rl import COMMANDS as TRAIN_RL
 
 COMMANDS: Mapping[str, type[Command]] = {"compare": Compare, "curves": Curves, "label": Label, "presets": Presets}
 
 GROUPS: Mapping[str, tuple[str, Mapping[str, type[Command]]]] = {
     "bench": ("Measure speed and certified quality", {"allocator": BenchAllocator}),
-    "reproduce": ("Make the paper's results again, corrected", {"errata": Errata}),
+    "reproduce": ("Make the paper's results again, corrected", REPRODUCE),
     "train": ("Train an agent", TRAIN_RL),
 }
 """Commands of two words: the first word, what the group is for, and the second words."""

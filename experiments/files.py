@@ -29,7 +29,7 @@ def write_text(path: Path, text: str) -> Path:
 
 def write_json(path: Path, content: dict[str, Any]) -> Path:
     """Write strict JSON; NumPy values become plain ones, what isn't finite becomes null."""
-    return write_text(path, json.dumps(_plain(content), indent=1, allow_nan=False) + "\n")
+    return write_text(path, json.dumps(plain(content), indent=1, allow_nan=False) + "\n")
 
 
 def provenance() -> dict[str, Any]:
@@ -48,13 +48,14 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value as strict JSON has it: NumPy arrays as lists, paths as text, what isn't finite as None."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, float) and not np.isfinite(value):
         return None
     if isinstance(value, Path):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from rich.console import Console
 
-from cfisac_env import SystemConfig
-from experiments.commands.common import progress
+from cfisac_env import PRESETS, SystemConfig
+from experiments.commands.common import Command, progress
 
 
 @dataclass(frozen=True)
@@ -58,3 +59,148 @@ class Errata:
             written.append(files.write_text(self.page, page))
         for path in written:
             console.print(f"wrote {path}", soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class _Study:
+    """Options that the tables and figures share."""
+
+    configured: ClassVar[bool] = False
+    targets: ClassVar[tuple[str, ...]]
+
+    drops: int = 100
+    """Random drops a point."""
+    slow_drops: int = 20
+    """Of them, drops that modified-bb-paper decides, too: it solves hundreds of cvxpy programs for each."""
+    seed: int = 1_000_000
+    """Seed of the first drop; the others follow."""
+    policies: tuple[str, ...] = ()
+    """Names of the policies; by default every oracle and every agent."""
+    presets: tuple[str, ...] = tuple(PRESETS)
+    """Presets whose points are decided; what is stored of others is shown all the same."""
+    again: tuple[str, ...] = ()
+    """Policies whose stored decisions are thrown away and made again, such as an agent that was trained anew."""
+    reference: str = "local-search"
+    """Policy that paired differences are taken to."""
+    time_limit: float = 10.0
+    """Seconds a drop for branch-and-bound, whose lower bounds are the certified ones."""
+    timed_drops: int = 5
+    """Drops that the timing pass decides, one policy after the other."""
+    time_budget: float = 60.0
+    """Seconds for timing one policy at one size; a policy whose decision takes longer isn't timed at larger sizes."""
+    timing: bool = True
+    """Whether to time decisions after all of them are made."""
+    workers: int | None = None
+    """Processes; by default one a processor."""
+    ray: str | None = None
+    """Address of a Ray cluster (`auto`, `ray://host:10001`), or `local`; by default joblib on this machine."""
+    quick: bool = False
+    """A look at everything within ten minutes: few drops, short searches, small sizes for what is slow."""
+    out: Path = Path("runs/paper")
+    """Folder of the results. A run that was stopped goes on where it was; results of another version are refused."""
+
+    def run(self, fields: dict[str, Any], console: Console) -> None:
+        """Decide what is missing, time, print, write."""
+        from experiments.reproduction import run
+
+        study = run.Reproduction.open(self._options(), self.targets, self.again)
+        for note in study.notes:
+            console.print(f"note: {note}", markup=False, soft_wrap=True)
+        tasks = study.tasks()
+        with progress(console) as bar:
+            if tasks:
+                task = bar.add_task("deciding", total=len(tasks))
+                study.decide(
+                    tasks,
+                    self.workers,
+                    self.ray,
+                    lambda point: bar.update(task, advance=1, description=f"deciding {point}"),
+                )
+            if self.timing:
+                task = bar.add_task("timing", total=None)
+                study.time(lambda what: bar.update(task, description=f"timing {what}"))
+                bar.update(task, total=1, completed=1, description="timed")
+        for path in study.write():
+            console.print(f"wrote {path}", soft_wrap=True)
+
+    def _options(self) -> Any:
+        from experiments.reproduction import policies, run
+
+        for name in ("drops", "timed_drops"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name.replace('_', '-')} must be 1 or more, got {getattr(self, name)}")
+        if self.slow_drops < 0:
+            raise ValueError(f"--slow-drops must be 0 or more, got {self.slow_drops}")
+        for name in ("time_limit", "time_budget"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"--{name.replace('_', '-')} must be above 0 seconds, got {getattr(self, name)}")
+        options = run.Options(
+            folder=self.out,
+            names=tuple(dict.fromkeys(self.policies)) or policies.names(),
+            presets=self.presets,
+            drops=self.drops,
+            slow_drops=self.slow_drops,
+            seed=self.seed,
+            reference=self.reference,
+            time_limit_s=self.time_limit,
+            timed_drops=self.timed_drops,
+            budget_s=self.time_budget,
+        )
+        if not self.quick:
+            return options
+        return replace(
+            options,
+            drops=min(self.drops, 4),
+            slow_drops=min(self.slow_drops, 1),
+            time_limit_s=min(self.time_limit, 1.0),
+            timed_drops=min(self.timed_drops, 2),
+            budget_s=min(self.time_budget, 5.0),
+            largest=200,
+            slow_links=300,
+        )
+
+
+@dataclass(frozen=True)
+class Table2(_Study):
+    """Table II: total power, feasibility, bounds and time at (30, 6), (30, 10), (50, 10), (50, 20), the paper's numbers beside."""
+
+    targets: ClassVar[tuple[str, ...]] = ("table2",)
+
+
+@dataclass(frozen=True)
+class Fig3(_Study):
+    """Fig. 3: total power against the number of users, against the number of APs, and on every preset."""
+
+    targets: ClassVar[tuple[str, ...]] = ("fig3",)
+
+
+@dataclass(frozen=True)
+class Fig4(_Study):
+    """Fig. 4: active APs against the number of users, against the number of APs, and on every preset."""
+
+    targets: ClassVar[tuple[str, ...]] = ("fig4",)
+
+
+@dataclass(frozen=True)
+class Times(_Study):
+    """Time a decision at the sizes of Table II and against up to 1,000 APs."""
+
+    targets: ClassVar[tuple[str, ...]] = ("times",)
+
+
+@dataclass(frozen=True)
+class All(_Study):
+    """Table II, Fig. 3, Fig. 4 and times from one set of decisions."""
+
+    targets: ClassVar[tuple[str, ...]] = ("table2", "fig3", "fig4", "times")
+
+
+COMMANDS: Mapping[str, type[Command]] = {
+    "table2": Table2,
+    "fig3": Fig3,
+    "fig4": Fig4,
+    "times": Times,
+    "all": All,
+    "errata": Errata,
+}
+"""Second words of `cfisac reproduce`."""

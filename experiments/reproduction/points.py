@@ -1,0 +1,66 @@
+"""The points of the paper's table and figures, and of their siblings here: a preset, a number of APs and a number of users each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from cfisac_env import PRESETS, SystemConfig
+
+
+@dataclass(frozen=True, order=True)
+class Point:
+    """One setting that policies are compared at."""
+
+    preset: str
+    M: int
+    K: int
+
+    @property
+    def key(self) -> str:
+        """Name in files."""
+        return f"{self.preset}-M{self.M}-K{self.K}"
+
+    @property
+    def config(self) -> SystemConfig:
+        """Its configuration."""
+        return SystemConfig(M=self.M, K=self.K, preset=self.preset)
+
+
+USERS = (5, 10, 15, 20)
+"""Of Fig. 3 and 4, at M = `APS_OF_USERS`."""
+
+APS_OF_USERS = 50
+
+APS = (20, 30, 50, 80)
+"""Of the same figures against M, at K = `USERS_OF_APS`."""
+
+USERS_OF_APS = 10
+
+SCALING_APS = (50, 100, 200, 500, 1000)
+"""Of the time a decision, at K = `USERS_OF_APS`."""
+
+TABLE: tuple[Point, ...] = tuple(Point("paper", M, K) for M, K in ((30, 6), (30, 10), (50, 10), (50, 20)))
+SCALING: tuple[Point, ...] = tuple(Point("paper", M, USERS_OF_APS) for M in SCALING_APS)
+
+
+def over_users(preset: str) -> tuple[Point, ...]:
+    """K from 5 to 20 at M = 50."""
+    return tuple(Point(preset, APS_OF_USERS, K) for K in USERS)
+
+
+def over_aps(preset: str) -> tuple[Point, ...]:
+    """M from 20 to 80 at K = 10."""
+    return tuple(Point(preset, M, USERS_OF_APS) for M in APS)
+
+
+def sweeps() -> tuple[tuple[Point, ...], ...]:
+    """Every curve of the figures: over users and over APs, preset by preset."""
+    return tuple(along for preset in PRESETS for along in (over_users(preset), over_aps(preset)))
+
+
+def of(targets: Iterable[str]) -> tuple[Point, ...]:
+    """The points that `table2`, `fig3` and `fig4` need together, the paper's preset first and each once."""
+    curves = tuple(point for along in sweeps() for point in along)
+    needed: Mapping[str, tuple[Point, ...]] = {"table2": TABLE, "fig3": curves, "fig4": curves}
+    return tuple(dict.fromkeys(point for target in targets for point in needed[target]))

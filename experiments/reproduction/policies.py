@@ -1,0 +1,117 @@
+"""The policies of the reproduction by name: oracles, agents, and the paper's problem (9) with every AP on."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+import agents
+import baselines
+from baselines.policy import Answer, Policy, everything
+from cfisac_env import Decision, Problem
+from experiments.reproduction.points import Point
+
+PAPER = ("hetgnn", "ddpg", "modified-bb-paper", "decoupled")
+"""The columns of Table II."""
+
+ORACLES = (
+    "modified-bb-paper",
+    "decoupled",
+    "full-ap-paper",
+    "full-ap",
+    "modified-bb",
+    "local-search",
+    "branch-and-bound",
+)
+LEARNED = ("hetgnn", "hetgnn-exact", "ddpg")
+"""Agents that the tables name even where their weights are missing; whatever else `agents.AGENTS` holds comes after them."""
+
+SLOW = ("modified-bb-paper",)
+"""Policies that solve hundreds of cvxpy programs a drop, and get fewer drops."""
+
+
+class FullApPaperPolicy(Policy):
+    """Every AP on with the powers of the paper's problem (9), "Full AP + Constraint relaxed".
+
+    They miss the SINR as those of `modified-bb-paper` do.
+    """
+
+    name = "full-ap-paper"
+
+    def decide(self, problem: Problem) -> Answer:
+        """Solve (9) once."""
+        from baselines.allocation.paper import solve_paper
+
+        active = np.ones(problem.M, dtype=bool)
+        answer = solve_paper(problem, active)
+        decision = Decision(active, answer.power) if answer.feasible else everything(problem)
+        return Answer(decision, feasible=False)
+
+
+def names() -> tuple[str, ...]:
+    """Every policy that the reproduction knows."""
+    return tuple(dict.fromkeys((*LEARNED, *agents.AGENTS, *ORACLES)))
+
+
+def check(given: tuple[str, ...]) -> None:
+    """Refuse a name that isn't there.
+
+    Raises:
+        ValueError: with the names that are.
+    """
+    for name in given:
+        if name not in names():
+            raise ValueError(f"unknown policy {name!r}; the reproduction knows {', '.join(names())}")
+
+
+def build(name: str, point: Point, time_limit_s: float) -> Any:
+    """A policy for the size of a point.
+
+    Args:
+        name: one of `names()`.
+        point: gives M and K.
+        time_limit_s: a drop, for `branch-and-bound`.
+
+    Raises:
+        MissingAgentError: there is no such agent, or none with weights for this size.
+    """
+    sizes = {"M": point.M, "K": point.K}
+    if name == FullApPaperPolicy.name:
+        return FullApPaperPolicy(**sizes)
+    if name == "branch-and-bound":
+        return baselines.make(name, time_limit_s=time_limit_s, **sizes)
+    if name in baselines.POLICIES:
+        return baselines.make(name, **sizes)
+    try:
+        return agents.load(name, **sizes)
+    except (ValueError, FileNotFoundError, ImportError) as error:
+        raise MissingAgentError(name, str(error)) from None
+
+
+cached = lru_cache(maxsize=64)(build)
+"""The same policy again for the next drop of a point."""
+
+
+def check_there(name: str, point: Point) -> None:
+    """Load an agent once to see whether it can; oracles always can.
+
+    Raises:
+        MissingAgentError: as `build`.
+    """
+    if name not in baselines.POLICIES and name != FullApPaperPolicy.name:
+        build(name, point, 1.0)
+
+
+class MissingAgentError(Exception):
+    """An agent that cannot decide at a point.
+
+    Args:
+        name: of the agent.
+        why: what loading it said.
+    """
+
+    def __init__(self, name: str, why: str) -> None:
+        advice = "" if "cfisac train" in why else f"; train them with `cfisac train {name.removesuffix('-exact')}`"
+        super().__init__(f"missing weights ({why}){advice}")

@@ -1,0 +1,268 @@
+"""The reproduction from missing decisions to written files."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cfisac_env import PRESETS, SystemConfig
+from experiments import compare, parallel
+from experiments.files import provenance, write_json, write_text
+from experiments.reproduction import decisions, figures, points, policies, printed, summary, tables, timing
+from experiments.reproduction.points import Point
+from experiments.reproduction.store import PointStore
+from experiments.reproduction.summary import PointData, Row
+
+TARGETS = ("table2", "fig3", "fig4", "times")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How much is decided, by whom, and where it goes."""
+
+    folder: Path
+    names: tuple[str, ...]
+    presets: tuple[str, ...] = tuple(
+        PRESETS
+    )  # whose points are decided; what is stored of others is shown all the same
+    drops: int = 100
+    slow_drops: int = 20
+    seed: int = compare.TEST_SEED
+    reference: str = "local-search"
+    time_limit_s: float = 10.0  # a drop, of branch-and-bound
+    timed_drops: int = 5
+    budget_s: float = 60.0  # of timing one policy at one point
+    largest: int = max(points.SCALING_APS)  # M of the timing pass
+    slow_links: int | None = None  # slow policies are left out where M·K is larger
+
+
+@dataclass
+class Reproduction:
+    """One folder of results.
+
+    Attributes:
+        options: how much is decided, and by whom.
+        targets: of `TARGETS`.
+        stores: of the points that the targets need.
+        times: of the timing pass.
+        notes: agents that are missing, with what to do.
+    """
+
+    options: Options
+    targets: tuple[str, ...]
+    stores: dict[Point, PointStore]
+    times: timing.TimingStore
+    notes: list[str]
+
+    @classmethod
+    def open(cls, options: Options, targets: Sequence[str], again: Sequence[str] = ()) -> Reproduction:
+        """Read what the folder holds.
+
+        Args:
+            options: how much is decided, and by whom.
+            targets: of `TARGETS`.
+            again: policies whose stored decisions and times are thrown away.
+
+        Raises:
+            ValueError: an unknown policy or preset, or results of another version.
+        """
+        policies.check((*options.names, *again))
+        for preset in options.presets:
+            SystemConfig(preset=preset)
+        compare.check_reference(options.reference, options.names)
+        needed = points.of(target for target in targets if target != "times")
+        stores = {point: PointStore.open(options.folder, point, options.time_limit_s) for point in needed}
+        times = timing.TimingStore(options.folder)
+        if again:
+            times.forget(again)
+            for store in stores.values():
+                store.forget(again)
+        self = cls(options, tuple(targets), stores, times, [])
+        self._find_missing()
+        return self
+
+    def _find_missing(self) -> None:
+        self._absent: set[tuple[Point, str]] = set()
+        reasons: dict[tuple[str, str], list[str]] = {}
+        for point in self.stores:
+            for name in self.options.names:
+                try:
+                    policies.check_there(name, point)
+                except policies.MissingAgentError as error:
+                    self._absent.add((point, name))
+                    reasons.setdefault((name, str(error)), []).append(point.key)
+        for (name, why), where in reasons.items():
+            self.notes.append(f"`{name}` is missing at {', '.join(where)}: {why}; the rest of the tables still comes")
+
+    def tasks(self) -> list[decisions.Task]:
+        """What hasn't been decided: for each drop one task for the quick policies and one for each slow one."""
+        options, result = self.options, []
+        for point, store in self.stores.items():
+            if point.preset not in options.presets:
+                continue
+            present = [name for name in options.names if (point, name) not in self._absent]
+            quick = [name for name in present if name not in policies.SLOW]
+            slow = [name for name in present if name in policies.SLOW]
+            if options.slow_links is not None and options.slow_links < point.M * point.K:
+                slow = []
+            for i in range(options.drops):
+                seed = options.seed + i
+                new = seed not in store.drops
+                groups = [tuple(quick), *((name,) for name in slow if i < options.slow_drops)]
+                for group in groups:
+                    left = store.missing(seed, group)
+                    if left or (new and group is groups[0]):
+                        result.append(
+                            decisions.Task(point, seed, left, options.time_limit_s, new and group is groups[0])
+                        )
+        return result
+
+    def decide(
+        self, tasks: Sequence[decisions.Task], workers: int | None, ray: str | None, step: Callable[[str], None]
+    ) -> None:
+        """Decide; every drop is on disk before the next is counted. Files are put in order at the end."""
+        lines = parallel.in_order(decisions.solve, tasks, workers=workers, ray=ray)
+        try:
+            for task, line in zip(tasks, lines, strict=True):
+                self.stores[task.point].append(line)
+                step(task.point.key)
+        finally:
+            for point in {task.point for task in tasks}:
+                self.stores[point].tidy()
+
+    def time(self, step: Callable[[str], None]) -> None:
+        """The timing pass of Table II's sizes and, for `times`, of the larger ones."""
+        options = self.options
+        sizes = [*points.TABLE] if {"table2", "times"} & set(self.targets) else []
+        if "times" in self.targets:
+            sizes += [point for point in points.SCALING if options.largest >= point.M]
+        for family in (points.TABLE, points.SCALING):
+            timing.measure(
+                self.times,
+                [point for point in sizes if point in family],
+                options.names,
+                seed=options.seed,
+                drops=options.timed_drops,
+                budget_s=options.budget_s,
+                time_limit_s=options.time_limit_s,
+                step=step,
+            )
+
+    def write(self) -> list[Path]:
+        """Tables and figures of what is stored, whoever made it."""
+        data = {point: self._data(point) for point, store in self.stores.items() if store.drops}
+        rows = {point: self._rows(one) for point, one in data.items()}
+        written: list[Path] = []
+        if "table2" in self.targets:
+            written += self._write_table({point: (data[point], rows[point]) for point in points.TABLE if point in data})
+        shown = {point: (data[point], rows[point]) for point in points.of(["fig3"]) if point in data}
+        for target, quantity, label, log in (
+            ("fig3", figures.total_power, "total power, W", True),
+            ("fig4", figures.active_aps, "active APs", False),
+        ):
+            if target in self.targets:
+                written += self._write_figure(target, shown, quantity, label, log)
+        if "times" in self.targets:
+            written += self._write_times()
+        return written
+
+    def _data(self, point: Point) -> PointData:
+        store = self.stores[point]
+        return summary.collect(store, sorted(store.drops), self.options.names)
+
+    def _rows(self, data: PointData) -> list[Row]:
+        return summary.rows(data, self.options.reference, self.times.seconds.get(data.point.key, {}))
+
+    def _write_table(self, shown: Mapping[Point, tuple[PointData, list[Row]]]) -> list[Path]:
+        parts = [
+            "# Table II\n",
+            tables.printed_table({point: rows for point, (_, rows) in shown.items()}),
+            tables.WATTS_DIFFER + "\n",
+        ]
+        for point, (data, rows) in shown.items():
+            parts += [f"## {tables.title(point)}\n", tables.point_table(data, rows, self.options.reference)]
+            said = [claim.text for claim in summary.claims(data)] + summary.speed_claims(self.times.seconds, point)
+            parts.append("".join(f"- {text}\n" for text in said))
+        parts.append(self._legend())
+        return self._write("table2", "\n".join(parts), shown, {"printed": printed_json()})
+
+    def _write_figure(
+        self,
+        target: str,
+        shown: Mapping[Point, tuple[PointData, list[Row]]],
+        quantity: Callable[[Row], Any],
+        label: str,
+        log: bool,
+    ) -> list[Path]:
+        rows = {point: here for point, (_, here) in shown.items()}
+        folder = self.options.folder
+        pictures = figures.save(figures.comparison(rows, quantity, label, log), folder, target)
+        pictures += figures.save(figures.every_preset(rows, quantity, label, log), folder, f"{target}-presets")
+        parts = [
+            f"# Fig. {target[-1]}: {label}\n",
+            f"![{label}]({target}.png)\n",
+            f"![{label}, every preset]({target}-presets.png)\n",
+        ]
+        parts += [tables.curve_table(shown, along, quantity) for along in points.sweeps()]
+        if target == "fig3":
+            for point in (point for point in points.over_users("paper") if point in shown):
+                said = summary.claims(shown[point][0])
+                parts += [f"## {tables.title(point)}\n", "".join(f"- {claim.text}\n" for claim in said)]
+        parts.append(self._legend())
+        return [*self._write(target, "\n".join(parts), shown, {}), *pictures]
+
+    def _write_times(self) -> list[Path]:
+        folder, seconds = self.options.folder, self.times.seconds
+        pictures = figures.save(figures.scaling(seconds), folder, "times")
+        text = "# Time a decision\n\n![time a decision](times.png)\n\n" + tables.time_table(
+            seconds, self.options.budget_s
+        )
+        return [
+            write_text(folder / "times.md", text),
+            write_text(folder / "times.csv", tables.time_csv(seconds)),
+            *pictures,
+        ]
+
+    def _legend(self) -> str:
+        notes = "".join(f"- {note}\n" for note in self.notes)
+        return tables.LEGEND + (f"\nMissing here:\n\n{notes}" if notes else "")
+
+    def _write(
+        self, name: str, text: str, shown: Mapping[Point, tuple[PointData, list[Row]]], more: Mapping[str, Any]
+    ) -> list[Path]:
+        content = {
+            **provenance(),
+            "reference": self.options.reference,
+            "time_limit_s": self.options.time_limit_s,
+            "missing": self.notes,
+            **more,
+            "points": [
+                {
+                    "config": point.config.as_dict(),
+                    "seeds": [*data.served, *data.infeasible],
+                    "certified_infeasible": data.infeasible,
+                    "per_drop": f"drops/{point.key}.jsonl",
+                    "rows": [dataclasses.asdict(row) for row in rows],
+                    "claims": [dataclasses.asdict(claim) for claim in summary.claims(data)],
+                }
+                for point, (data, rows) in shown.items()
+            ],
+        }
+        folder = self.options.folder
+        return [
+            write_text(folder / f"{name}.md", text),
+            write_text(folder / f"{name}.csv", tables.csv_text(shown)),
+            write_json(folder / f"{name}.json", content),
+        ]
+
+
+def printed_json() -> list[dict[str, Any]]:
+    """Table II as the paper prints it."""
+    return [
+        {"M": M, "K": K, "policy": name, **dataclasses.asdict(cell)}
+        for (M, K), row in printed.TABLE_II.items()
+        for name, cell in row.items()
+    ]
