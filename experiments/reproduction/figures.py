@@ -11,7 +11,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from cfisac_env import PRESETS
 from experiments.reproduction import points as plan
 from experiments.reproduction import tables
 from experiments.reproduction.points import Point
@@ -71,8 +70,8 @@ def comparison(rows: Rows, quantity: Callable[[Row], Interval], label: str, log:
 def every_preset(rows: Rows, quantity: Callable[[Row], Interval], label: str, log: bool) -> Figure:
     """The same for every preset, a row each."""
     figure = _figure(12.5, 14.5)
-    grid = figure.subplots(len(PRESETS), 2, squeeze=False)
-    for (left, right), preset in zip(grid, PRESETS, strict=True):
+    grid = figure.subplots(len(plan.FAMILIES), 2, squeeze=False)
+    for (left, right), preset in zip(grid, plan.FAMILIES, strict=True):
         _curves(left, rows, plan.over_users(preset), "K", quantity, log)
         left.set(title=f"{preset}: users K (M = {plan.APS_OF_USERS})", ylabel=label)
         _curves(right, rows, plan.over_aps(preset), "M", quantity, log)

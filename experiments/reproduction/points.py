@@ -27,6 +27,9 @@ class Point:
         return SystemConfig(M=self.M, K=self.K, preset=self.preset)
 
 
+FAMILIES = tuple(PRESETS)
+"""Presets that the figures show."""
+
 USERS = (5, 10, 15, 20)
 """Of Fig. 3 and 4, at M = `APS_OF_USERS`."""
 
@@ -56,7 +59,7 @@ def over_aps(preset: str) -> tuple[Point, ...]:
 
 def sweeps() -> tuple[tuple[Point, ...], ...]:
     """Every curve of the figures: over users and over APs, preset by preset."""
-    return tuple(along for preset in PRESETS for along in (over_users(preset), over_aps(preset)))
+    return tuple(along for preset in FAMILIES for along in (over_users(preset), over_aps(preset)))
 
 
 def of(targets: Iterable[str]) -> tuple[Point, ...]:

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from experiments.reproduction import points as plan
 from experiments.reproduction import policies, printed
-from experiments.reproduction.points import SCALING, TABLE, Point
+from experiments.reproduction.points import Point
 from experiments.reproduction.summary import PointData, Row
 from experiments.statistics import Interval
 
@@ -220,7 +221,7 @@ Seconds = Mapping[str, Mapping[str, Sequence[float]]]
 
 def time_table(seconds: Seconds, budget_s: float) -> str:
     """Median time a decision at every size that was timed, in ms."""
-    sizes = [point for point in dict.fromkeys((*TABLE, *SCALING)) if point.key in seconds]
+    sizes = [point for point in dict.fromkeys((*plan.TABLE, *plan.SCALING)) if point.key in seconds]
     names = order(list({name for row in seconds.values() for name in row}))
     lines = ["| ms | " + " | ".join(f"{p.M}, {p.K}" for p in sizes) + " |", "|---" + "|---:" * len(sizes) + "|"]
     for name in names:
