@@ -173,7 +173,8 @@ def _sensing_program(M: int) -> tuple[Any, Any]:
 def _optimum(problem: Problem, decision: Decision, everyone: Float, config: SystemConfig) -> Drop:
     """E4, E7 and E11 on the decision of `modified-bb` and on the all-on optimum."""
     v, on = problem.estimate_gain, decision.active
-    printed_power = decision.power / (config.max_ap_power_w * v)  # p_mk = ρ_DL v_mk P_mk
+    # p_mk = ρ_DL v_mk P_mk; all of an AP's power on its strongest user makes the printed sum least.
+    printed_power = decision.power.sum(1) / (config.max_ap_power_w * v.max(1))
     amplitude = np.sqrt(decision.power / v)[on]
     gain, estimate = problem.gain[on], v[on]
     # (10) as printed: v_mk for v_mk', every k' ≠ k leaks whatever its pilot.
@@ -311,7 +312,7 @@ MEASURES: tuple[Measure, ...] = (
     Measure("E3.corrected", "the same, corrected", "sinr_corrected_error_db", "median", 1.0, "{:.2f}"),
     Measure(
         "E4.sum",
-        "Σ P_mk as (8a) writes it, at the best known decision (median)",
+        "Σ P_mk as (8a) writes it, at least, for the AP powers of the best known decision (median)",
         "power_as_summed",
         "median",
         1.0,
