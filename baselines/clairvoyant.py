@@ -70,7 +70,7 @@ def plan(problem: Problem, start: Switching, *, bound_s: float = 0.0, exact: boo
         raise ValueError(f"an episode has one leading axis, its instants; got {problem.batch_shape}")
     M, steps = problem.M, problem.batch_shape[0]
     instants = [problem[t] for t in range(steps)]
-    bounds_w, infeasible = _instant_bounds(instants, bound_s)
+    bounds_w, infeasible = instant_bounds(instants, bound_s)
     exact = M <= EXACT_APS if exact is None else exact
     run = _Program(instants, start, infeasible)
     if exact:
@@ -239,10 +239,17 @@ def _powers(instants: list[Problem], active: Bools, start: Switching, infeasible
     return power, feasible
 
 
-def _instant_bounds(instants: list[Problem], seconds: float) -> tuple[Float, Bools]:
-    """Certified lower bounds on each instant's total power in W (0 where it cannot be served), and which cannot, also certified.
+def instant_bounds(instants: list[Problem], seconds: float) -> tuple[Float, Bools]:
+    """Certified lower bounds on the total power of each instant, and which instants are certified to be beyond service.
 
     Contamination is left out, which only makes an instant easier.
+
+    Args:
+        instants: the episode.
+        seconds: of exact search for each bound; at zero it is P_all + n_min P_cir.
+
+    Returns:
+        (steps,) W, zero where no decision serves the instant, and (steps,) bool.
     """
     bounds, infeasible = np.zeros(len(instants)), np.zeros(len(instants), dtype=bool)
     for t, instant in enumerate(instants):
@@ -294,9 +301,9 @@ class ClairvoyantPolicy(SequentialPolicy):
     def plan(self) -> Plan:
         """The plan for the environment's present episode."""
         trajectory = self._env.trajectory
-        if self._plan is None or trajectory is not self._seen:
+        if self._plan is None or not np.array_equal(trajectory.gain, self._seen):
             self._plan = plan(trajectory.problem, self._env.beginning(), **self._options)
-            self._seen = trajectory
+            self._seen = trajectory.gain
         return self._plan
 
     def wanted(self, problem: Problem, state: Switching) -> Bools | None:

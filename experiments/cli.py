@@ -16,11 +16,20 @@ from experiments.commands.common import Command
 from experiments.commands.compare import Compare
 from experiments.commands.curves import Curves
 from experiments.commands.label import Label
+from experiments.commands.mobile import Mobile
 from experiments.commands.presets import Presets
 from experiments.commands.reproduce import COMMANDS as REPRODUCE
+from experiments.commands.trace import Trace
 from experiments.commands.train_rl import COMMANDS as TRAIN_RL
 
-COMMANDS: Mapping[str, type[Command]] = {"compare": Compare, "curves": Curves, "label": Label, "presets": Presets}
+COMMANDS: Mapping[str, type[Command]] = {
+    "compare": Compare,
+    "curves": Curves,
+    "label": Label,
+    "mobile": Mobile,
+    "presets": Presets,
+    "trace": Trace,
+}
 
 GROUPS: Mapping[str, tuple[str, Mapping[str, type[Command]]]] = {
     "bench": ("Measure speed and certified quality", {"allocator": BenchAllocator}),
@@ -58,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
     command, fields = tyro.extras.subcommand_cli_from_dict(parsers, prog=prog, args=arguments)
     try:
         command.run({} if fields is None else _given(fields), console)
-    except (ValueError, TypeError, FileNotFoundError, FileExistsError) as error:
+    except (ValueError, TypeError, FileNotFoundError, FileExistsError, ImportError) as error:
         Console(stderr=True).print(f"cfisac: {error}", style="red", markup=False, highlight=False)
         return 2
     except KeyboardInterrupt:

@@ -21,7 +21,8 @@ class Command(Protocol):
             console: where to print.
 
         Raises:
-            ValueError, TypeError, FileNotFoundError, FileExistsError: bad input; the message is all that the user sees.
+            ValueError, TypeError, FileNotFoundError, FileExistsError, ImportError: bad input, or a missing extra; the message is all
+                that the user sees.
         """
 
 

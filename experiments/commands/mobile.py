@@ -1,0 +1,82 @@
+"""`cfisac mobile`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from rich.console import Console
+
+from experiments.commands.common import progress
+
+
+@dataclass(frozen=True)
+class Mobile:
+    """Compare policies over episodes in which users walk, targets drive and switching costs; writes mobile.json, .csv, .md and .png."""
+
+    configured: ClassVar[bool] = True
+
+    policies: tuple[str, ...] = ("full-ap", "strongest-ap", "myopic", "hysteresis", "clairvoyant")
+    """Names of the policies; those of `cfisac compare` play, too. `clairvoyant` sees the whole episode."""
+    episodes: int = 20
+    """Number of episodes."""
+    seed: int = 1_000_000
+    """Seed of the first episode; the others follow."""
+    episode_steps: int = 50
+    """Decisions an episode."""
+    step_s: float = 1.0
+    """Seconds from one to the next."""
+    switching_energy_j: float = 0.0
+    """What switching an AP on costs, in J."""
+    wake_up_steps: int = 0
+    """Instants during which an AP that was switched on serves nobody."""
+    user_speed_m_s: float = 1.5
+    """Speed of the users."""
+    target_speed_m_s: float = 15.0
+    """Speed of the targets."""
+    decorrelation_m: float = 13.0
+    """Decorrelation distance of the shadowing."""
+    payback_s: float = 10.0
+    """Of `hysteresis`: within so many seconds a switch has to pay for itself."""
+    bound_s: float = 0.0
+    """Seconds of exact search for each instant's lower bound; at 0 it is P_all + n_min P_cir."""
+    out: Path = Path("runs/mobile")
+    """Folder of the results."""
+
+    def run(self, fields: dict[str, Any], console: Console) -> None:
+        """Play, print, write."""
+        from experiments import mobile
+
+        if self.episodes < 1:
+            raise ValueError(f"--episodes must be 1 or more, got {self.episodes}")
+        if not 0.0 <= self.bound_s < float("inf"):
+            raise ValueError(f"--bound-s must be zero or more seconds, got {self.bound_s}")
+        if not self.policies:
+            raise ValueError("--policies needs at least one name")
+        dynamics = {
+            name: getattr(self, name)
+            for name in (
+                "episode_steps", "step_s", "switching_energy_j", "wake_up_steps", "user_speed_m_s", "target_speed_m_s",
+                "decorrelation_m",
+            )
+        }  # fmt: skip
+        with progress(console) as bar:
+            task = bar.add_task("playing", total=self.episodes * len(dict.fromkeys(self.policies)))
+
+            def step(name: str) -> None:
+                bar.update(task, advance=1, description=name)
+
+            comparison = mobile.run(
+                fields | dynamics,
+                self.policies,
+                self.episodes,
+                self.seed,
+                payback_s=self.payback_s,
+                bound_s=self.bound_s,
+                step=step,
+            )
+        rows = mobile.summarise(comparison)
+        console.print(mobile.table(comparison, rows))
+        for path in mobile.write(self.out, comparison, rows):
+            console.print(f"wrote {path}", soft_wrap=True)

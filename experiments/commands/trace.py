@@ -1,0 +1,73 @@
+"""`cfisac trace`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from rich.console import Console
+
+from cfisac_env import SystemConfig
+from experiments.commands.common import progress
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Trace the rays of a city with Sionna RT (extra `sionna`) and write a drops file that CfIsac-v0 plays and `compare` compares."""
+
+    configured: ClassVar[bool] = True
+
+    scene: str = "etoile"
+    """Bundled scene of sionna.rt.scene (etoile, munich, florence, …), or the path of a Mitsuba scene."""
+    mount: Literal["facade", "roof"] = "facade"
+    """Where APs and receivers are."""
+    ap_height_m: float = 8.0
+    """Height of those on façades; roofs have their own."""
+    user_height_m: float = 1.5
+    """Height of users."""
+    max_depth: int = 4
+    """Reflections that a path may have."""
+    samples: int = 200_000
+    """Rays shot from every AP."""
+    diffraction: bool = True
+    """Whether rays bend around edges."""
+    floor_db: float = -160.0
+    """Gain of links without a path, and the least of any."""
+    drops: int = 20
+    """Number of drops: users and targets stand anew in each, APs and receivers stay."""
+    seed: int = 0
+    """Of the positions and the solver."""
+    out: Path = Path("runs/traced.npz")
+    """The drops file."""
+
+    def run(self, fields: dict[str, Any], console: Console) -> None:
+        """Place, trace, write."""
+        from experiments import trace
+
+        config = SystemConfig(**fields)
+        tracing = trace.Tracing(
+            scene=self.scene,
+            mount=self.mount,
+            ap_height_m=self.ap_height_m,
+            user_height_m=self.user_height_m,
+            max_depth=self.max_depth,
+            samples=self.samples,
+            diffraction=self.diffraction,
+            floor_db=self.floor_db,
+        )
+        with progress(console) as bar:
+            task = bar.add_task(f"tracing {self.scene}", total=self.drops * config.K)
+
+            def step(users: int) -> None:
+                bar.advance(task, users)
+
+            traced = trace.trace(config, tracing, self.drops, self.seed, step)
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        traced.drops.save(self.out)
+        console.print(
+            f"{self.drops} drops of {config.M} APs and {config.K} users; {traced.without_path:.0%} of the links have no path and get "
+            f"{self.floor_db:g} dB",
+            soft_wrap=True,
+        )
+        console.print(f"wrote {self.out}", soft_wrap=True)

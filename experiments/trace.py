@@ -1,0 +1,264 @@
+"""Drops from ray tracing: APs on the façades or roofs of a city, users in its streets, every link traced with Sionna RT.
+
+Sionna RT and its renderer are optional, large, and imported only when something is traced.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cfisac_env import Scenario, SystemConfig
+from cfisac_env.config import nearest
+from cfisac_env.mobility import checked_number, uniform_in_disc
+
+Floats = NDArray[np.float64]
+Mount = Literal["facade", "roof"]
+
+GROUND_M = 0.5
+"""What a vertical ray meets below this height is the street."""
+
+ROOF_M = 5.0
+"""What it meets above this height is a roof."""
+
+FACADE_M, ABOVE_ROOF_M = 0.5, 2.0
+"""How far an AP stands off its wall, and above its roof."""
+
+FARTHEST_WALL_M = 150.0
+USERS_AT_ONCE = 60
+ATTEMPTS = 200
+"""Draws of a few hundred candidates before a placement is given up."""
+
+_VERSION = re.compile(r"^libLLVM-(\d+)\.so$")
+_LLVM_ADVICE = (
+    'Dr.Jit needs an LLVM shared library, version 16 or newer (15 fails on some processors with "Cannot select"): '
+    "on Debian, `apt install libllvm19` and set DRJIT_LIBLLVM_PATH=/usr/lib/x86_64-linux-gnu/libLLVM-19.so"
+)
+
+
+@dataclass(frozen=True)
+class Tracing:
+    """What is traced, and how.
+
+    Raises:
+        ValueError: a number out of its range, or an unknown mount.
+    """
+
+    scene: str = "etoile"  # of sionna.rt.scene, or the path of a Mitsuba scene
+    mount: Mount = "facade"
+    ap_height_m: float = 8.0  # on a façade
+    user_height_m: float = 1.5
+    max_depth: int = 4  # reflections a path may have
+    samples: int = 200_000  # rays shot from every AP
+    diffraction: bool = True
+    floor_db: float = -160.0  # gain of links without a path, and the least of any
+
+    def __post_init__(self) -> None:
+        if self.mount not in ("facade", "roof"):
+            raise ValueError(
+                f"mount must be facade or roof, got {self.mount!r}{nearest(self.mount, ['facade', 'roof'])}"
+            )
+        for name in ("ap_height_m", "user_height_m"):
+            checked_number(name, getattr(self, name), 1e3, positive=True)
+        for name, low, high in (("max_depth", 0, 100), ("samples", 1, 10**9)):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ValueError(f"{name} must be in [{low}, {high}], got {value!r}")
+        if not -300.0 <= self.floor_db <= 0.0:
+            raise ValueError(f"floor_db must be in [-300, 0] dB, got {self.floor_db!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class Traced:
+    """Drops, and the share of links without a path."""
+
+    drops: Scenario
+    without_path: float
+
+
+def trace(
+    config: SystemConfig, tracing: Tracing, drops: int, seed: int, step: Callable[[int], None] = lambda users: None
+) -> Traced:
+    """Place a network in a scene and trace the links of `drops` drops of users.
+
+    APs and receivers are mounted once, targets and users stand in the streets anew in every drop, everything within the disc of the
+    configuration around the scene's origin. A link's gain is the sum of its paths' |a|², isotropic antennas at both ends, and `floor_db` at
+    least. Sensing gains are the radar equation on the positions.
+
+    Args:
+        config: sizes, carrier, disc and requirements; its path loss and shadowing do not matter.
+        tracing: scene and solver.
+        drops: number of drops.
+        seed: of the positions and the solver.
+        step: called with the number of users traced, for a progress bar.
+
+    Raises:
+        ImportError: Sionna RT or its LLVM is missing; the message says what to install.
+        ValueError: the scene is unknown, or has no room for what is to be placed.
+    """
+    if drops < 1:
+        raise ValueError(f"the number of drops must be 1 or more, got {drops}")
+    rt = sionna_rt()
+    scene = _load(rt, tracing.scene)
+    scene.frequency = config.carrier_hz
+    rng = np.random.default_rng(seed)
+    place = Placement(scene, config.area_diameter_m / 2, rng)
+    mounted = place.on_walls if tracing.mount == "facade" else place.on_roofs
+    nodes = mounted(config.M + config.T, tracing.ap_height_m)
+    users = place.in_streets(drops * config.K, tracing.user_height_m)
+    targets = place.in_streets(drops * config.S, tracing.user_height_m)
+    ap, sr = nodes[: config.M], nodes[config.M :]
+    scene.tx_array = scene.rx_array = rt.PlanarArray(num_rows=1, num_cols=1, pattern="iso", polarization="V")
+    for m, position in enumerate(ap):
+        scene.add(rt.Transmitter(name=f"ap-{m}", position=position.tolist()))
+    solver = rt.PathSolver(deterministic=True)
+    gain = np.empty((len(users), config.M))
+    for begin in range(0, len(users), USERS_AT_ONCE):
+        chunk = users[begin : begin + USERS_AT_ONCE]
+        for i, position in enumerate(chunk):
+            scene.add(rt.Receiver(name=f"user-{i}", position=position.tolist()))
+        paths = solver(
+            scene,
+            max_depth=tracing.max_depth,
+            samples_per_src=tracing.samples,
+            diffraction=tracing.diffraction,
+            refraction=False,
+            seed=seed + 1,
+        )
+        real, imaginary = (np.asarray(part, dtype=np.float64) for part in paths.a)  # (user, 1, AP, 1, path)
+        gain[begin : begin + len(chunk)] = (real**2 + imaginary**2).sum(-1)[:, 0, :, 0]
+        for i in range(len(chunk)):
+            scene.remove(f"user-{i}")
+        step(len(chunk))
+    shape = (drops, config.K, config.M)
+    floored = np.maximum(gain, 10 ** (tracing.floor_db / 10)).reshape(shape)
+    scenario = Scenario.from_gains(
+        config,
+        ap_xy=np.repeat(ap[None, :, :2], drops, axis=0),
+        sr_xy=np.repeat(sr[None, :, :2], drops, axis=0),
+        ue_xy=users[:, :2].reshape(drops, config.K, 2),
+        target_xy=targets[:, :2].reshape(drops, config.S, 2),
+        gain=np.swapaxes(floored, 1, 2),
+    )
+    return Traced(scenario, float(np.mean(gain == 0.0)))
+
+
+def sionna_rt() -> Any:
+    """The module `sionna.rt`, with an LLVM that it can use.
+
+    Raises:
+        ImportError: it isn't installed, or has no LLVM.
+    """
+    if importlib.util.find_spec("sionna") is None or importlib.util.find_spec("sionna.rt") is None:
+        raise ImportError(
+            f'ray tracing needs Sionna RT, which isn\'t installed: pip install "cfisac[sionna]" (about 0.6 GB). {_LLVM_ADVICE}'
+        )
+    if sys.platform == "linux" and "DRJIT_LIBLLVM_PATH" not in os.environ and (library := newest_llvm()) is not None:
+        os.environ["DRJIT_LIBLLVM_PATH"] = library
+    try:
+        rt = importlib.import_module("sionna.rt")
+        drjit = importlib.import_module("drjit")
+        mitsuba = importlib.import_module("mitsuba")
+        drjit.eval(mitsuba.Float(1.0) + 1.0)
+    except Exception as error:  # Dr.Jit has its own for a library that it cannot load
+        raise ImportError(f"Sionna RT is installed but cannot start ({error}). {_LLVM_ADVICE}") from error
+    return rt
+
+
+def newest_llvm(libraries: Path = Path("/usr/lib")) -> str | None:
+    """The LLVM library of the highest version in a subfolder of `libraries`, or None; Dr.Jit's own search may take an older one."""
+    found = [
+        (int(match[1]), str(path)) for path in libraries.glob("*/libLLVM-*.so") if (match := _VERSION.search(path.name))
+    ]
+    return max(found)[1] if found else None
+
+
+def _load(rt: Any, name: str) -> Any:
+    if Path(name).is_file():
+        return rt.load_scene(name)
+    bundled = [key for key, value in vars(rt.scene).items() if isinstance(value, str) and value.endswith(".xml")]
+    if name not in bundled:
+        raise ValueError(
+            f"unknown scene {name!r}{nearest(name, bundled)}; bundled scenes: {', '.join(sorted(bundled))}, "
+            "or the path of a Mitsuba scene"
+        )
+    return rt.load_scene(getattr(rt.scene, name))
+
+
+class Placement:
+    """Draws places in a scene by shooting rays at it."""
+
+    def __init__(self, scene: Any, radius_m: float, rng: np.random.Generator) -> None:
+        self._mi = importlib.import_module("mitsuba")
+        self._scene, self._radius_m, self._rng = scene.mi_scene, radius_m, rng
+        self._top_m = float(np.asarray(self._scene.bbox().max).ravel()[2]) + 10.0
+
+    def in_streets(self, count: int, height_m: float) -> Floats:
+        """(count, 3) m, uniform over what is not built on."""
+
+        def draw() -> Floats:
+            xy = uniform_in_disc(self._rng, 256, self._radius_m)
+            xy = xy[self._height(xy) < GROUND_M]
+            return np.column_stack([xy, np.full(len(xy), height_m)])
+
+        return self._collect(draw, count, "open ground for users and targets")
+
+    def on_walls(self, count: int, height_m: float) -> Floats:
+        """(count, 3) m, `FACADE_M` off the first wall that is met from a random place in the streets in a random direction."""
+
+        def draw() -> Floats:
+            xy = uniform_in_disc(self._rng, 256, self._radius_m)
+            angle = 2.0 * np.pi * self._rng.random(256)
+            direction = np.column_stack([np.cos(angle), np.sin(angle), np.zeros(256)])
+            outdoors = self._height(xy) < GROUND_M
+            origin = np.column_stack([xy, np.full(256, height_m)])
+            distance = self._shoot(origin, direction)
+            hit = outdoors & (distance > 2 * FACADE_M) & (distance < FARTHEST_WALL_M)
+            place = origin[hit] + (distance[hit, None] - FACADE_M) * direction[hit]
+            return np.asarray(place[np.linalg.norm(place[:, :2], axis=1) <= self._radius_m])
+
+        return self._collect(draw, count, f"walls of {height_m:g} m for APs and receivers")
+
+    def on_roofs(self, count: int, height_m: float) -> Floats:
+        """(count, 3) m, `ABOVE_ROOF_M` above uniform places that are built on; the height is the roofs'."""
+
+        def draw() -> Floats:
+            xy = uniform_in_disc(self._rng, 256, self._radius_m)
+            top = self._height(xy)
+            roof = np.isfinite(top) & (top > ROOF_M)
+            return np.column_stack([xy[roof], top[roof] + ABOVE_ROOF_M])
+
+        return self._collect(draw, count, "roofs for APs and receivers")
+
+    def _collect(self, draw: Callable[[], Floats], count: int, what: str) -> Floats:
+        found = np.empty((0, 3))
+        for _ in range(ATTEMPTS):
+            found = np.concatenate([found, draw()])
+            if len(found) >= count:
+                return found[:count]
+        raise ValueError(
+            f"the scene has too few {what} within {self._radius_m:g} m of its origin: found {len(found)} places of {count}; "
+            "change area_diameter_m, or the scene"
+        )
+
+    def _height(self, xy: Floats) -> Floats:
+        """(n,) m, height of what a vertical ray meets first; infinite where the scene ends."""
+        origin = np.column_stack([xy, np.full(len(xy), self._top_m)])
+        down = np.broadcast_to([0.0, 0.0, -1.0], origin.shape)
+        return np.asarray(self._top_m - self._shoot(origin, down, missed=-np.inf))
+
+    def _shoot(self, origin: Floats, direction: Floats, missed: float = np.inf) -> Floats:
+        """(n,) m to the first surface; `missed` where there is none."""
+        mi = self._mi
+        ray = mi.Ray3f(mi.Point3f(*origin.T.astype(np.float32)), mi.Vector3f(*direction.T.astype(np.float32)))
+        hit = self._scene.ray_intersect_preliminary(ray)
+        return np.asarray(np.where(np.asarray(hit.is_valid()), np.asarray(hit.t), missed), dtype=np.float64)

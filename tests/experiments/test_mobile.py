@@ -1,0 +1,99 @@
+"""`cfisac mobile`: what it prints and writes is what the environment says, and bad input is one clear line."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+import baselines
+from experiments.cli import main
+
+SMALL = [
+    "--M",
+    "6",
+    "--K",
+    "2",
+    "--T",
+    "4",
+    "--crlb-threshold-m2",
+    "4",
+    "--episode-steps",
+    "5",
+    "--switching-energy-j",
+    "1",
+]
+
+
+def test_the_command_writes_energies_that_the_environment_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["full-ap", "myopic", "hysteresis", "clairvoyant"]
+    arguments = ["mobile", *SMALL, "--episodes", "3", "--seed", "40", "--out", str(tmp_path), "--policies", *names]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in names)
+    content = json.loads((tmp_path / "mobile.json").read_text())
+    assert content["seeds"] == [40, 41, 42]
+    assert content["options"]["switching_energy_j"] == 1.0
+    assert "RandomWaypoint(speed_m_s=1.5)" in content["options"]["dynamics"]
+    assert (tmp_path / "mobile.png").stat().st_size > 5_000
+    with (tmp_path / "mobile.csv").open() as file:
+        rows = {row["policy"]: row for row in csv.DictReader(file)}
+    assert list(rows) == names
+
+    env = gym.make("CfIsacMobile-v0", M=6, K=2, T=4, crlb_threshold_m2=4, episode_steps=5, switching_energy_j=1)
+    policy = baselines.make("hysteresis")
+    observation, _ = env.reset(seed=41)
+    for _ in range(5):
+        observation, *_, info = env.step(policy.predict(observation)[0])
+    stored = content["episodes"]["policies"]
+    assert stored["hysteresis"]["energy_j"][1] == pytest.approx(info["episode_energy_j"], rel=1e-9)
+
+    whole = np.array(content["episodes"]["infeasible_instants"]) == 0
+    assert whole.any()
+    bound = np.array(content["episodes"]["lower_bound_j"])
+    for name in names:
+        one = {key: np.array(value, dtype=float) for key, value in stored[name].items()}
+        np.testing.assert_allclose(
+            one["energy_j"], one["transmit_j"] + one["circuit_j"] + one["switching_j"], rtol=1e-9
+        )
+        np.testing.assert_array_equal(one["switching_j"], one["switched_on"])
+        assert (one["energy_j"][whole] >= bound[whole] * (1 - 1e-6)).all()
+        assert float(rows[name]["energy_j"]) == pytest.approx(one["energy_j"][whole].mean())
+    assert stored["clairvoyant"]["served"] == [1.0] * 3
+    assert float(rows["clairvoyant"]["above_best"]) <= 1e-4
+
+
+def test_without_the_clairvoyant_policy_the_bound_is_there_too(tmp_path: Path) -> None:
+    assert main(["mobile", *SMALL, "--episodes", "1", "--out", str(tmp_path), "--policies", "strongest-ap"]) == 0
+    content = json.loads((tmp_path / "mobile.json").read_text())
+    assert content["episodes"]["lower_bound_j"][0] >= 0.0
+    assert content["rows"][0]["policy"] == "strongest-ap"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--policies", "miopic"], "unknown policy 'miopic' (did you mean 'myopic'?)"),
+        (["--user-speed-m-s", "-1.5"], "user_speed_m_s must be a number in [0, 1000], got -1.5"),
+        (["--step-s", "0"], "step_s must be a number in (0, 1e+06], got 0.0"),
+        (["--switching-energy-j", "-1"], "switching_energy_j must be a number"),
+        (["--wake-up-steps", "-1"], "wake_up_steps must be a whole number in [0, 1000], got -1"),
+        (["--payback-s", "0"], "payback_s must be a number in (0, 1e+09], got 0.0"),
+        (["--episodes", "0"], "--episodes must be 1 or more, got 0"),
+        (["--S", "0"], "S must be a whole number in [1, 1000], got 0"),
+        (["--pilot-length", "0"], "pilot_length must be a whole number in [1, 100000], got 0"),
+        (
+            ["--pilot-assignment", "luck"],
+            "pilot_assignment must be one of in-turn, random, greedy, master-ap, got 'luck'",
+        ),
+    ],
+)
+def test_bad_input_is_one_clear_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["mobile", *arguments]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())

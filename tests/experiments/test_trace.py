@@ -1,0 +1,131 @@
+"""`cfisac trace` without Sionna RT: what it says when that is missing, and where it puts things."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from experiments import trace
+from experiments.cli import main
+
+installed = importlib.util.find_spec("sionna") is not None
+
+
+@pytest.mark.skipif(installed, reason="Sionna RT is installed")
+def test_a_missing_library_is_one_clear_line_with_what_to_install(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["trace", "--scene", "etoile", "--drops", "1", "--out", str(tmp_path / "drops.npz")]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert 'ray tracing needs Sionna RT, which isn\'t installed: pip install "cfisac[sionna]"' in said
+    assert "apt install libllvm19" in said
+    assert "DRJIT_LIBLLVM_PATH" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_of_several_llvm_libraries_the_newest_is_taken(tmp_path: Path) -> None:
+    assert trace.newest_llvm(tmp_path) is None
+    folder = tmp_path / "x86_64-linux-gnu"
+    folder.mkdir()
+    for name in ("libLLVM-9.so", "libLLVM-19.so", "libLLVM-15.so", "libLLVM-19.so.1", "libclang-20.so"):
+        (folder / name).touch()
+    assert trace.newest_llvm(tmp_path) == str(folder / "libLLVM-19.so")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--ap-height-m", "-8"], "ap_height_m must be a number in (0, 1000], got -8.0"),
+        (["--floor-db", "10"], "floor_db must be in [-300, 0] dB, got 10.0"),
+        (["--max-depth", "-1"], "max_depth must be in [0, 100], got -1"),
+        (["--samples", "0"], "samples must be in [1, 1000000000], got 0"),
+        (["--drops", "0"], "the number of drops must be 1 or more, got 0"),
+        (["--M", "0"], "M must be a whole number in [1, 100000], got 0"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_traced(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["trace", *arguments]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+class Box:
+    """A scene for rays: a flat street z = 0 with one cube of 40 m around the origin, and nothing beyond 300 m."""
+
+    class Ray3f:
+        """Origin and direction."""
+
+        def __init__(self, o: Any, d: Any) -> None:
+            self.o, self.d = np.array(o, dtype=float).T, np.array(d, dtype=float).T
+
+    Point3f = Vector3f = staticmethod(lambda x, y, z: (x, y, z))
+
+    class Corner:
+        """Upper corner of the bounding box."""
+
+        max = np.array([300.0, 300.0, 40.0])
+
+    def bbox(self) -> Corner:
+        """The bounding box."""
+        return self.Corner()
+
+    def ray_intersect_preliminary(self, ray: Ray3f) -> Any:
+        """Distance to the cube or the street, by slabs."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            low = (np.array([-20.0, -20.0, 0.0]) - ray.o) / ray.d
+            high = (np.array([20.0, 20.0, 40.0]) - ray.o) / ray.d
+            entry = np.nanmax(np.minimum(low, high), axis=1)
+            leave = np.nanmin(np.maximum(low, high), axis=1)
+            cube = np.where((entry <= leave) & (entry > 0), entry, np.inf)
+            street = np.where(ray.d[:, 2] < 0, -ray.o[:, 2] / ray.d[:, 2], np.inf)
+        outside = (np.abs(ray.o[:, :2]) > 300).any(1)
+        t: NDArray[np.float64] = np.where(outside, np.inf, np.minimum(cube, street))
+
+        class Hit:
+            def __init__(self) -> None:
+                self.t = t
+
+            def is_valid(self) -> NDArray[np.bool_]:
+                return np.isfinite(t)
+
+        return Hit()
+
+
+def placement(monkeypatch: pytest.MonkeyPatch, radius_m: float = 100.0) -> trace.Placement:
+    box = Box()
+    monkeypatch.setattr("importlib.import_module", lambda name: box)
+
+    class Scene:
+        mi_scene = box
+
+    return trace.Placement(Scene(), radius_m, np.random.default_rng(0))
+
+
+def test_users_stand_in_the_street_and_aps_on_the_walls_or_the_roof(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = placement(monkeypatch)
+    users = place.in_streets(500, 1.5)
+    assert users.shape == (500, 3)
+    assert (users[:, 2] == 1.5).all()
+    assert (np.abs(users[:, :2]).max(1) > 20).all()
+    assert np.linalg.norm(users[:, :2], axis=1).max() <= 100
+    walls = place.on_walls(200, 8.0)
+    off = np.abs(walls[:, :2]).max(1) - 20.0
+    assert (walls[:, 2] == 8.0).all()
+    assert ((off > 0) & (off <= 0.5 + 1e-6)).all()
+    roofs = place.on_roofs(200, 8.0)
+    assert (np.abs(roofs[:, :2]).max(1) <= 20).all()
+    np.testing.assert_allclose(roofs[:, 2], 42.0)
+
+
+def test_a_scene_without_room_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = placement(monkeypatch, radius_m=15.0)
+    with pytest.raises(
+        ValueError, match="too few open ground for users and targets within 15 m of its origin: found 0"
+    ):
+        place.in_streets(3, 1.5)
