@@ -13,7 +13,7 @@ from cfisac_env import actions, observations, physics, reward
 from cfisac_env.config import SystemConfig
 from cfisac_env.drops import Block, DropSource, RandomDrops, StoredDrops, load
 from cfisac_env.scenario import Scenario
-from cfisac_env.types import Decision, Outcome
+from cfisac_env.types import Array, Decision, Outcome
 
 
 class CfIsacEnv(gym.Env[Any, Any]):
@@ -214,6 +214,6 @@ def checked_action(action: Any, shape: tuple[int, ...]) -> NDArray[np.float32]:
     return clipped
 
 
-def sinr_db(sinr: NDArray[np.float64]) -> NDArray[np.float64]:
+def sinr_db(sinr: Array) -> Array:
     """10 log10 γ, with −300 dB for a user that gets nothing."""
-    return np.asarray(10.0 * np.log10(np.maximum(sinr, 1e-30)))
+    return 10.0 * physics.namespace(sinr).log10(physics.clip(sinr, 1e-30))

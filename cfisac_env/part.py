@@ -10,6 +10,7 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from cfisac_env import actions, observations, physics, reward
+from cfisac_env.backend import Backend
 from cfisac_env.config import SystemConfig
 from cfisac_env.env import sinr_db
 from cfisac_env.scenario import Draws, Scenario, build, joined
@@ -36,6 +37,7 @@ class Part:
         span: slice,
         episode_steps: int,
         autoreset_mode: AutoresetMode,
+        backend: Backend,
         stored: Scenario | None = None,
     ) -> None:
         n = span.stop - span.start
@@ -50,7 +52,8 @@ class Part:
         self._stored = stored
         self._index = np.full(n, -1)  # of the stored drop
         self._steps = np.zeros(n, np.int64)
-        self._active: Array = np.zeros((n, config.M), np.bool_)
+        self._backend = backend
+        self._active = backend.zeros((n, config.M), "bool")
 
     def reset(
         self,
@@ -73,7 +76,7 @@ class Part:
         self._draw(rows, np.zeros_like(rows), options, generators)
         self._steps[rows] = 0
         self.over = self.over & ~rows
-        self._active = _where(rows, np.zeros_like(self._active), self._active)
+        self._active = self._without(rows, self._active)
         observations.encode(self.scenario, self._active, observation)
 
     def step(
@@ -100,12 +103,13 @@ class Part:
         if self._autoreset_mode is AutoresetMode.SAME_STEP:
             beginning = self.ended
             ends = self.ended.any()
-            self.final = observations.encode(_rows(self.scenario, self.ended), active[self.ended]) if ends else None
+            rows = self._index_of(self.ended)
+            self.final = observations.encode(self.scenario[rows], active[rows]) if ends else None
         else:
             self.over = self.ended
         self._draw(beginning, playing & ~self.ended, {}, generators)
         self._steps[beginning] = 0
-        self._active = _where(beginning, np.zeros_like(active), active)
+        self._active = self._without(beginning, active)
         observations.encode(self.scenario, self._active, observation)
 
     def _score(self, decision: Decision, outcome: Outcome, rows: Rows, scores: Mapping[str, Any]) -> None:
@@ -120,13 +124,13 @@ class Part:
             "crlb_m2": outcome.crlb,
             "feasible": outcome.feasible,
         }
-        everywhere = rows.all()
+        everywhere, scored = rows.all(), self._index_of(rows)
         for results, computed in ((scores, values), (scores["reward_terms"], terms)):
             for name, value in computed.items():
                 if everywhere:
                     results[name][...] = value
                 else:
-                    results[name][rows] = value[rows]
+                    results[name][scored] = value[scored]
 
     def _draw(self, first: Rows, following: Rows, options: Mapping[str, Any], generators: Generators) -> None:
         """New drops in the rows of `first`, the next instants of the same networks in those of `following`."""
@@ -138,27 +142,31 @@ class Part:
                 order.append(chosen)
         kept = ~(first | following)
         if kept.any():
-            pieces.append(_rows(self.scenario, kept))
+            pieces.append(self.scenario[self._index_of(kept)])
             order.append(np.flatnonzero(kept))
-        self.scenario = pieces[0] if len(pieces) == 1 else joined(pieces)[np.argsort(np.concatenate(order))]
+        self.scenario = (
+            pieces[0] if len(pieces) == 1 else joined(pieces)[self._backend.array(np.argsort(np.concatenate(order)))]
+        )
 
     def _sample(
         self, chosen: NDArray[np.int64], instants: bool, options: Mapping[str, Any], generators: Generators
     ) -> Scenario:
         if self._stored is not None:
             self._index[chosen] = options.get("drop", (self._index[chosen] + 1) % len(self._stored))
-            return self._stored[self._index[chosen]]
+            return self._stored[self._backend.array(self._index[chosen])]
         draws = Draws(self._config, (len(chosen),), moving_only=instants)
         for i, row in enumerate(chosen):
             draws.fill(generators[row], i)
+        numbers = draws.to(self._backend)
         if not instants:
-            return build(self._config, draws)
-        return build(self._config, draws, self.scenario if len(chosen) == len(self.over) else self.scenario[chosen])
+            return build(self._config, numbers)
+        everyone = len(chosen) == len(self.over)
+        network = self.scenario if everyone else self.scenario[self._backend.array(chosen)]
+        return build(self._config, numbers, network)
 
+    def _index_of(self, rows: Rows) -> Any:
+        """What selects the rows; those of all are selected without a copy."""
+        return slice(None) if rows.all() else self._backend.array(rows)
 
-def _rows(scenario: Scenario, rows: Rows) -> Scenario:
-    return scenario if rows.all() else scenario[rows]
-
-
-def _where(rows: Rows, values: Array, otherwise: Array) -> Array:
-    return np.where(rows[:, None], values, otherwise)
+    def _without(self, rows: Rows, active: Array) -> Array:
+        return active & ~self._backend.array(rows)[:, None]

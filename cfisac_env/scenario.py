@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any, Self
 import numpy as np
 
 from cfisac_env import physics, pilots
+from cfisac_env.backend import Backend
 from cfisac_env.config import SystemConfig
 from cfisac_env.types import Array, Decision, Outcome, Problem
 
@@ -123,6 +125,12 @@ class Scenario:
             rcs_gain=rcs_gain,
             fisher=fisher,
             pilot=pilot,
+        )
+
+    def to(self, backend: Backend) -> Scenario:
+        """The drops where a back end keeps its arrays."""
+        return Scenario(
+            self.config, **{name: None if (a := getattr(self, name)) is None else backend.array(a) for name in _ARRAYS}
         )
 
     @property
@@ -292,6 +300,16 @@ class Draws:
         drawn = config.pilots_reused and config.pilot_assignment == "random"
         self.pilot = np.empty((*lead, K), np.int64) if drawn else None
         self._pilot_length = config.pilot_length
+
+    def to(self, backend: Backend) -> Self:
+        """The numbers where a back end keeps its arrays; not to be filled any more."""
+        if backend.name == "numpy":
+            return self
+        moved = copy(self)
+        for name in ("uniform", "normal", "exponential", "pilot"):
+            if (numbers := getattr(self, name)) is not None:
+                setattr(moved, name, backend.array(numbers))
+        return moved
 
     def fill(self, rng: np.random.Generator, index: Any = ...) -> None:
         """Draw the numbers of the drops at `index`, which has to select contiguous memory."""

@@ -11,8 +11,8 @@ import numpy as np
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
-from numpy.typing import NDArray
 
+from cfisac_env.backend import backend as choose_backend
 from cfisac_env.drops import checked_drop, load
 from cfisac_env.env import CfIsacEnv
 from cfisac_env.part import Part, Rows
@@ -46,13 +46,15 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
         autoreset_mode: `NEXT_STEP` (a finished environment is reset by the next step, which ignores its action), `SAME_STEP`, or
             `DISABLED`: finished environments have to be reset with a mask before the next step.
         threads: processors to use; by default those available. The numbers don't depend on it.
+        backend: `numpy` or `torch`: what kind of arrays everything is computed with and returned as. Random numbers are NumPy's in both.
+        device: of torch tensors; None is the processor.
         episode_steps: as for `CfIsacEnv`.
         drops: as for `CfIsacEnv`; every environment plays them from the first.
         render_mode: None; only single environments draw.
         fields: any field of `SystemConfig`, and `preset`.
 
     Raises:
-        ValueError, TypeError: as `CfIsacEnv`; or fewer than one environment or thread.
+        ValueError, TypeError: as `CfIsacEnv`; or fewer than one environment or thread; or a device that isn't there.
     """
 
     def __init__(
@@ -61,6 +63,8 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
         *,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         threads: int | None = None,
+        backend: str = "numpy",
+        device: Any = None,
         episode_steps: int = 1,
         drops: str | os.PathLike[str] | Scenario | None = None,
         render_mode: str | None = None,
@@ -69,6 +73,7 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
         self.num_envs = _count("num_envs", num_envs)
         self._autoreset_mode = AutoresetMode(autoreset_mode)
         self._threads = _available_processors() if threads is None else _count("threads", threads)
+        self._backend = choose_backend(backend, device)
         single = CfIsacEnv(episode_steps=episode_steps, drops=drops, render_mode=render_mode, **fields)
         if render_mode is not None:
             raise ValueError(
@@ -81,15 +86,18 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._generators: list[np.random.Generator | None] = [None] * self.num_envs
         self._seeds = [-1] * self.num_envs
-        self._stored = None if drops is None else load(drops, fields).batch()
+        self._stored = None if drops is None else load(drops, fields).batch().to(self._backend)
         self._began = False
         size = max(1, min(_PART_ENVS, _PART_LINKS // (self.config.M * self.config.K)))
+        if backend == "torch":  # torch has its own threads, and devices want large batches
+            size = self.num_envs
         self._parts = [
             Part(
                 self.config,
                 slice(start, min(start + size, self.num_envs)),
                 self.episode_steps,
                 self._autoreset_mode,
+                self._backend,
                 self._stored,
             )
             for start in range(0, self.num_envs, size)
@@ -176,7 +184,8 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
         self._each(play)
         ended = np.concatenate([part.ended for part in self._parts])
         none = np.zeros(self.num_envs, np.bool_)
-        terminations, truncations = (ended, none) if self.episode_steps == 1 else (none, ended)
+        both = (ended, none) if self.episode_steps == 1 else (none, ended)
+        terminations, truncations = (self._backend.array(flags) for flags in both)
         rewards = scores.pop("reward")
         return observation, rewards, terminations, truncations, self._infos(scores, ~over, ended)
 
@@ -238,44 +247,48 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
             )
         return mask
 
-    def _checked_actions(self, actions: Any, playing: Rows) -> NDArray[np.float32]:
-        """The actions as float32, or a ValueError that says what is wrong with them."""
-        array = np.asarray(actions, dtype=np.float32)
+    def _checked_actions(self, actions: Any, playing: Rows) -> Array:
+        """The actions, rounded to float32, or a ValueError that says what is wrong with them."""
+        xp = self._backend.xp
+        array = self._backend.array(actions, "float32")
         shape = self.action_space.shape
-        if array.shape != shape:
+        if tuple(array.shape) != shape:
             raise ValueError(
-                f"the actions must have shape {shape} (environments, APs, 1 activation + users), got {array.shape}; "
+                f"the actions must have shape {shape} (environments, APs, 1 activation + users), got {tuple(array.shape)}; "
                 f"every step takes one action for each of the {self.num_envs} environments"
             )
         with np.errstate(invalid="ignore"):
-            finite = np.isfinite(array.sum())  # then there is no NaN, and this is sooner known
-        if not finite and (bad := np.isnan(array).any((1, 2)) & playing).any():
-            raise ValueError(
-                f"the actions hold NaN (environments {_some(bad)}); every entry must be a number in [-1, 1]"
-            )
-        return array
+            finite = xp.isfinite(array.sum())  # then there is no NaN, and this is sooner known
+        if not finite:
+            bad = xp.any(xp.isnan(array), axis=(1, 2)) & self._backend.array(playing)
+            if bad.any():
+                raise ValueError(
+                    f"the actions hold NaN (environments {_some(bad)}); every entry must be a number in [-1, 1]"
+                )
+        return array if self._backend.name == "numpy" else xp.astype(array, xp.float64)
 
     def _observation(self) -> dict[str, Array]:
         space: Any = self.single_observation_space
-        return {key: np.empty((self.num_envs, *entry.shape), np.float32) for key, entry in space.items()}
+        return {key: self._backend.empty((self.num_envs, *entry.shape), "float32") for key, entry in space.items()}
 
     def _scores(self) -> _Results:
         N, K, S = self.num_envs, self.config.K, self.config.S
+        zeros = self._backend.zeros
         return {
-            "reward": np.zeros(N),
-            "total_power_w": np.zeros(N),
-            "transmit_power_w": np.zeros(N),
-            "circuit_power_w": np.zeros(N),
-            "active_aps": np.zeros(N, np.int64),
-            "sinr_db": np.zeros((N, K)),
-            "crlb_m2": np.zeros((N, S)),
-            "feasible": np.zeros(N, np.bool_),
-            "reward_terms": {name: np.zeros(N) for name in ("power", "sinr", "crlb")},
+            "reward": zeros((N,)),
+            "total_power_w": zeros((N,)),
+            "transmit_power_w": zeros((N,)),
+            "circuit_power_w": zeros((N,)),
+            "active_aps": zeros((N,), "int64"),
+            "sinr_db": zeros((N, K)),
+            "crlb_m2": zeros((N, S)),
+            "feasible": zeros((N,), "bool"),
+            "reward_terms": {name: zeros((N,)) for name in ("power", "sinr", "crlb")},
         }
 
     def _infos(self, scores: _Results, played: Rows, ended: Rows) -> dict[str, Any]:
         if self._autoreset_mode is not AutoresetMode.SAME_STEP or not ended.any():
-            return _masked(scores, played) if played.any() else {}
+            return self._masked(scores, played) if played.any() else {}
         final: Any = np.full(self.num_envs, None, dtype=object)
         for part in self._parts:
             if part.final is not None:
@@ -285,12 +298,30 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
                     final[i] = dict(zip(entries, values, strict=True))
         going = played & ~ended
         return {
-            **(_masked(scores, going) if going.any() else {}),
+            **(self._masked(scores, going) if going.any() else {}),
             "final_obs": final,
-            "_final_obs": ended.copy(),
-            "final_info": _masked(scores, ended),
-            "_final_info": ended.copy(),
+            "_final_obs": self._mask(ended),
+            "final_info": self._masked(scores, ended),
+            "_final_info": self._mask(ended),
         }
+
+    def _masked(self, results: Mapping[str, Any], rows: Rows) -> _Results:
+        """An info in Gymnasium's layout: every value beside a mask of the rows that have it, and zero in the others."""
+        laid_out: _Results = {}
+        for name, value in results.items():
+            if isinstance(value, dict):
+                laid_out[name] = self._masked(value, rows)
+            elif rows.all():
+                laid_out[name] = value
+            else:
+                chosen = self._backend.array(rows)
+                laid_out[name] = self._backend.xp.zeros_like(value)
+                laid_out[name][chosen] = value[chosen]
+            laid_out[f"_{name}"] = self._mask(rows)
+        return laid_out
+
+    def _mask(self, rows: Rows) -> Array:
+        return self._backend.array(rows.copy())
 
     def _each(self, work: Callable[[Part], None]) -> None:
         """Do the work of every part, on as many threads as there are parts and processors for."""
@@ -314,26 +345,10 @@ def _at(results: Mapping[str, Any], span: slice) -> _Results:
     return {name: _at(value, span) if isinstance(value, dict) else value[span] for name, value in results.items()}
 
 
-def _masked(results: Mapping[str, Any], rows: Rows) -> _Results:
-    """An info in Gymnasium's layout: every value beside a mask of the rows that have it, and zero in the others."""
-    everywhere = rows.all()
-    laid_out: _Results = {}
-    for name, value in results.items():
-        if isinstance(value, dict):
-            laid_out[name] = _masked(value, rows)
-        elif everywhere:
-            laid_out[name] = value
-        else:
-            laid_out[name] = np.zeros_like(value)
-            laid_out[name][rows] = value[rows]
-        laid_out[f"_{name}"] = rows.copy()
-    return laid_out
-
-
-def _some(rows: Rows) -> str:
+def _some(rows: Array) -> str:
     """The first ten of the rows that are marked."""
-    marked = np.flatnonzero(rows)
-    return f"{marked[:10].tolist()}{f' and {len(marked) - 10} more' if len(marked) > 10 else ''}"
+    marked = [i for i, is_marked in enumerate(rows.tolist()) if is_marked]
+    return f"{marked[:10]}{f' and {len(marked) - 10} more' if len(marked) > 10 else ''}"
 
 
 def _count(name: str, value: Any) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 
@@ -312,3 +313,54 @@ def test_masks_that_are_none_are_refused(mask: Any, error: type[Exception], mess
 def test_a_drop_that_is_not_there_is_refused(drops: Scenario) -> None:
     with pytest.raises(ValueError, match="whole number from 0 to 3"):
         CfIsacVectorEnv(2, drops=drops).reset(options={"drop": 4})
+
+
+def tensors_as_arrays(value: Any) -> Any:
+    """A result of the torch back end with NumPy arrays in place of tensors, of which everything has to consist."""
+    if isinstance(value, torch.Tensor):
+        return value.numpy()
+    if isinstance(value, dict):
+        return {key: tensors_as_arrays(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return tuple(map(tensors_as_arrays, value))
+    assert isinstance(value, np.ndarray)
+    assert value.dtype == object
+    result = np.full(len(value), None, dtype=object)
+    for i, item in enumerate(value):
+        result[i] = None if item is None else tensors_as_arrays(item)
+    return result
+
+
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.value)
+@pytest.mark.parametrize("variant", list(VARIANTS))
+def test_torch_gives_in_tensors_what_numpy_gives(variant: str, mode: AutoresetMode) -> None:
+    fields = VARIANTS[variant] | {"autoreset_mode": mode}
+    ours, theirs = make(backend="torch", device="cpu", **fields), make(**fields)
+    assert_same(tensors_as_arrays(ours.reset(seed=3)), theirs.reset(seed=3))
+    rng = np.random.default_rng(0)
+    for step in range(8):
+        action = random_actions(ours, rng)
+        assert_same(tensors_as_arrays(ours.step(torch.tensor(action))), theirs.step(action))
+        if step == 4:
+            options = {"reset_mask": rng.random(N) < 0.5}
+            assert_same(tensors_as_arrays(ours.reset(options=options)), theirs.reset(options=options))
+    bad = torch.tensor(action)
+    bad[2, 0, 0] = torch.nan
+    with pytest.raises(ValueError, match=r"NaN \(environments \[2\]\)"):
+        ours.step(bad)
+
+
+def test_torch_plays_given_drops(drops: Scenario) -> None:
+    ours, theirs = (make(drops=drops, backend=backend) for backend in ("torch", "numpy"))
+    assert_same(tensors_as_arrays(ours.reset(options={"drop": 3})), theirs.reset(options={"drop": 3}))
+    assert isinstance(ours.scenario.gain, torch.Tensor)
+
+
+def test_a_device_that_is_not_there_is_refused_with_those_that_are() -> None:
+    for device in ("cuda:99", "nonsense"):
+        with pytest.raises(ValueError, match=f"no device '{device}'; this machine has cpu"):
+            make(backend="torch", device=device)
+    with pytest.raises(ValueError, match=r"give backend='torch'"):
+        make(device="cuda")
+    with pytest.raises(ValueError, match="'numpy' or 'torch', got 'jax'"):
+        make(backend="jax")

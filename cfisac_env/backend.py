@@ -1,0 +1,78 @@
+"""Where a vector environment keeps its arrays: NumPy, or torch on a device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cfisac_env.types import Array
+
+
+@dataclass(frozen=True)
+class Backend:
+    """NumPy or torch, and the device."""
+
+    name: str  # "numpy" or "torch"
+    device: Any  # "cpu" or a `torch.device`
+
+    @property
+    def xp(self) -> Any:
+        """The array API namespace."""
+        if self.name == "numpy":
+            return np
+        import array_api_compat.torch
+
+        return array_api_compat.torch
+
+    def zeros(self, shape: tuple[int, ...], dtype: str = "float64") -> Array:
+        """Zeros."""
+        xp = self.xp
+        return xp.zeros(shape, dtype=getattr(xp, dtype), device=self.device)
+
+    def empty(self, shape: tuple[int, ...], dtype: str) -> Array:
+        """Whatever was there."""
+        xp = self.xp
+        return xp.empty(shape, dtype=getattr(xp, dtype), device=self.device)
+
+    def array(self, values: Any, dtype: str | None = None) -> Array:
+        """`values` here, without a copy where that can be."""
+        xp = self.xp
+        if self.name == "torch" and isinstance(values, np.ndarray) and not values.flags.writeable:
+            values = values.copy()  # torch has no read-only tensors
+        return xp.asarray(values, dtype=None if dtype is None else getattr(xp, dtype), device=self.device)
+
+
+def backend(name: str, device: Any) -> Backend:
+    """The back end of that name, on that device.
+
+    Args:
+        name: `numpy` or `torch`.
+        device: None is the processor; otherwise what torch takes for a device.
+
+    Raises:
+        ValueError: an unknown name, or a device that isn't there.
+        ImportError: torch isn't installed.
+    """
+    if name not in ("numpy", "torch"):
+        raise ValueError(f"backend must be 'numpy' or 'torch', got {name!r}")
+    if name == "numpy":
+        if device not in (None, "cpu"):
+            raise ValueError(
+                f"device={device!r}: NumPy computes on the processor; give backend='torch' for other devices"
+            )
+        return Backend(name, "cpu")
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError("backend='torch' needs torch: pip install torch") from error
+    try:
+        there = torch.device("cpu" if device is None else device)
+        torch.empty(0, device=there)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        found = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        if torch.backends.mps.is_available():
+            found.append("mps")
+        raise ValueError(f"there is no device {device!r}; this machine has {', '.join(found)}") from error
+    return Backend(name, there)
