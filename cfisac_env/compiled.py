@@ -1,7 +1,7 @@
 """Compiled stand-ins for array code, where NumPy's overhead would outweigh the arithmetic.
 
-`physics.evaluate` and `actions.decode` ask here first. Without numba, or for arrays that the kernels weren't compiled for, the answer is
-None and the array code does the work.
+`actions.decode` and functions of `physics` ask here first. Without numba, or for arrays that the kernels weren't compiled for, the
+answer is None and the array code does the work.
 """
 
 from __future__ import annotations
@@ -80,3 +80,60 @@ def evaluate(problem: Problem, decision: Decision, tolerance: float) -> Outcome 
         cap_violation=sums[3],
         feasible=feasible,
     )
+
+
+_FEW = 8  # receivers, below which NumPy sums in order and the loops agree with it to the last bit
+
+
+def _places(*arrays: Array) -> bool:
+    """Whether these are positions (…, N, 2) as the loops want them, all with the same leading axes."""
+    lead = arrays[0].shape[:-2]
+    return all(type(a) is np.ndarray and a.dtype == np.float64 and a.shape[:-2] == lead for a in arrays)
+
+
+def link_distance(ap_xy: Array, ue_xy: Array, min_distance_m: float) -> Array | None:
+    """`physics.link_distance`, or None."""
+    if not _places(ap_xy, ue_xy) or (loops := kernels()) is None:
+        return None
+    *lead, M, _ = ap_xy.shape
+    K = ue_xy.shape[-2]
+    distance = np.empty((math.prod(lead), M, K))
+    loops.link_distance(ap_xy.reshape(-1, M, 2), ue_xy.reshape(-1, K, 2), min_distance_m, distance)
+    return distance.reshape(*lead, M, K)
+
+
+def radar_gain(
+    ap_xy: Array, sr_xy: Array, target_xy: Array, scale: Array | float, min_distance_m: float
+) -> Array | None:
+    """`physics.radar_gain` with `scale` for λ² σ_rcs/(4π)³, or None."""
+    *lead, M, _ = ap_xy.shape
+    T, S = sr_xy.shape[-2], target_xy.shape[-2]
+    # NumPy lays many receivers out in its own way, on which the order of their later sum depends.
+    few = isinstance(scale, float) and T < _FEW
+    if not few or not _places(ap_xy, sr_xy, target_xy) or (loops := kernels()) is None:
+        return None
+    rcs_gain = np.empty((math.prod(lead), M, S, T))
+    loops.radar_gain(
+        ap_xy.reshape(-1, M, 2), sr_xy.reshape(-1, T, 2), target_xy.reshape(-1, S, 2), scale, min_distance_m, rcs_gain
+    )
+    return rcs_gain.reshape(*lead, M, S, T)
+
+
+def fisher_information(
+    ap_xy: Array, sr_xy: Array, target_xy: Array, rcs_gain: Array, fisher_scale: float
+) -> Array | None:
+    """`physics.fisher_information`, or None."""
+    *lead, M, S, T = rcs_gain.shape
+    if (
+        T >= _FEW
+        or not _places(ap_xy, sr_xy, target_xy)
+        or not _plain(rcs_gain, np.float64, (*ap_xy.shape[:-1], S, T))
+        or (loops := kernels()) is None
+    ):
+        return None
+    fisher = np.empty((math.prod(lead), M, S, 3))
+    loops.fisher_information(
+        ap_xy.reshape(-1, M, 2), sr_xy.reshape(-1, T, 2), target_xy.reshape(-1, S, 2), rcs_gain.reshape(-1, M, S, T),
+        fisher_scale, fisher,
+    )  # fmt: skip
+    return fisher.reshape(*lead, M, S, 3)

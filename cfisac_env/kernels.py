@@ -1,4 +1,4 @@
-"""The loops of `actions.decode` and `physics.evaluate`, compiled: what they return is what the array code returns, to rounding.
+"""Loops of `actions.decode` and `physics`, compiled: what they return is what the array code returns, to rounding, and for drops exactly.
 
 Only `cfisac_env.compiled` imports this module, because it needs numba. Everything is compiled, or read from numba's cache, at import.
 """
@@ -22,9 +22,10 @@ def _given(dtype: Any, ndim: int) -> Any:
     return types.Array(dtype, ndim, "C", readonly=True)
 
 
-def _compiled(*signature: Any) -> Callable[[F], F]:
-    """Compile without the interpreter lock; sums may be reordered, but NaN and infinity keep their meaning."""
-    options = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
+def _compiled(*signature: Any, exact: bool = False) -> Callable[[F], F]:
+    """Compile without the interpreter lock; unless `exact`, sums may be reordered, but NaN and infinity keep their meaning."""
+    fastmath: Any = False if exact else {"reassoc", "contract", "nsz"}
+    options = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": fastmath}
     return cast(Callable[[F], F], numba.njit([types.void(*signature)], **options))
 
 
@@ -130,3 +131,76 @@ def evaluate(
         circuit = circuit_power_w * on
         sums[0, b], sums[1, b], sums[2, b], sums[3, b] = transmit, circuit, transmit + circuit, excess
         feasible[b] = fulfilled and excess <= tolerance
+
+
+_PLACES = types.Array(_REAL, 3, "A", readonly=True)
+
+
+@_compiled(_PLACES, _PLACES, _REAL, types.Array(_REAL, 3, "C"), exact=True)
+def link_distance(ap_xy: Array, ue_xy: Array, min_distance_m: float, distance: Array) -> None:
+    """`physics.link_distance` of B drops into `distance` (B, M, K)."""
+    B, M, K = distance.shape
+    floor = min_distance_m * min_distance_m
+    x, y = np.empty(K), np.empty(K)
+    for b in range(B):
+        for k in range(K):
+            x[k], y[k] = ue_xy[b, k, 0], ue_xy[b, k, 1]
+        for m in range(M):
+            ap_x, ap_y = ap_xy[b, m, 0], ap_xy[b, m, 1]
+            for k in range(K):
+                dx, dy = ap_x - x[k], ap_y - y[k]
+                distance[b, m, k] = np.sqrt(max(dx * dx + dy * dy, floor))
+
+
+@_compiled(_PLACES, _PLACES, _PLACES, _REAL, _REAL, types.Array(_REAL, 4, "C"), exact=True)
+def radar_gain(
+    ap_xy: Array, sr_xy: Array, target_xy: Array, scale: float, min_distance_m: float, rcs_gain: Array
+) -> None:
+    """`physics.radar_gain` of B drops into `rcs_gain` (B, M, S, T), with one cross-section in `scale`."""
+    B, M, S, T = rcs_gain.shape
+    floor = min_distance_m * min_distance_m
+    sr_square = np.empty(T)
+    for b in range(B):
+        for s in range(S):
+            x, y = target_xy[b, s, 0], target_xy[b, s, 1]
+            for t in range(T):
+                dx, dy = sr_xy[b, t, 0] - x, sr_xy[b, t, 1] - y
+                sr_square[t] = max(dx * dx + dy * dy, floor)
+            for m in range(M):
+                dx, dy = ap_xy[b, m, 0] - x, ap_xy[b, m, 1] - y
+                ap_square = max(dx * dx + dy * dy, floor)
+                for t in range(T):
+                    rcs_gain[b, m, s, t] = scale / (ap_square * sr_square[t])
+
+
+@_compiled(_PLACES, _PLACES, _PLACES, _given(_REAL, 4), _REAL, types.Array(_REAL, 4, "C"), exact=True)
+def fisher_information(
+    ap_xy: Array, sr_xy: Array, target_xy: Array, rcs_gain: Array, fisher_scale: float, fisher: Array
+) -> None:
+    """`physics.fisher_information` of B drops into `fisher` (B, M, S, 3)."""
+    B, M, S, T = rcs_gain.shape
+    sr_way = np.empty((T, 2))
+    for b in range(B):
+        for s in range(S):
+            x, y = target_xy[b, s, 0], target_xy[b, s, 1]
+            for t in range(T):
+                dx, dy = sr_xy[b, t, 0] - x, sr_xy[b, t, 1] - y
+                distance = np.sqrt(dx * dx + dy * dy)
+                if distance == 0.0:
+                    distance = 1.0
+                sr_way[t, 0], sr_way[t, 1] = dx / distance, dy / distance
+            for m in range(M):
+                dx, dy = ap_xy[b, m, 0] - x, ap_xy[b, m, 1] - y
+                distance = np.sqrt(dx * dx + dy * dy)
+                if distance == 0.0:
+                    distance = 1.0
+                way_x, way_y = dx / distance, dy / distance
+                first, second, mixed = 0.0, 0.0, 0.0
+                for t in range(T):
+                    along_x, along_y = way_x + sr_way[t, 0], way_y + sr_way[t, 1]
+                    weight = fisher_scale * rcs_gain[b, m, s, t]
+                    weighted_x = weight * along_x
+                    first += weighted_x * along_x
+                    second += weight * along_y * along_y
+                    mixed += weighted_x * along_y
+                fisher[b, m, s, 0], fisher[b, m, s, 1], fisher[b, m, s, 2] = first, second, mixed

@@ -90,8 +90,8 @@ def encode(
         return xp.empty((*lead, *tail), dtype=xp.float32, device=scenario.gain.device)
 
     comm = entry("comm", config.M, config.K, 2)
-    comm[..., 0] = _log10(xp, scenario.gain * inverse_noise)
-    comm[..., 1] = _log10(xp, scenario.estimate_gain * inverse_noise)
+    comm[..., 0] = _log10(xp, scenario.gain, inverse_noise)
+    comm[..., 1] = _log10(xp, scenario.estimate_gain, inverse_noise)
     fisher, sensing = scenario.fisher, entry("sensing", config.M, config.S, 3)
     diagonal = clip(fisher[..., :2], _TINY)
     sensing[..., :2] = xp.log10(diagonal)
@@ -101,7 +101,7 @@ def encode(
     ap[..., :2] = scenario.ap_xy / radius
     ap[..., 2] = 0.0 if previous_active is None else previous_active
     radar = entry("radar", config.M, config.S, config.T)
-    radar[...] = _log10(xp, scenario.rcs_gain * inverse_noise)
+    radar[...] = _log10(xp, scenario.rcs_gain, inverse_noise)
     requirement = entry("requirement", 4)
     requirement[..., 0] = config.sinr_threshold
     requirement[..., 1] = config.crlb_threshold_m2
@@ -119,8 +119,13 @@ def encode(
     return observation
 
 
-def _log10(xp: Any, values: Array) -> Array:
-    return xp.log10(clip(values, _TINY, 1.0 / _TINY))
+def _log10(xp: Any, values: Array, factor: float) -> Array:
+    scaled = values * factor
+    if xp is not np:
+        return xp.log10(clip(scaled, _TINY, 1.0 / _TINY))
+    np.maximum(scaled, _TINY, out=scaled)
+    np.minimum(scaled, 1.0 / _TINY, out=scaled)
+    return np.log10(scaled, out=scaled)
 
 
 def _all_own(overlap: Array) -> bool:

@@ -53,6 +53,7 @@ class Part:
         self._index = np.full(n, -1)  # of the stored drop
         self._steps = np.zeros(n, np.int64)
         self._backend = backend
+        self._seen: dict[str, Array]  # to be the last of an episode that the same step ends
         self._active = backend.zeros((n, config.M), "bool")
 
     def reset(
@@ -77,7 +78,7 @@ class Part:
         self._steps[rows] = 0
         self.over = self.over & ~rows
         self._active = self._without(rows, self._active)
-        observations.encode(self.scenario, self._active, observation)
+        self._observe(observation)
 
     def step(
         self, action: Array, generators: Generators, observation: Mapping[str, Array], scores: Mapping[str, Any]
@@ -104,13 +105,23 @@ class Part:
             beginning = self.ended
             ends = self.ended.any()
             rows = self._index_of(self.ended)
-            self.final = observations.encode(self.scenario[rows], active[rows]) if ends else None
+            self.final = {key: entry[rows] for key, entry in self._seen.items()} if ends else None
+            if self.final is not None:
+                self.final["ap"][..., 2] = active[rows]
         else:
             self.over = self.ended
         self._draw(beginning, playing & ~self.ended, {}, generators)
         self._steps[beginning] = 0
         self._active = self._without(beginning, active)
-        observations.encode(self.scenario, self._active, observation)
+        self._observe(observation)
+
+    def _observe(self, observation: Mapping[str, Array]) -> None:
+        if self._autoreset_mode is not AutoresetMode.SAME_STEP:
+            observations.encode(self.scenario, self._active, observation)
+            return
+        self._seen = observations.encode(self.scenario, self._active)
+        for key, entry in self._seen.items():
+            observation[key][...] = entry
 
     def _score(self, decision: Decision, outcome: Outcome, rows: Rows, scores: Mapping[str, Any]) -> None:
         terms = reward.terms(outcome, self._config)

@@ -31,6 +31,15 @@ def clip(array: Array, low: float, high: float | None = None) -> Array:
     return raised if high is None else np.minimum(raised, high)
 
 
+def link_distance(ap_xy: Array, ue_xy: Array, min_distance_m: float) -> Array:
+    """Distances from APs (…, M, 2) to users (…, K, 2) in m, (…, M, K); shorter ones count as the minimum."""
+    if (distance := compiled.link_distance(ap_xy, ue_xy, min_distance_m)) is not None:
+        return distance
+    offset = ap_xy[..., :, None, :] - ue_xy[..., None, :, :]
+    square = offset[..., 0] * offset[..., 0] + offset[..., 1] * offset[..., 1]
+    return namespace(ap_xy).sqrt(clip(square, min_distance_m**2))
+
+
 def path_gain(distance_m: Array, intercept_db: float, per_decade_db: float, shadowing_db: Array | float = 0.0) -> Array:
     """Large-scale fading ς = 10^((intercept − slope·log10(d/km) + shadowing)/10), linear, of any shape.
 
@@ -77,14 +86,16 @@ def radar_gain(
     Returns:
         (…, M, S, T)
     """
+    scale = wavelength_m**2 / (4 * np.pi) ** 3 * rcs_m2
+    if (gain := compiled.radar_gain(ap_xy, sr_xy, target_xy, scale, min_distance_m)) is not None:
+        return gain
     xp = namespace(ap_xy)
     floor = min_distance_m**2
     to_ap = ap_xy[..., :, None, :] - target_xy[..., None, :, :]
     to_sr = sr_xy[..., :, None, :] - target_xy[..., None, :, :]
     ap_square = clip(to_ap[..., 0] ** 2 + to_ap[..., 1] ** 2, floor)  # (…, M, S)
     sr_square = clip(to_sr[..., 0] ** 2 + to_sr[..., 1] ** 2, floor)  # (…, T, S)
-    scale = wavelength_m**2 / (4 * np.pi) ** 3
-    return scale * rcs_m2 / (ap_square[..., :, :, None] * xp.matrix_transpose(sr_square)[..., None, :, :])
+    return scale / (ap_square[..., :, :, None] * xp.matrix_transpose(sr_square)[..., None, :, :])
 
 
 def fisher_information(ap_xy: Array, sr_xy: Array, target_xy: Array, rcs_gain: Array, fisher_scale: float) -> Array:
@@ -103,6 +114,8 @@ def fisher_information(ap_xy: Array, sr_xy: Array, target_xy: Array, rcs_gain: A
     Returns:
         (…, M, S, 3)
     """
+    if (fisher := compiled.fisher_information(ap_xy, sr_xy, target_xy, rcs_gain, fisher_scale)) is not None:
+        return fisher
     xp = namespace(rcs_gain)
     ap, sr = _directions(ap_xy, target_xy), _directions(sr_xy, target_xy)  # (…, M, S, 2), (…, T, S, 2)
     sr = xp.moveaxis(sr, -3, -2)  # (…, S, T, 2)

@@ -364,9 +364,7 @@ def build(config: SystemConfig, draws: Draws, network: Scenario | None = None) -
         target_xy = xp.concat([xp.zeros_like(xy[..., :1, :]), xp.flip(others, axis=-2)], axis=-2)
     else:
         ap_xy, sr_xy, target_xy = (_spread(a, lead, 2) for a in (network.ap_xy, network.sr_xy, network.target_xy))
-    dx = ap_xy[..., :, None, 0] - ue_xy[..., None, :, 0]
-    dy = ap_xy[..., :, None, 1] - ue_xy[..., None, :, 1]
-    distance = xp.sqrt(physics.clip(dx * dx + dy * dy, config.min_distance_m**2))
+    distance = physics.link_distance(ap_xy, ue_xy, config.min_distance_m)
     shadowing_db = draws.normal * config.shadowing_std_db
     gain = physics.path_gain(distance, config.path_loss_intercept_db, config.path_loss_per_decade_db, shadowing_db)
     if network is not None and draws.exponential is None:

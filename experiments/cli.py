@@ -12,6 +12,7 @@ from rich.console import Console
 
 from cfisac_env import SystemConfig
 from experiments.commands.bench_allocator import BenchAllocator
+from experiments.commands.bench_env import BenchEnv
 from experiments.commands.common import Command
 from experiments.commands.compare import Compare
 from experiments.commands.curves import Curves
@@ -32,7 +33,7 @@ COMMANDS: Mapping[str, type[Command]] = {
 }
 
 GROUPS: Mapping[str, tuple[str, Mapping[str, type[Command]]]] = {
-    "bench": ("Measure speed and certified quality", {"allocator": BenchAllocator}),
+    "bench": ("Measure speed and certified quality", {"allocator": BenchAllocator, "env": BenchEnv}),
     "reproduce": ("Make the paper's results again, corrected", REPRODUCE),
     "train": ("Train an agent", TRAIN_RL),
 }

@@ -75,6 +75,21 @@ def test_an_action_decodes_the_same_compiled(M: int, K: int, lead: tuple[int, ..
     assert_allclose(sooner.power, later.power, rtol=1e-14)
 
 
+@pytest.mark.parametrize("T", [1, 2, 7, 10])
+@pytest.mark.parametrize("n", [None, 3])
+def test_drops_are_the_same_to_the_last_bit_without_numba(
+    T: int, n: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for rcs_model in ("constant", "exponential"):
+        config = SystemConfig(M=20, K=11, S=2, T=T, min_distance_m=60.0, rcs_model=rcs_model)
+        sooner = sample(config, np.random.default_rng(3), n)
+        with monkeypatch.context() as without:
+            without.setattr(compiled, "kernels", lambda: None)
+            later = sample(config, np.random.default_rng(3), n)
+        for name in ("gain", "estimate_gain", "rcs_gain", "fisher"):
+            assert_array_equal(getattr(sooner, name), getattr(later, name))
+
+
 def test_what_the_loops_were_not_compiled_for_goes_to_the_array_code() -> None:
     drop = sample(SystemConfig(M=4, K=3), np.random.default_rng(0))
     decision = actions.decode(np.ones((5, 4, 4), np.float32), 0.1)

@@ -344,6 +344,7 @@ def test_torch_gives_in_tensors_what_numpy_gives(variant: str, mode: AutoresetMo
         if step == 4:
             options = {"reset_mask": rng.random(N) < 0.5}
             assert_same(tensors_as_arrays(ours.reset(options=options)), theirs.reset(options=options))
+    ours.reset()
     bad = torch.tensor(action)
     bad[2, 0, 0] = torch.nan
     with pytest.raises(ValueError, match=r"NaN \(environments \[2\]\)"):

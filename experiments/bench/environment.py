@@ -1,0 +1,256 @@
+"""How many decisions a second the environments take, beside mobile-env's steps, and where the time goes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from cfisac_env import CfIsacVectorEnv, SystemConfig, actions, observations, physics
+from cfisac_env.scenario import Draws, build
+
+MOBILE_ENV = "mobile-large-central-v0"
+"""13 base stations and 30 users."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Decisions a second of one environment; fresh drops are part of the time."""
+
+    what: str
+    M: int
+    K: int
+    environments: int
+    steps: int  # decisions an episode
+    threads: int
+    decisions: int
+    wall_s: float
+    processor_s: float  # of the whole process
+
+    @property
+    def per_second(self) -> float:
+        """Decisions a second by the clock."""
+        return self.decisions / self.wall_s
+
+    @property
+    def per_processor_second(self) -> float:
+        """Decisions a second of processor time: what other work on the machine takes away doesn't count."""
+        return self.decisions / self.processor_s
+
+    @property
+    def share(self) -> float:
+        """Share of its threads' time that the process got."""
+        return self.processor_s / (self.wall_s * self.threads)
+
+
+def timed(
+    what: str,
+    config: SystemConfig,
+    environments: int,
+    steps: int,
+    threads: int,
+    play: Callable[[], int],
+    seconds: float,
+) -> Rate:
+    """Play for so many seconds, once at least, after a warm-up; `play` returns how many decisions it took."""
+    play()
+    wall, processor = time.perf_counter(), time.process_time()
+    decisions = play()
+    while time.perf_counter() - wall < seconds:
+        decisions += play()
+    wall_s, processor_s = time.perf_counter() - wall, time.process_time() - processor
+    return Rate(what, config.M, config.K, environments, steps, threads, decisions, wall_s, processor_s)
+
+
+def scalar(config: SystemConfig, seed: int, seconds: float) -> Rate:
+    """`CfIsac-v0` with a reset after every decision."""
+    env = gym.make("CfIsac-v0", **_given(config))
+    chosen = _actions(config, 64, seed)
+    env.reset(seed=seed)
+
+    def play() -> int:
+        for action in chosen:
+            env.reset()
+            env.step(action)
+        return len(chosen)
+
+    return timed("single", config, 1, 1, 1, play, seconds)
+
+
+def vector(
+    config: SystemConfig, environments: int, steps: int, threads: int, seed: int, seconds: float, backend: str = "numpy"
+) -> Rate:
+    """The vector environment, resetting in the same step; `steps` decisions an episode, each a new instant with new channels."""
+    envs = gym.make_vec(
+        "CfIsac-v0", num_envs=environments, vectorization_mode="vector_entry_point", autoreset_mode="SameStep",
+        episode_steps=steps, threads=threads, backend=backend, **_given(config),
+    )  # fmt: skip
+    chosen = [_actions(config, environments, seed + i) for i in range(4)]
+    envs.reset(seed=seed)
+
+    def play() -> int:
+        for action in chosen:
+            envs.step(action)
+        return len(chosen) * environments
+
+    rate = timed(f"vector, {backend}", config, environments, steps, threads, play, seconds)
+    envs.close()
+    return rate
+
+
+def scoring(config: SystemConfig, environments: int, decisions: int, seed: int, seconds: float) -> Rate:
+    """New drops for every environment, then `decisions` decisions scored on each without moving on."""
+    envs = CfIsacVectorEnv(environments, threads=1, **_given(config))
+    chosen = [_actions(config, environments, seed + i) for i in range(4)]
+    envs.reset(seed=seed)
+
+    def play() -> int:
+        envs.reset()
+        problem = envs.scenario.problem
+        for i in range(decisions):
+            physics.evaluate(problem, actions.decode(chosen[i % 4], config.max_ap_power_w))
+        return decisions * environments
+
+    return timed("scoring alone", config, environments, decisions, 1, play, seconds)
+
+
+def mobile_env(seed: int, seconds: float) -> Rate | None:
+    """Steps of mobile-env's largest setting with random actions; None when it isn't installed."""
+    try:
+        import mobile_env  # noqa: F401
+    except ImportError:
+        return None
+    env = gym.make(MOBILE_ENV, disable_env_checker=True)
+    core: Any = env.unwrapped
+    env.reset(seed=seed)
+    env.action_space.seed(seed)
+
+    def play() -> int:
+        for _ in range(10):
+            _, _, terminated, truncated, _ = env.step(env.action_space.sample())
+            if terminated or truncated:
+                env.reset()
+        return 10
+
+    size = SystemConfig(M=len(core.stations), K=len(core.users))
+    return timed("mobile-env, single", size, 1, int(core.EP_MAX_TIME), 1, play, seconds)
+
+
+@dataclass(frozen=True)
+class Share:
+    """One piece of work of the vector environment, on one thread."""
+
+    what: str
+    us_per_decision: float
+
+
+def profile(config: SystemConfig, seed: int, environments: int = 32, rounds: int = 60) -> list[Share]:
+    """Where a decision's time goes with one decision a drop: each piece alone, the whole step, and the rest as overhead."""
+    generators = [np.random.default_rng(seed + i) for i in range(environments)]
+    action = _actions(config, environments, seed)
+
+    def numbers() -> Draws:
+        draws = Draws(config, (environments,))
+        for i, generator in enumerate(generators):
+            draws.fill(generator, i)
+        return draws
+
+    draws = numbers()
+    drops = build(config, draws)
+    pieces: dict[str, Callable[[], Any]] = {
+        "random numbers": numbers,
+        "drops from random numbers": lambda: build(config, draws),
+        "observation": lambda: observations.encode(drops),
+        "decoding and scoring": lambda: drops.evaluate(actions.decode(action, config.max_ap_power_w)),
+    }
+    shares = [Share(name, _microseconds(piece, rounds) / environments) for name, piece in pieces.items()]
+    rate = vector(config, environments, 1, 1, seed, 1.0)
+    whole = 1e6 / rate.per_processor_second
+    return [*shares, Share("overhead: layout of results, episodes, calls", whole - sum(s.us_per_decision for s in shares)),
+            Share("all", whole)]  # fmt: skip
+
+
+def bytes_per_decision(config: SystemConfig) -> int:
+    """What has to cross the memory bus at least: actions read, drops written and read again, observations written."""
+    space = observations.space(config)
+    observed = sum(int(np.prod(entry.shape or ())) for entry in space.values()) * 4
+    acted = config.M * (config.K + 1) * 4
+    drop = (2 * config.M * config.K + config.M * config.S * (3 + config.T)) * 8
+    return observed + acted + 2 * drop
+
+
+def copy_bandwidth(seconds: float = 0.5) -> float:
+    """Bytes read and written a second by one thread that copies a large array."""
+    source = np.ones(2**23)
+    target = np.empty_like(source)
+    done, start = 0, time.process_time()
+    while time.process_time() - start < seconds:
+        np.copyto(target, source)
+        done += 2 * source.nbytes
+    return done / (time.process_time() - start)
+
+
+def scaling(
+    base: SystemConfig, environments: Sequence[int], sizes: Sequence[tuple[int, int]], seed: int, seconds: float
+) -> Iterator[Rate]:
+    """Rates over the number of environments, and over the size of the network at about as many links as the base has with 256."""
+    for n in environments:
+        yield vector(base, n, 1, 1, seed, seconds)
+    for M, K in sizes:
+        config = SystemConfig(**{**_given(base), "M": M, "K": K, "pilot_length": max(K, base.pilot_length)})
+        yield vector(config, max(1, 256 * base.M * base.K // (M * K)), 1, 1, seed, seconds)
+
+
+def table(rates: Sequence[Rate], reference: Rate | None) -> str:
+    """Rates as Markdown, with the ratio to mobile-env's."""
+    lines = [
+        "| environment | M | K | environments | decisions a drop or episode | threads | decisions/s | processor share | "
+        "decisions/processor s | ns a link | × mobile-env |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for one in [*rates, *([] if reference is None else [reference])]:
+        ratio = "" if reference is None else f"{one.per_processor_second / reference.per_processor_second:,.0f}"
+        link = 1e9 / one.per_processor_second / (one.M * one.K)
+        lines.append(
+            f"| {one.what} | {one.M} | {one.K} | {one.environments} | {one.steps} | {one.threads} | {one.per_second:,.0f} "
+            f"| {one.share:.0%} | {one.per_processor_second:,.0f} | {link:.0f} | {ratio} |"
+        )
+    return "\n".join(lines)
+
+
+def profile_table(shares: Sequence[Share], traffic: int, bandwidth: float) -> str:
+    """The profile as Markdown, with the distance from memory bandwidth."""
+    whole = shares[-1].us_per_decision
+    lines = ["| work, one thread | µs a decision | share |", "|---|---|---|"]
+    lines += [f"| {one.what} | {one.us_per_decision:.1f} | {one.us_per_decision / whole:.0%} |" for one in shares]
+    least = traffic / bandwidth * 1e6
+    lines += [
+        "",
+        f"A decision moves at least {traffic / 1000:.1f} kB; at the {bandwidth / 1e9:.1f} GB/s that a copy of a large array reaches that "
+        f"takes {least:.2f} µs, {least / whole:.0%} of the time: arithmetic and calls, not memory, are the limit.",
+    ]
+    return "\n".join(lines)
+
+
+def _given(config: SystemConfig) -> dict[str, Any]:
+    return config.as_dict()
+
+
+def _actions(config: SystemConfig, n: int, seed: int) -> Any:
+    shape = (n, config.M, config.K + 1)
+    return np.random.default_rng(seed).uniform(-1, 1, shape).astype(np.float32)
+
+
+def _microseconds(work: Callable[[], Any], rounds: int) -> float:
+    """Median processor time of a call."""
+    work()
+    times = []
+    for _ in range(rounds):
+        start = time.process_time_ns()
+        work()
+        times.append((time.process_time_ns() - start) / 1000)
+    return float(np.median(times))

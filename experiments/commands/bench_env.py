@@ -1,0 +1,90 @@
+"""`cfisac bench env`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from rich.console import Console
+
+from experiments.commands.common import progress
+
+
+@dataclass(frozen=True)
+class BenchEnv:
+    """Measure decisions a second of the environments, beside mobile-env when it is installed; writes JSON and Markdown."""
+
+    configured: ClassVar[bool] = True
+
+    sizes: tuple[str, ...] = ("50x10", "30x6")
+    """APs x users."""
+    environments: int = 1024
+    """In the vector environment."""
+    threads: int = 2
+    """Of the vector environment."""
+    seconds: float = 3.0
+    """For each rate."""
+    scaling: bool = True
+    """Measure how the cost grows with the number of environments and with the size, too."""
+    seed: int = 1_000_000
+    """Of drops and actions."""
+    out: Path = Path("runs/bench")
+    """Folder of the results."""
+
+    def run(self, fields: dict[str, Any], console: Console) -> None:
+        """Measure, print, write."""
+        from cfisac_env import SystemConfig
+        from experiments import files
+        from experiments.bench import environment as bench
+        from experiments.labelling import parse_size
+
+        for name in ("environments", "threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name} must be 1 or more, got {getattr(self, name)}")
+        if not self.seconds > 0:
+            raise ValueError(f"--seconds must be above 0, got {self.seconds}")
+        if given := sorted({"M", "K"} & fields.keys()):
+            raise ValueError(f"--{given[0]} is in --sizes, such as --sizes 50x10 30x6")
+        configs = [SystemConfig(M, K, **fields) for M, K in map(parse_size, self.sizes)]
+        rates, n = [], self.environments
+        with progress(console) as bar:
+            task = bar.add_task("timing", total=None)
+            for config in configs:
+                rates.append(bench.scalar(config, self.seed, self.seconds))
+                for steps in (1, 50):
+                    rates.append(bench.vector(config, n, steps, self.threads, self.seed, self.seconds))
+                rates.append(bench.scoring(config, n, 50, self.seed, self.seconds))
+            rates.append(bench.vector(configs[0], n, 1, 1, self.seed, self.seconds, "torch"))
+            reference = bench.mobile_env(self.seed, self.seconds)
+            shares = bench.profile(configs[0], self.seed)
+            grown = []
+            if self.scaling:
+                counts = [4**i for i in range(7)]
+                sizes = [(10, 10), (50, 10), (100, 30), (300, 50), (1000, 100)]
+                grown = list(bench.scaling(configs[0], counts, sizes, self.seed, self.seconds / 3))
+            bar.remove_task(task)
+        traffic, bandwidth = bench.bytes_per_decision(configs[0]), bench.copy_bandwidth()
+        text = "\n\n".join(
+            [
+                bench.table(rates, reference),
+                *([] if not grown else ["One decision a drop, one thread:", bench.table(grown, reference)]),
+                bench.profile_table(shares, traffic, bandwidth),
+            ]
+        )
+        console.print(text, markup=False, soft_wrap=True)
+        content = {
+            "seed": self.seed,
+            "fields": fields,
+            "rates": [asdict(rate) for rate in rates],
+            "mobile_env": None if reference is None else asdict(reference),
+            "scaling": [asdict(rate) for rate in grown],
+            "profile": [asdict(share) for share in shares],
+            "bytes_per_decision": traffic,
+            "copy_bandwidth_bytes_per_s": bandwidth,
+        }
+        for path in (
+            files.write_json(self.out / "env.json", {**files.provenance(), **content}),
+            files.write_text(self.out / "env.md", text + "\n"),
+        ):
+            console.print(f"wrote {path}", soft_wrap=True)
