@@ -19,7 +19,7 @@ from cfisac_env.part import Part, Rows
 from cfisac_env.scenario import Scenario, joined
 from cfisac_env.types import Array, Decision, Outcome
 
-_PART_LINKS = 2**14  # AP–user links in a part: its arrays then stay in a core's cache from sampling to scoring
+_PART_LINKS = 2**16  # AP–user links in a part: fewer leave the caches less often, more leave Python less often
 _PART_ENVS = 256
 _Results = dict[str, Any]
 
@@ -45,7 +45,8 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
         num_envs: N.
         autoreset_mode: `NEXT_STEP` (a finished environment is reset by the next step, which ignores its action), `SAME_STEP`, or
             `DISABLED`: finished environments have to be reset with a mask before the next step.
-        threads: processors to use; by default those available. The numbers don't depend on it.
+        threads: more than one pay off when little of a step is Python's own work: long episodes of large networks. The numbers don't
+            depend on it.
         backend: `numpy` or `torch`: what kind of arrays everything is computed with and returned as. Random numbers are NumPy's in both.
         device: of torch tensors; None is the processor.
         episode_steps: as for `CfIsacEnv`.
@@ -62,7 +63,7 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
         num_envs: int = 1,
         *,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
-        threads: int | None = None,
+        threads: int = 1,
         backend: str = "numpy",
         device: Any = None,
         episode_steps: int = 1,
@@ -72,7 +73,7 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
     ) -> None:
         self.num_envs = _count("num_envs", num_envs)
         self._autoreset_mode = AutoresetMode(autoreset_mode)
-        self._threads = _available_processors() if threads is None else _count("threads", threads)
+        self._threads = _count("threads", threads)
         self._backend = choose_backend(backend, device)
         single = CfIsacEnv(episode_steps=episode_steps, drops=drops, render_mode=render_mode, **fields)
         if render_mode is not None:
@@ -174,7 +175,7 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
                 f"the episodes of environments {_some(over)} are over; call reset(options={{'reset_mask': ...}}) before step()"
             )
         action = self._checked_actions(actions, ~over)
-        generators = self._begun_generators()
+        generators: Any = self._generators  # all of them, since a reset
         observation, scores = self._observation(), self._scores()
 
         def play(part: Part) -> None:
@@ -207,13 +208,10 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
         return {**self.__dict__, "_pool": None}
 
     def _begun_generators(self) -> list[np.random.Generator]:
-        generators = []
         for i, generator in enumerate(self._generators):
             if generator is None:
-                generator, self._seeds[i] = seeding.np_random()
-                self._generators[i] = generator
-            generators.append(generator)
-        return generators
+                self._generators[i], self._seeds[i] = seeding.np_random()
+        return [generator for generator in self._generators if generator is not None]
 
     def _check_began(self) -> None:
         if not self._began:
@@ -355,7 +353,3 @@ def _count(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise ValueError(f"{name} must be a whole number of 1 or more, got {value!r}")
     return int(value)
-
-
-def _available_processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -231,7 +231,7 @@ def profile_table(shares: Sequence[Share], traffic: int, bandwidth: float) -> st
     lines += [
         "",
         f"A decision moves at least {traffic / 1000:.1f} kB; at the {bandwidth / 1e9:.1f} GB/s that a copy of a large array reaches that "
-        f"takes {least:.2f} µs, {least / whole:.0%} of the time: arithmetic and calls, not memory, are the limit.",
+        f"takes {least:.2f} µs, {least / whole:.0%} of the time.",
     ]
     return "\n".join(lines)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -52,8 +53,8 @@ class BenchEnv:
             task = bar.add_task("timing", total=None)
             for config in configs:
                 rates.append(bench.scalar(config, self.seed, self.seconds))
-                for steps in (1, 50):
-                    rates.append(bench.vector(config, n, steps, self.threads, self.seed, self.seconds))
+                for steps, threads in itertools.product((1, 50), sorted({1, self.threads})):
+                    rates.append(bench.vector(config, n, steps, threads, self.seed, self.seconds))
                 rates.append(bench.scoring(config, n, 50, self.seed, self.seconds))
             rates.append(bench.vector(configs[0], n, 1, 1, self.seed, self.seconds, "torch"))
             reference = bench.mobile_env(self.seed, self.seconds)
