@@ -11,6 +11,18 @@ from cfisac_env.config import nearest
 __all__ = ["AGENTS", "load"]
 
 
+def _hetgnn(**options: Any) -> Any:
+    from agents.hetgnn.policy import HetGnnPolicy
+
+    return HetGnnPolicy(**options)
+
+
+def _hetgnn_exact(**options: Any) -> Any:
+    from agents.hetgnn.policy import HetGnnExactPolicy
+
+    return HetGnnExactPolicy(**options)
+
+
 def _rl(algorithm: str, **options: Any) -> Any:
     from agents.rl import agent
 
@@ -18,7 +30,9 @@ def _rl(algorithm: str, **options: Any) -> Any:
 
 
 AGENTS: dict[str, Callable[..., Any]] = {
-    name: partial(_rl, name) for name in ("ddpg", "td3", "sac", "ppo", "maskable-ppo")
+    "hetgnn": _hetgnn,
+    "hetgnn-exact": _hetgnn_exact,
+    **{name: partial(_rl, name) for name in ("ddpg", "td3", "sac", "ppo", "maskable-ppo")},
 }
 """Name of an agent → what loads it, with the agent's own options. Loaders import torch when they are called, not before."""
 

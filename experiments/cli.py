@@ -11,21 +11,25 @@ import tyro
 from rich.console import Console
 
 from cfisac_env import SystemConfig
+from experiments.commands.ablate_hetgnn import AblateHetGnn
 from experiments.commands.bench_allocator import BenchAllocator
 from experiments.commands.bench_env import BenchEnv
 from experiments.commands.common import Command
 from experiments.commands.compare import Compare
 from experiments.commands.curves import Curves
+from experiments.commands.evaluate import Evaluate
 from experiments.commands.label import Label
 from experiments.commands.mobile import Mobile
 from experiments.commands.presets import Presets
 from experiments.commands.reproduce import COMMANDS as REPRODUCE
 from experiments.commands.trace import Trace
+from experiments.commands.train_hetgnn import TrainHetGnn
 from experiments.commands.train_rl import COMMANDS as TRAIN_RL
 
 COMMANDS: Mapping[str, type[Command]] = {
     "compare": Compare,
     "curves": Curves,
+    "evaluate": Evaluate,
     "label": Label,
     "mobile": Mobile,
     "presets": Presets,
@@ -33,9 +37,10 @@ COMMANDS: Mapping[str, type[Command]] = {
 }
 
 GROUPS: Mapping[str, tuple[str, Mapping[str, type[Command]]]] = {
+    "ablate": ("Measure what parts are worth", {"hetgnn": AblateHetGnn}),
     "bench": ("Measure speed and certified quality", {"allocator": BenchAllocator, "env": BenchEnv}),
     "reproduce": ("Make the paper's results again, corrected", REPRODUCE),
-    "train": ("Train an agent", TRAIN_RL),
+    "train": ("Train an agent", {"hetgnn": TrainHetGnn, **TRAIN_RL}),
 }
 """Commands of two words: the first word, what the group is for, and the second words."""
 
@@ -65,8 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
         prog = "cfisac"
         parsers = {name: _parser(command) for name, command in COMMANDS.items()}
         parsers |= {name: _pointer(purpose, list(commands)) for name, (purpose, commands) in GROUPS.items()}
-    command, fields = tyro.extras.subcommand_cli_from_dict(parsers, prog=prog, args=arguments)
     try:
+        command, fields = tyro.extras.subcommand_cli_from_dict(parsers, prog=prog, args=arguments)
         command.run({} if fields is None else _given(fields), console)
     except (ValueError, TypeError, FileNotFoundError, FileExistsError, ImportError) as error:
         Console(stderr=True).print(f"cfisac: {error}", style="red", markup=False, highlight=False)

@@ -216,7 +216,11 @@ def _mean(values: NDArray[np.float64]) -> float:
 
 
 def build(names: Sequence[str], config: SystemConfig) -> list[Any]:
-    """Policies and agents by name, for the sizes of a configuration; a name given twice counts once."""
+    """Oracles and agents by name, for the sizes of a configuration; a name given twice counts once.
+
+    Raises:
+        ValueError: there is no policy or agent of that name.
+    """
     valid = [*baselines.POLICIES, *agents.AGENTS]
     for name in names:
         if name not in valid:

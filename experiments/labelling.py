@@ -81,16 +81,27 @@ def plan(
     for name, value in (("--drops", drops), ("--shard", size)):
         if value < 1:
             raise ValueError(f"{name} must be 1 or more, got {value}")
-    for name in ("M", "K", "preset"):
-        if name in fields:
-            raise ValueError(f"labels are made for several sizes and presets: use --sizes and --presets, not --{name}")
-    configs = [
-        SystemConfig(*parse_size(s), preset=p, **fields) for p in dict.fromkeys(presets) for s in dict.fromkeys(sizes)
-    ]
+    configs = configurations(presets, sizes, fields)
     starts = range(seed, seed + drops, size)
     return [
         Shard(config, policy, start, min(size, seed + drops - start))
         for start, config in itertools.product(starts, configs)
+    ]
+
+
+def configurations(presets: Sequence[str], sizes: Sequence[str], fields: dict[str, Any]) -> list[SystemConfig]:
+    """One configuration for every size of every preset; a name given twice counts once.
+
+    Raises:
+        ValueError: a size or a preset among the fields, a size that isn't one, or whatever `SystemConfig` refuses.
+    """
+    for name in ("M", "K", "preset"):
+        if name in fields:
+            raise ValueError(f"this is about several sizes and presets: use --sizes and --presets, not --{name}")
+    return [
+        SystemConfig(*parse_size(size), preset=preset, **fields)
+        for preset in dict.fromkeys(presets)
+        for size in dict.fromkeys(sizes)
     ]
 
 

@@ -46,9 +46,19 @@ class Drops:
     max_ap_power_w: Tensor  # (B,)
     circuit_power_w: Tensor  # (B,)
 
-    def double(self) -> Drops:
-        """The same in float64: near-singular Fisher matrices need the digits."""
-        return Drops(**{field.name: getattr(self, field.name).double() for field in fields(self)})
+    def to(self, where: torch.device | torch.dtype) -> Drops:
+        """The same on a device or in a precision; near-singular Fisher matrices need float64 to be exact."""
+        return Drops(**{field.name: getattr(self, field.name).to(where) for field in fields(self)})
+
+    def of_aps(self, rows: Tensor) -> Drops:
+        """The same drops with some of their APs, those that `rows` (B, m) names."""
+        links = rows[..., None].expand(-1, -1, self.log_gain.shape[-1])
+        return replace(
+            self,
+            log_gain=torch.gather(self.log_gain, 1, links),
+            log_estimate=torch.gather(self.log_estimate, 1, links),
+            fisher=torch.gather(self.fisher, 1, rows[..., None, None].expand(-1, -1, *self.fisher.shape[2:])),
+        )
 
     def __getitem__(self, index: Any) -> Drops:
         """The drops at an index of the leading axis."""
@@ -62,6 +72,11 @@ class Graph:
     ap: Tensor  # (B, M, 6)
     edges: Mapping[str, Tensor]  # `comm` (B, M, K, 4), `radar` (B, M, T, 2), `sensing` (B, M, S, 4)
     drops: Drops
+
+    def to(self, device: torch.device) -> Graph:
+        """The same on a device."""
+        edges = {kind: edge.to(device) for kind, edge in self.edges.items()}
+        return Graph(self.ap.to(device), edges, self.drops.to(device))
 
     def __len__(self) -> int:
         return len(self.ap)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.hetgnn import unrolled
+from agents.hetgnn.config import NetworkConfig as NetworkConfig
 from agents.hetgnn.graph import RELATIONS, WIDTHS, Drops, Graph, to_torch_geometric
 
 SLOPE = 0.1
@@ -23,28 +24,6 @@ SLOPE = 0.1
 
 CLIP = 3.0
 """Decades beyond which the heads don't tell how far a set is from meeting a requirement."""
-
-
-@dataclass(frozen=True)
-class NetworkConfig:
-    """Sizes of a network; `NetworkConfig.paper()` has the paper's widths, the default is a compact one that trains in an hour."""
-
-    layers: int = 3
-    edge_widths: tuple[int, ...] = (64,)  # of the MLPs on edges: ψ in (11) and ω in (13)
-    node_widths: tuple[int, ...] = (64, 64)  # of φ in (12)
-    head_width: int = 64
-    edge_updates: bool = True  # (13); without it, every layer sees the edges' own features
-    steps: int = 12  # of the unrolled allocation behind the power head
-
-    def __post_init__(self) -> None:
-        numbers = (self.layers, self.head_width, *self.edge_widths, *self.node_widths)
-        if min(numbers) < 1 or not self.edge_widths or not self.node_widths or self.steps < 0:
-            raise ValueError(f"a network needs layers and widths of 1 or more and steps of 0 or more, got {self}")
-
-    @classmethod
-    def paper(cls) -> NetworkConfig:
-        """Three layers of two MLPs with 256 and 128 neurons each (section IV)."""
-        return cls(edge_widths=(256, 128), node_widths=(256, 128), head_width=128)
 
 
 class Layout(Protocol):
@@ -298,6 +277,12 @@ class HetGnn(nn.Module):
         Returns:
             (B, M, K) p_mk/P_max: not negative, zero where the AP is off, and at most 1 for an AP.
         """
+        return next(self.powers(embedding, on, (self.config.steps if steps is None else steps,), drops))
+
+    def powers(
+        self, embedding: Embedding, on: Tensor, checkpoints: Sequence[int], drops: Drops | None = None
+    ) -> Iterator[Tensor]:
+        """The same after several numbers of steps, ascending, in one run of the allocation."""
         drops = embedding.drops if drops is None else drops
         around, change = self._look(embedding, on)
         head = self.power_head
@@ -308,8 +293,12 @@ class HetGnn(nn.Module):
             for h, nodes in ((self.user_head, embedding.ue), (self.target_head, embedding.target))
         )
         kind = drops.fisher.dtype
-        steps = self.config.steps if steps is None else steps
-        return unrolled.allocate(drops, on, log_power.to(kind), users.to(kind), targets.to(kind), steps)
+        # Only APs that are on take part, so the others are left out: the largest set says how many rows there are.
+        rows = torch.argsort((~on).to(torch.uint8), dim=-1, stable=True)[:, : max(1, int(on.sum(-1).max()))]
+        some, nothing = drops.of_aps(rows), torch.zeros_like(drops.log_gain)
+        starts = (torch.gather(log_power, 1, rows).to(kind), users.to(kind), targets.to(kind))
+        for answer in unrolled.allocate(some, torch.gather(on, 1, rows), *starts, checkpoints):
+            yield nothing.scatter(1, rows[..., None].expand_as(answer), answer)
 
     def _layers(
         self, nodes: dict[str, Tensor], edges: Mapping[str, Tensor], layouts: Mapping[str, Layout]

@@ -13,6 +13,9 @@ P, λ and ζ start.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator, Sequence
+
 import torch
 from torch import Tensor
 
@@ -34,9 +37,14 @@ _OFF = -60.0
 
 
 def allocate(
-    drops: Drops, on: Tensor, log_power: Tensor, log_sinr_price: Tensor, log_sensing_price: Tensor, steps: int
-) -> Tensor:
-    """Powers that meet the requirements as far as `steps` steps get.
+    drops: Drops,
+    on: Tensor,
+    log_power: Tensor,
+    log_sinr_price: Tensor,
+    log_sensing_price: Tensor,
+    checkpoints: Sequence[int],
+) -> Iterator[Tensor]:
+    """Powers that meet the requirements as far as some numbers of steps get.
 
     Args:
         drops: B drops, in units of the caps.
@@ -44,10 +52,10 @@ def allocate(
         log_power: (B, M) start of log P_m/P_max, at most 0.
         log_sinr_price: (B, K) start of log λ_k Σ_{m on} v_mk.
         log_sensing_price: (B, S) start of log ζ_s/Σ_m P_m.
-        steps: multiplicative steps.
+        checkpoints: numbers of steps after which to look, ascending.
 
-    Returns:
-        (B, M, K) p_mk/P_max, at least 0, zero where the AP is off, Σ_k p_mk/P_max at most 1.
+    Yields:
+        (B, M, K) p_mk/P_max for every checkpoint: at least 0, zero where the AP is off, Σ_k p_mk/P_max at most 1.
     """
     gamma, log_v = drops.sinr_threshold[:, None], drops.log_estimate
     gain = torch.exp(drops.log_gain)
@@ -58,23 +66,29 @@ def allocate(
     sensing = log_sensing_price + torch.logsumexp(level, 1)[:, None]
     signal = 0.5 * torch.logsumexp(masked_v + level[..., None], 1)
     need = torch.zeros_like(signal)
-    for _ in range(steps):
-        paid = price + DAMPING * need
-        weight = 2.0 * (paid + signal)[:, None] + log_v
-        total = torch.logsumexp(weight, -1)
-        signal = _signal(weight - total[..., None], level, log_v, off)
-        power = torch.exp(level).masked_fill(off, 0.0)
-        interference = (power[:, None] @ gain)[:, 0]
-        crlb, value = _sensing(power, drops.fisher)
-        miss = torch.log(crlb * (1.0 + AIM)).clamp(-4.0, 4.0)
-        reward = (value * torch.exp(sensing + DAMPING * miss)[:, None]).sum(-1)
-        worth = torch.exp(0.5 * (total - level)) + reward
-        cost = 1.0 + gamma * (gain @ torch.exp(paid)[..., None])[..., 0]
-        level = (level + (RATE * torch.log(worth / cost)).clamp(-1.0, 1.0)).clamp(max=0.0).masked_fill(off, _OFF)
-        need = (torch.log(gamma * (1.0 + AIM)) + torch.log1p(interference) - 2.0 * signal).clamp(-4.0, 4.0)
-        price = price + RATE * need
-        sensing = sensing + RATE * miss
-    weight = 2.0 * (price + signal)
+    for before, after in itertools.pairwise((0, *checkpoints)):
+        for _ in range(before, after):
+            paid = price + DAMPING * need
+            weight = 2.0 * (paid + signal)[:, None] + log_v
+            total = torch.logsumexp(weight, -1)
+            signal = _signal(weight - total[..., None], level, log_v, off)
+            power = torch.exp(level).masked_fill(off, 0.0)
+            interference = (power[:, None] @ gain)[:, 0]
+            crlb, value = _sensing(power, drops.fisher)
+            miss = torch.log(crlb * (1.0 + AIM)).clamp(-4.0, 4.0)
+            reward = (value * torch.exp(sensing + DAMPING * miss)[:, None]).sum(-1)
+            worth = torch.exp(0.5 * (total - level)) + reward
+            cost = 1.0 + gamma * (gain @ torch.exp(paid)[..., None])[..., 0]
+            level = (level + (RATE * torch.log(worth / cost)).clamp(-1.0, 1.0)).clamp(max=0.0).masked_fill(off, _OFF)
+            need = (torch.log(gamma * (1.0 + AIM)) + torch.log1p(interference) - 2.0 * signal).clamp(-4.0, 4.0)
+            price = price + RATE * need
+            sensing = sensing + RATE * miss
+        yield _finished(drops, gain, off, level, 2.0 * (price + signal))
+
+
+def _finished(drops: Drops, gain: Tensor, off: Tensor, level: Tensor, weight: Tensor) -> Tensor:
+    """Powers from AP powers (B, M) and weights of the users (B, K), balanced and scaled."""
+    log_v = drops.log_estimate
     for step in range(BALANCING + SCALING):
         share = torch.log_softmax(weight[:, None] + log_v, -1)
         signal = _signal(share, level, log_v, off)

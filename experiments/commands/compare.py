@@ -21,7 +21,7 @@ class Compare:
     configured: ClassVar[bool] = True
 
     policies: tuple[str, ...] = tuple(baselines.POLICIES)
-    """Names of the policies."""
+    """Names of oracles (by default all of them) and of agents, such as hetgnn."""
     drops: int = 20
     """Number of random drops."""
     seed: int = 1_000_000

@@ -99,9 +99,11 @@ def test_the_graph_holds_the_physics_of_the_drop(preset: str) -> None:
     power = np.random.default_rng(0).random((2, 9, 4)) * config.max_ap_power_w / 4
     outcome = physics.evaluate(scenario.problem, Decision(np.ones((2, 9), bool), power))
     relative = torch.as_tensor(power / config.max_ap_power_w)
-    np.testing.assert_allclose(unrolled.sinr(drops.double(), relative), outcome.sinr / config.sinr_threshold, rtol=1e-4)
     np.testing.assert_allclose(
-        unrolled.crlb(drops.double(), relative), outcome.crlb / config.crlb_threshold_m2, rtol=1e-4
+        unrolled.sinr(drops.to(torch.float64), relative), outcome.sinr / config.sinr_threshold, rtol=1e-4
+    )
+    np.testing.assert_allclose(
+        unrolled.crlb(drops.to(torch.float64), relative), outcome.crlb / config.crlb_threshold_m2, rtol=1e-4
     )
 
 
@@ -139,14 +141,14 @@ def test_powers_keep_the_caps_whatever_the_weights() -> None:
 @pytest.mark.parametrize("preset", ["paper", "high-rate", "urban"])
 def test_many_steps_lead_to_the_optimum_of_the_set(preset: str) -> None:
     scenario = sample(SystemConfig(M=14, K=4, preset=preset), np.random.default_rng(8), 12)
-    drops = build(observations.encode(scenario)).drops.double()
+    drops = build(observations.encode(scenario)).drops.to(torch.float64)
     sets = np.stack([search(scenario[i].problem, starts=("greedy",), kicks=0).allocation.active for i in range(12)])
     exact = fast.solve(scenario.problem, sets)
     served = np.flatnonzero(exact.status == Status.OPTIMAL)
     assert len(served) >= 8
     start = torch.zeros(12, 14, dtype=torch.float64) - 1.0
     zeros = torch.zeros(12, 4, dtype=torch.float64)
-    power = unrolled.allocate(drops, torch.as_tensor(sets), start, zeros, zeros[:, :1], 1000)
+    power = next(unrolled.allocate(drops, torch.as_tensor(sets), start, zeros, zeros[:, :1], (1000,)))
     total = power.sum((-2, -1)).numpy() * scenario.config.max_ap_power_w
     shortfall = torch.maximum(1 - unrolled.sinr(drops, power).amin(-1), unrolled.crlb(drops, power).amax(-1) - 1)
     close = (shortfall.numpy() < 1e-3) & (np.abs(total / exact.transmit_power - 1) < 0.02)
@@ -164,6 +166,14 @@ def test_gradients_reach_every_head_and_are_finite() -> None:
             assert torch.isfinite(parameter.grad).all(), name
     for head in (network.activation_head, network.power_head, network.user_head):
         assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in head.parameters())
+
+
+def test_looking_on_the_way_changes_nothing() -> None:
+    network = _network()
+    with torch.no_grad():
+        embedding, on = network.embed(build(_observation())), _sets(3, 9)
+        for steps, power in zip((2, 7), network.powers(embedding, on, (2, 7)), strict=True):
+            torch.testing.assert_close(power, network.power(embedding, on, steps))
 
 
 def test_no_ap_on_is_a_set_too() -> None:

@@ -1,0 +1,112 @@
+"""Labelled drops as batches of graphs. A batch has one size, so that it runs dense; an epoch shuffles sizes and drops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from agents.hetgnn.graph import Graph, build
+from agents.hetgnn.labels import Labels
+from cfisac_env import observations
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """B labelled drops of one size."""
+
+    graph: Graph
+    active: Tensor  # (B, M) bool
+    power: Tensor  # (B, M, K) over P_max
+    total_power_w: Tensor  # (B,)
+
+    def to(self, device: torch.device) -> Labelled:
+        """The same on a device."""
+        return Labelled(
+            self.graph.to(device), self.active.to(device), self.power.to(device), self.total_power_w.to(device)
+        )
+
+    def __len__(self) -> int:
+        return len(self.active)
+
+    def __getitem__(self, index: Tensor) -> Labelled:
+        """Some of the drops."""
+        return Labelled(self.graph[index], self.active[index], self.power[index], self.total_power_w[index])
+
+
+def prepare(shards: Sequence[Labels]) -> list[Labelled]:
+    """Shards as groups of drops of one configuration; drops that the oracle didn't serve are left out.
+
+    Raises:
+        ValueError: nothing is left.
+    """
+    configs = {json: [s for s in shards if str(s.config) == json] for json in sorted({str(s.config) for s in shards})}
+    groups = []
+    for same in configs.values():
+        served = np.concatenate([shard.feasible for shard in same])
+        if not served.any():
+            continue
+        encoded = [observations.encode(shard.drops()) for shard in same]
+        observation = {key: np.concatenate([one[key] for one in encoded])[served] for key in encoded[0]}
+        power = np.concatenate([shard.power for shard in same])[served] / same[0].config.max_ap_power_w
+        groups.append(
+            Labelled(
+                build(observation),
+                torch.as_tensor(np.concatenate([shard.active for shard in same])[served]),
+                torch.as_tensor(power),
+                torch.as_tensor(np.concatenate([shard.total_power_w for shard in same])[served]),
+            )
+        )
+    if not groups:
+        raise ValueError("no labelled drop is served by its oracle: there is nothing to learn from")
+    return groups
+
+
+class Batches(Dataset[Labelled]):
+    """Indexed by (group, rows of it), which `Shuffled` hands out."""
+
+    def __init__(self, groups: Sequence[Labelled]) -> None:
+        self.groups = groups
+
+    def __getitem__(self, index: tuple[int, Tensor]) -> Labelled:
+        """One batch."""
+        group, rows = index
+        return self.groups[group][rows]
+
+
+class Shuffled(Sampler[tuple[int, Tensor]]):
+    """Batches of an epoch: of about the same number of AP–user edges, so that they cost the same.
+
+    Args:
+        groups: of one size each.
+        edges: of a batch; a drop with more is a batch of its own.
+        seed: of the order; every epoch has its own. None keeps the order.
+    """
+
+    def __init__(self, groups: Sequence[Labelled], edges: int, seed: int | None) -> None:
+        self._groups, self._edges, self._seed = groups, edges, seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning says which epoch comes, also when a run goes on."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[tuple[int, Tensor]]:
+        """One epoch."""
+        rng = None if self._seed is None else torch.Generator().manual_seed(self._seed * 100_003 + self.epoch)
+        batches = []
+        for i, group in enumerate(self._groups):
+            order = torch.arange(len(group)) if rng is None else torch.randperm(len(group), generator=rng)
+            batches += [(i, rows) for rows in torch.split(order, self._size(group))]
+        order = torch.arange(len(batches)) if rng is None else torch.randperm(len(batches), generator=rng)
+        return iter([batches[i] for i in order.tolist()])
+
+    def __len__(self) -> int:
+        return sum(-(-len(group) // self._size(group)) for group in self._groups)
+
+    def _size(self, group: Labelled) -> int:
+        return max(1, self._edges // (group.power.shape[1] * group.power.shape[2]))

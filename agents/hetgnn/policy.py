@@ -1,0 +1,299 @@
+"""The network as a policy: with its own powers (`hetgnn`), or as a guide for the exact allocator (`hetgnn-exact`).
+
+The activation head is asked again after every AP: which one next, given those that are on. From several first choices that makes several
+rankings, whose prefixes are the candidates of both policies.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from agents.hetgnn import unrolled, weights
+from agents.hetgnn.graph import Graph, build
+from agents.hetgnn.network import Embedding, HetGnn
+from baselines.allocation import Allocation, Status, fast
+from baselines.bounds import fewest_active
+from baselines.policy import Answer, everything, inside
+from cfisac_env import actions, observations
+from cfisac_env.types import Decision, Problem
+
+Bools = NDArray[np.bool_]
+
+ROUNDING = 3e-5
+"""Relative miss that own powers may have: the float32 action adds less than 1e-5, and 1e-4 counts as met."""
+
+
+class Rankings:
+    """Rankings of one drop's APs, made as far as they are asked for.
+
+    Args:
+        network: whose activation head ranks.
+        embedding: of one drop.
+        width: number of rankings; they differ in their first AP.
+    """
+
+    def __init__(self, network: HetGnn, embedding: Embedding, width: int) -> None:
+        M = embedding.ap.shape[1]
+        self._network, self._embedding = network, embedding.repeated(min(width, M))
+        first = network.propose(embedding, torch.zeros(1, M, dtype=torch.bool))[0].topk(min(width, M)).indices
+        self._on = torch.nn.functional.one_hot(first, M).bool()
+        self._prefixes = [self._on.numpy()]
+
+    def prefixes(self, size: int) -> Bools:
+        """Distinct sets of `size` APs, (at most width, M), the ranking with the likeliest first AP first."""
+        while len(self._prefixes) < size:
+            logits = self._network.propose(self._embedding, self._on).masked_fill(self._on, -torch.inf)
+            self._on = self._on.scatter(1, logits.argmax(-1, keepdim=True), True)
+            self._prefixes.append(self._on.numpy())
+        return distinct(self._prefixes[size - 1])
+
+
+def distinct(sets: Bools) -> Bools:
+    """The sets without repetitions, in their order."""
+    return sets[np.sort(np.unique(sets, axis=0, return_index=True)[1])]
+
+
+class GraphPolicy:
+    """What both policies share: the network, and Stable-Baselines3's `predict` around one decision a drop.
+
+    Args:
+        path: weights in safetensors; by default the shipped ones.
+        network: use this network instead, such as one in training.
+        width: rankings to try.
+        M: number of APs the policy is meant for; None takes any.
+        K: number of users the policy is meant for; None takes any.
+
+    Raises:
+        FileNotFoundError, ValueError: see `weights.load`.
+    """
+
+    name: str
+
+    def __init__(
+        self,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        network: HetGnn | None = None,
+        width: int = 4,
+        M: int | None = None,
+        K: int | None = None,
+    ) -> None:
+        if width < 1:
+            raise ValueError(f"width must be 1 or more, got {width}")
+        self.network = network or weights.load(weights.SHIPPED if path is None else path)[0]
+        self.weights = weights.digest(self.network)
+        self.width, self.M, self.K = width, M, K
+
+    def decide(self, problem: Problem, graph: Graph) -> Answer:
+        """Decide about one drop.
+
+        Args:
+            problem: the optimiser's numbers.
+            graph: of the same drop.
+        """
+        raise NotImplementedError
+
+    def predict(
+        self,
+        observation: Mapping[str, NDArray[Any]],
+        state: tuple[NDArray[Any], ...] | None = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = True,
+    ) -> tuple[NDArray[np.float32], tuple[NDArray[Any], ...] | None]:
+        """The action for one observation or for a batch, as Stable-Baselines3 has it.
+
+        Args:
+            observation: a `CfIsac` observation, or a batch of them along one leading axis.
+            state: returned as it is; these policies have no memory.
+            episode_start: not used.
+            deterministic: not used.
+
+        Returns:
+            (M, K + 1) or (n, M, K + 1) float32, and `state`.
+
+        Raises:
+            ValueError: the observation lacks a key, holds NaN, has shared pilots, or is of another size than the policy was built for.
+        """
+        if not isinstance(observation, Mapping):
+            raise ValueError(
+                f"{self.name} needs the Dict observation of a CfIsac environment, got {type(observation).__name__}"
+            )
+        problem = observations.decode(observation)
+        for name, built, given in (("M", self.M, problem.M), ("K", self.K, problem.K)):
+            if built is not None and built != given:
+                raise ValueError(
+                    f"{self.name} was built for {name}={built}, but the observation has {name}={given}; "
+                    f"load it with {name}={given}, or without {name} to take any size"
+                )
+        if not problem.batch_shape:
+            graph = build({key: np.asarray(value)[None] for key, value in observation.items()})
+            return self._action(problem, graph), state
+        graph = build(observation)
+        return np.stack([self._action(problem[i], graph[i : i + 1]) for i in range(len(graph))]), state
+
+    @torch.no_grad()
+    def _action(self, problem: Problem, graph: Graph) -> NDArray[np.float32]:
+        decision = self.decide(problem, graph).decision
+        return actions.encode(decision, problem.max_ap_power_w, problem.estimate_gain)
+
+
+class HetGnnPolicy(GraphPolicy):
+    """The network's own activation and powers: the cheapest prefix of its rankings that its own powers serve.
+
+    Args:
+        checkpoints: steps of the unrolled allocation after which its powers are looked at, ascending; the cheapest that serve count.
+        extend: False takes the bare activation head, σ ≥ 0.5 as in the paper, and its powers, whatever they serve.
+        options: see `GraphPolicy`.
+    """
+
+    name = "hetgnn"
+
+    def __init__(
+        self, *, checkpoints: Sequence[int] = (12, 40, 100), extend: bool = True, width: int = 12, **options: Any
+    ) -> None:
+        super().__init__(width=width, **options)
+        if not checkpoints or min(checkpoints) < 0 or list(checkpoints) != sorted(checkpoints):
+            raise ValueError(f"checkpoints must be numbers of steps, 0 or more and ascending, got {tuple(checkpoints)}")
+        self.checkpoints, self.extend = tuple(checkpoints), extend
+
+    def decide(self, problem: Problem, graph: Graph) -> Answer:
+        """Propose, and extend the set until its own powers serve."""
+        embedding = self.network.embed(graph)
+        if not self.extend:
+            likely = self.network.propose(embedding, torch.zeros(1, problem.M, dtype=torch.bool)) >= 0.0
+            power, served = self._powers(embedding, likely.numpy())
+            bare = Decision(active=likely[0].numpy(), power=power[0] * problem.max_ap_power_w)
+            return Answer(bare, feasible=bool(served[0]))
+        rankings = Rankings(self.network, embedding, self.width)
+        best, least = everything(problem), np.inf
+        for sizes in _growing(fewest_active(problem), problem.M):
+            if sizes[0] * problem.circuit_power_w >= least:
+                break
+            sets = np.concatenate([rankings.prefixes(size) for size in sizes])
+            power, served = self._powers(embedding, sets)
+            watts = power * problem.max_ap_power_w
+            total = watts.sum((-2, -1)) + problem.circuit_power_w * sets.sum(-1)
+            total[~served] = np.inf
+            winner = int(total.argmin())
+            if total[winner] < least:
+                best, least = Decision(active=sets[winner], power=watts[winner]), float(total[winner])
+        return Answer(best, feasible=bool(np.isfinite(least)))
+
+    def _powers(self, embedding: Embedding, sets: Bools) -> tuple[NDArray[np.float64], Bools]:
+        """Own powers (n, M, K) over P_max for sets of one drop, and whether they meet every requirement."""
+        many, on = embedding.repeated(len(sets)), torch.as_tensor(sets)
+        drops = many.drops.to(torch.float64)
+        best = torch.zeros_like(drops.log_gain)
+        least = torch.full_like(drops.sinr_threshold, torch.inf)
+        for power in self.network.powers(many, on, self.checkpoints, drops):
+            served = (unrolled.sinr(drops, power) >= 1.0 - ROUNDING).all(-1)
+            served &= (unrolled.crlb(drops, power) <= 1.0 + ROUNDING).all(-1)
+            total = power.sum((-2, -1))
+            better = (served & (total < least)) | (torch.isinf(least) & ~served)  # the last of those that don't serve
+            best = torch.where(better[:, None, None], power, best)
+            least = torch.where(better & served, total, least)
+        return best.numpy(), torch.isfinite(least).numpy()
+
+
+class HetGnnExactPolicy(GraphPolicy):
+    """The network ranks, the exact allocator prices the prefixes, and what the network would rather have is swapped in while that pays.
+
+    Feasible whenever the drop is: in the end, all APs are a prefix.
+
+    Args:
+        rounds: of moves around the best prefix: one AP for another, one less, one more.
+        outsiders: APs that a round tries in the place of each, those with the highest logits.
+        options: see `GraphPolicy`.
+    """
+
+    name = "hetgnn-exact"
+
+    def __init__(self, *, rounds: int = 3, outsiders: int = 6, **options: Any) -> None:
+        super().__init__(**options)
+        if rounds < 0 or outsiders < 1:
+            raise ValueError(f"rounds must be 0 or more and outsiders 1 or more, got {rounds} and {outsiders}")
+        self.rounds, self.outsiders = rounds, outsiders
+
+    def decide(self, problem: Problem, graph: Graph) -> Answer:
+        """Rank, price, swap."""
+        aim = inside(problem)
+        embedding = self.network.embed(graph)
+        best = self._prefix(aim, embedding)
+        if best is None:
+            exact = fast.solve(problem, np.ones(problem.M, dtype=bool))  # there may be no room for a margin
+            if exact.status != Status.OPTIMAL:
+                return Answer(everything(problem), feasible=False, certificate=exact)
+            best = exact
+        for _ in range(self.rounds):
+            better = _cheapest(aim, self._moves(embedding, best), _cost(aim, best))
+            if better is None:
+                break
+            best = better
+        return Answer(Decision(active=best.active, power=best.power), feasible=True)
+
+    def _prefix(self, problem: Problem, embedding: Embedding) -> Allocation | None:
+        """The cheapest prefix, or None when not even all APs serve the drop."""
+        rankings = Rankings(self.network, embedding, self.width)
+        best: Allocation | None = None
+        for sizes in _growing(fewest_active(problem), problem.M):
+            for size in sizes:
+                limit = np.inf if best is None else _cost(problem, best)
+                if size * problem.circuit_power_w >= limit:
+                    return best
+                best = _cheapest(problem, rankings.prefixes(size), limit) or best
+        return best
+
+    def _moves(self, embedding: Embedding, best: Allocation) -> Bools:
+        """Sets around the best one, (n, M)."""
+        M, on = len(best.active), np.flatnonzero(best.active)
+        bases = np.repeat(best.active[None], len(on) + 1, axis=0)
+        bases[np.arange(len(on)), on] = False  # without each, and the set itself
+        logits = self.network.propose(embedding.repeated(len(bases)), torch.as_tensor(bases))
+        wanted: Tensor = logits.masked_fill(torch.as_tensor(best.active), -torch.inf)
+        count = min(self.outsiders, M - len(on))
+        sets = [bases[:-1]]
+        for rank in torch.argsort(wanted, dim=-1, descending=True)[:, :count].numpy().T:
+            changed = bases.copy()
+            changed[np.arange(len(bases)), rank] = True
+            sets.append(changed)
+        moves = np.concatenate(sets)
+        return distinct(moves[moves.any(-1)])
+
+
+def _growing(first: int, last: int) -> Iterator[range]:
+    """Sizes from `first` to `last`, a few at a time, more and more."""
+    count = 2
+    while first <= last:
+        yield range(first, min(first + count, last + 1))
+        first, count = first + count, min(2 * count, 8)
+
+
+def _cost(problem: Problem, allocation: Allocation) -> float:
+    return float(allocation.transmit_power) + problem.circuit_power_w * int(allocation.active.sum())
+
+
+def _cheapest(problem: Problem, sets: Bools, limit_w: float) -> Allocation | None:
+    """The cheapest of some sets (n, M), or None when none costs less than `limit_w`."""
+    room = (
+        limit_w * (1.0 - 1e-9) - problem.circuit_power_w * sets.sum(-1)
+        if np.isfinite(limit_w)
+        else np.full(len(sets), np.inf)
+    )
+    sets, room = sets[room > 0.0], room[room > 0.0]
+    if not len(sets):
+        return None
+    answers = fast.solve(problem, sets, cutoff_w=room)
+    total = np.where(
+        (answers.status == Status.OPTIMAL) & (answers.transmit_power < room),
+        answers.transmit_power + problem.circuit_power_w * sets.sum(-1),
+        np.inf,
+    )
+    winner = int(total.argmin())
+    return answers[winner] if np.isfinite(total[winner]) else None

@@ -1,0 +1,137 @@
+"""What parts of the network, its loss and its labels are worth: small trainings that differ in one thing, on validation drops."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.hetgnn import training
+from agents.hetgnn.config import LossConfig, NetworkConfig, TrainingConfig
+from agents.hetgnn.data import prepare
+from agents.hetgnn.labels import Labels
+from agents.hetgnn.network import HetGnn
+from agents.hetgnn.policy import GraphPolicy, HetGnnExactPolicy, HetGnnPolicy
+from cfisac_env import actions, observations
+from experiments.files import write_json
+
+_LOSS = LossConfig(unsupervised_weight=0.2)
+
+VARIANTS: Mapping[str, tuple[NetworkConfig, LossConfig]] = {
+    "reference": (NetworkConfig(), _LOSS),
+    "labels only": (NetworkConfig(), replace(_LOSS, unsupervised_weight=0.0)),
+    "unsupervised only": (NetworkConfig(), LossConfig(power_weight=0.0, activation_weight=0.0)),
+    "unsupervised weight 1": (NetworkConfig(), replace(_LOSS, unsupervised_weight=1.0)),
+    "ε₁ = 0.02": (NetworkConfig(), replace(_LOSS, power_weight=0.02)),
+    "ε₁ = ε₂ = 1": (NetworkConfig(), replace(_LOSS, power_weight=1.0, activation_weight=1.0)),
+    "1 layer": (NetworkConfig(layers=1), _LOSS),
+    "2 layers": (NetworkConfig(layers=2), _LOSS),
+    "no edge updates": (NetworkConfig(edge_updates=False), _LOSS),
+    "labels of modified-bb": (NetworkConfig(), _LOSS),
+    "fixed α, β": (NetworkConfig(), replace(_LOSS, multipliers="fixed")),
+    "soft activation": (NetworkConfig(), replace(_LOSS, activation="soft")),
+    "powers in W": (NetworkConfig(), replace(_LOSS, power_scale="watt")),
+    "powers as amplitudes": (NetworkConfig(), replace(_LOSS, power_scale="amplitude")),
+    "powers as fractions": (NetworkConfig(), replace(_LOSS, power_scale="fraction")),
+}
+"""Name → what differs from the reference; `labels of modified-bb` differs in its labels."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One trained variant on the validation drops; gaps are means, relative to the total power of the labels."""
+
+    variant: str
+    hits: float  # share of the label's APs that the ranking names
+    activated: float  # share of drops that the bare activation (σ ≥ 0.5) with the network's own powers serves
+    own_served: float  # share of drops that `hetgnn` serves
+    own_gap: float  # its total power above the label's, where it serves
+    prefix_gap: float  # the same for the best exactly priced prefix of one ranking, without moves
+    exact_gap: float  # the same for `hetgnn-exact`
+
+
+def run(
+    names: Sequence[str],
+    labels: Mapping[str, Sequence[Labels]],
+    validation: Sequence[Labels],
+    base: TrainingConfig,
+    folder: Path,
+    **trainer: Any,
+) -> Iterator[Measure]:
+    """Train and measure variants, one after the other; those whose measures are in the folder already are not trained again.
+
+    Args:
+        names: of `VARIANTS`.
+        labels: by oracle: `local-search` and, if its variant is asked for, `modified-bb`.
+        validation: labels by local-search, on which the variants are measured.
+        base: epochs, batches and learning rate of every variant.
+        folder: of the runs.
+        trainer: options of `lightning.Trainer`.
+
+    Raises:
+        ValueError: an unknown variant, or labels of an oracle that are missing.
+    """
+    for name in names:
+        if name not in VARIANTS:
+            raise ValueError(f"unknown variant {name!r}; valid variants: {', '.join(VARIANTS)}")
+    groups = {oracle: prepare(shards) for oracle, shards in labels.items()}
+    checks = prepare(validation)
+    for name in names:
+        oracle = "modified-bb" if name == "labels of modified-bb" else "local-search"
+        if oracle not in groups:
+            raise ValueError(f"the variant {name!r} needs labels by {oracle}")
+        network_config, loss_config = VARIANTS[name]
+        config = replace(base, network=network_config, loss=loss_config)
+        run_folder = folder / name.replace(" ", "-")
+        path = run_folder / "measure.json"
+        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if known.get("training") != json.loads(json.dumps(dataclasses.asdict(config))):
+            network, scores = training.train(config, groups[oracle], checks, run_folder, **trainer)
+            result = measure(name, network, scores["val/hits"], validation)
+            write_json(path, {"training": dataclasses.asdict(config), "measure": dataclasses.asdict(result)})
+            known = json.loads(path.read_text(encoding="utf-8"))
+        values: dict[str, Any] = {key: np.nan if value is None else value for key, value in known["measure"].items()}
+        yield Measure(**values)
+
+
+def measure(name: str, network: HetGnn, hits: float, validation: Sequence[Labels]) -> Measure:
+    """A trained network as policies on labelled drops."""
+    policies: dict[str, GraphPolicy] = {
+        "bare": HetGnnPolicy(network=network, extend=False),
+        "own": HetGnnPolicy(network=network),
+        "prefix": HetGnnExactPolicy(network=network, width=1, rounds=0),
+        "exact": HetGnnExactPolicy(network=network),
+    }
+    served: dict[str, float] = {}
+    gaps: dict[str, float] = {}
+    for kind, policy in policies.items():
+        met, gap = [], []
+        for shard in validation:
+            drops = shard.drops()
+            action, _ = policy.predict(observations.encode(drops))
+            outcome = drops.evaluate(actions.decode(action, shard.config.max_ap_power_w))
+            met.append(np.asarray(outcome.feasible)[shard.feasible])
+            gap.append((np.asarray(outcome.total_power) / shard.total_power_w - 1.0)[shard.feasible])
+        feasible = np.concatenate(met)
+        served[kind] = float(feasible.mean())
+        gaps[kind] = float(np.concatenate(gap)[feasible].mean()) if feasible.any() else np.nan
+    return Measure(name, hits, served["bare"], served["own"], gaps["own"], gaps["prefix"], gaps["exact"])
+
+
+def table(measures: Sequence[Measure]) -> str:
+    """The measures as a Markdown table."""
+    lines = [
+        "| variant | ranking names | σ ≥ 0.5 serves | `hetgnn` serves | `hetgnn` above | best prefix above | `hetgnn-exact` above |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for one in measures:
+        shares = (one.hits, one.activated, one.own_served)
+        gaps = (one.own_gap, one.prefix_gap, one.exact_gap)
+        cells = [f"{x:.1%}" for x in shares] + [f"{x:.2%}" if np.isfinite(x) else "–" for x in gaps]
+        lines.append(f"| {one.variant} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"

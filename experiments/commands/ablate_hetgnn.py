@@ -1,0 +1,86 @@
+"""`cfisac ablate hetgnn`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from rich.console import Console
+
+from agents.hetgnn.config import TrainingConfig
+
+
+@dataclass(frozen=True)
+class AblateHetGnn:
+    """Train small variants of the network that differ in one thing each, and measure them on validation drops."""
+
+    configured: ClassVar[bool] = False
+
+    variants: tuple[str, ...] = ()
+    """Names of variants; by default all. An unknown one lists them."""
+    labels: Path = Path("runs/labels/train")
+    """Folder of labels by local-search."""
+    other_labels: Path = Path("runs/labels/modified-bb")
+    """Folder of labels by modified-bb, for the variant that learns from them."""
+    validation: Path = Path("runs/labels/validation")
+    """Folder of labels by local-search, of other seeds."""
+    sizes: tuple[str, ...] = ("30x6", "30x10", "50x10")
+    """APs x users to train and measure on."""
+    drops: int = 300
+    """Labels of each size to train on."""
+    epochs: int = 8
+    """Of every variant."""
+    seed: int = 0
+    """Of every variant."""
+    threads: int | None = None
+    """Threads of torch; by default as torch has it."""
+    out: Path = Path("runs/ablation")
+    """Folder of the results."""
+
+    def run(self, fields: dict[str, Any], console: Console) -> None:
+        """Train, measure, write."""
+        import torch
+
+        from experiments import ablation, files, hetgnn, labelling
+
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+
+        def complain(line: str) -> None:
+            console.print(f"skipped: {line}", style="yellow", soft_wrap=True)
+
+        sizes = [labelling.parse_size(size) for size in self.sizes]
+
+        def read(folder: Path, drops: int | None) -> list[Any]:
+            shards = hetgnn.read(folder, ("paper",), drops, complain)
+            return [shard for shard in shards if (shard.config.M, shard.config.K) in sizes]
+
+        names = self.variants or tuple(ablation.VARIANTS)
+        labels = {"local-search": read(self.labels, self.drops)}
+        if "labels of modified-bb" in names:
+            labels["modified-bb"] = read(self.other_labels, self.drops)
+        validation = read(self.validation, None)
+        for shards in labels.values():
+            hetgnn.check_seeds(shards, validation)
+        base = TrainingConfig(epochs=self.epochs, patience=self.epochs, edges=8192, seed=self.seed)
+        measures = []
+        options = {"accelerator": "cpu", "enable_progress_bar": False}
+        for one in ablation.run(names, labels, validation, base, self.out, **options):
+            measures.append(one)
+            console.print(
+                f"{one.variant}: names {one.hits:.1%}, hetgnn {one.own_gap:.2%}, prefix {one.prefix_gap:.2%} above"
+            )
+        text = ablation.table(measures)
+        content = {
+            **files.provenance(),
+            "labels": {oracle: hetgnn.describe(shards) for oracle, shards in labels.items()},
+            "validation": hetgnn.describe(validation),
+            "measures": [vars(one) for one in measures],
+        }
+        console.print(text, markup=False, soft_wrap=True)
+        for path in (
+            files.write_json(self.out / "ablation.json", content),
+            files.write_text(self.out / "ablation.md", text),
+        ):
+            console.print(f"wrote {path}", soft_wrap=True)

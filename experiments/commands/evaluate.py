@@ -1,0 +1,53 @@
+"""`cfisac evaluate`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from rich.console import Console
+
+from experiments.commands.common import progress
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Compare policies for several sizes and presets; one table of all, a folder each. What is decided is not decided again."""
+
+    configured: ClassVar[bool] = True
+
+    policies: tuple[str, ...] = ("hetgnn", "hetgnn-exact", "local-search")
+    """Names of oracles and agents; the best known decision of a drop is the best of theirs."""
+    sizes: tuple[str, ...] = ("30x6", "30x10", "50x10", "50x20")
+    """APs x users."""
+    presets: tuple[str, ...] = ("paper",)
+    """Names of presets."""
+    drops: int = 200
+    """Random drops of each size of each preset."""
+    seed: int = 1_000_000
+    """Seed of the first drop; the others follow."""
+    out: Path = Path("runs/evaluate")
+    """Folder of the results."""
+
+    def run(self, fields: dict[str, Any], console: Console) -> None:
+        """Decide, print, write."""
+        from experiments import compare, evaluation, files, labelling
+
+        configs = labelling.configurations(self.presets, self.sizes, fields)
+        if self.drops < 1:
+            raise ValueError(f"--drops must be 1 or more, got {self.drops}")
+        compare.build(self.policies, configs[0])
+        comparisons = []
+        with progress(console) as bar:
+            for config in configs:
+                name = f"{config.preset}-{config.M}x{config.K}"
+                task = bar.add_task(name, total=self.drops * len(dict.fromkeys(self.policies)))
+
+                def step(policy: str, task: Any = task) -> None:
+                    bar.advance(task)
+
+                comparisons.append(evaluation.run(config, self.policies, self.drops, self.seed, self.out / name, step))
+        text = evaluation.table(comparisons)
+        console.print(text, markup=False, soft_wrap=True)
+        console.print(f"wrote {files.write_text(self.out / 'evaluate.md', text)}", soft_wrap=True)

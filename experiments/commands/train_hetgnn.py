@@ -1,0 +1,81 @@
+"""`cfisac train hetgnn`."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import tyro
+from rich.console import Console
+
+from agents.hetgnn.config import TrainingConfig
+
+
+@dataclass(frozen=True)
+class TrainHetGnn:
+    """Train the graph network on labels; writes checkpoints, logs, weights and a model card. A killed run goes on after its last epoch."""
+
+    configured: ClassVar[bool] = False
+
+    training: Annotated[TrainingConfig, tyro.conf.arg(name="")] = field(default_factory=TrainingConfig)
+    """How to train."""
+    labels: Path = Path("runs/labels/train")
+    """Folder of `cfisac label`; its subfolders count."""
+    validation: Path = Path("runs/labels/validation")
+    """Folder of labels of other seeds, by which the best epoch is chosen."""
+    presets: tuple[str, ...] = ()
+    """Use only the labels of these presets; by default all there are."""
+    drops: int | None = None
+    """Use only so many labels of each size and preset."""
+    out: Path = Path("runs/hetgnn")
+    """Folder of the run."""
+    resume: bool = True
+    """Go on from the last checkpoint in the folder, if there is one."""
+    minutes: float | None = None
+    """Stop after so many minutes, counted over all runs in the folder; the best epoch so far counts."""
+    accelerator: str = "cpu"
+    """Lightning's: cpu, gpu, auto, …"""
+    devices: int = 1
+    """Lightning's number of devices."""
+    threads: int | None = None
+    """Threads of torch; by default as torch has it."""
+
+    def run(self, fields: dict[str, Any], console: Console) -> None:
+        """Read, train, write."""
+        import torch
+
+        from agents.hetgnn import data, training, weights
+        from experiments import files, hetgnn
+
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+
+        def complain(line: str) -> None:
+            console.print(f"skipped: {line}", style="yellow", soft_wrap=True)
+
+        parts = [hetgnn.read(folder, self.presets, self.drops, complain) for folder in (self.labels, self.validation)]
+        hetgnn.check_seeds(*parts)
+        for name, shards in zip(("training", "validation"), parts, strict=True):
+            console.print(f"{sum(map(len, shards))} labels for {name}")
+        labels, validation = (data.prepare(shards) for shards in parts)
+        network, measures = training.train(
+            self.training, labels, validation, self.out, resume=self.resume, accelerator=self.accelerator,
+            devices=self.devices, max_time=None if self.minutes is None else timedelta(minutes=self.minutes),
+        )  # fmt: skip
+        story = {
+            **files.provenance(),
+            "training": dataclasses.asdict(self.training),
+            "labels": hetgnn.describe(parts[0]),
+            "validation": hetgnn.describe(parts[1]),
+            "measures": measures,
+        }
+        path = weights.save(network, self.out / "hetgnn.safetensors", story)
+        console.print(
+            f"best epoch {measures['epoch']:.0f}: ranking names {measures['val/hits']:.1%} of the best sets, "
+            f"own powers serve {measures['val/served']:.1%} of them"
+        )
+        for written in (path, files.write_text(self.out / "hetgnn.md", weights.card(network, story))):
+            console.print(f"wrote {written}", soft_wrap=True)

@@ -1,0 +1,138 @@
+"""`hetgnn` and `hetgnn-exact` with the shipped weights: feasible where they say so, for any size and preset, and clear about bad input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor
+
+import agents
+import baselines
+import cfisac_env
+from agents.hetgnn import weights
+from agents.hetgnn.graph import build
+from baselines.allocation import Status, dual_bound
+from baselines.local_search import search
+from cfisac_env import PRESETS, SystemConfig, actions, observations, sample
+from experiments.compare import TEST_SEED
+
+assert cfisac_env.__version__
+NAMES = ("hetgnn", "hetgnn-exact")
+
+
+def _drops(n: int = 5, seed: int = 0, **fields: Any) -> Any:
+    return sample(SystemConfig(**{"M": 12, "K": 4, **fields}), np.random.default_rng(seed), n)
+
+
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_exact_powers_meet_every_requirement_on_every_feasible_drop(preset: str) -> None:
+    policy, full = agents.load("hetgnn-exact"), baselines.make("full-ap")
+    scenario = _drops(20, seed=11, preset=preset)
+    action, _ = policy.predict(observations.encode(scenario))
+    outcome = scenario.evaluate(actions.decode(action, scenario.config.max_ap_power_w))
+    expected = [full.decide(scenario[i].problem).feasible for i in range(20)]
+    np.testing.assert_array_equal(outcome.feasible, expected)
+    assert sum(expected) > 5
+
+
+def test_exact_powers_are_close_to_the_best_known_for_sizes_never_trained_on() -> None:
+    scenario = sample(SystemConfig(M=24, K=7), np.random.default_rng(3), 8)
+    action, _ = agents.load("hetgnn-exact").predict(observations.encode(scenario))
+    outcome = scenario.evaluate(actions.decode(action, scenario.config.max_ap_power_w))
+    best = np.array([search(scenario[i].problem).total_power_w for i in range(8)])
+    served = np.isfinite(best)
+    assert served.sum() >= 6
+    assert np.asarray(outcome.feasible)[served].all()
+    assert (np.asarray(outcome.total_power) / best - 1.0)[served].mean() < 0.02
+
+
+def test_own_powers_serve_what_they_claim_to_serve() -> None:
+    policy = agents.load("hetgnn")
+    claims = []
+    for preset in PRESETS:
+        scenario = _drops(8, seed=5, M=20, preset=preset)
+        observation = observations.encode(scenario)
+        action, _ = policy.predict(observation)
+        outcome = scenario.evaluate(actions.decode(action, scenario.config.max_ap_power_w))
+        with torch.no_grad():
+            graph, problem = build(observation), observations.decode(observation)
+            answers = [policy.decide(problem[i], graph[i : i + 1]) for i in range(8)]
+        np.testing.assert_array_equal([answer.feasible for answer in answers], outcome.feasible)
+        claims += [answer.feasible for answer in answers]
+    assert np.mean(claims) > 0.6
+
+
+def test_the_bare_activation_is_the_heads_threshold() -> None:
+    policy, observation = agents.load("hetgnn", extend=False), observations.encode(_drops(6))
+    action, _ = policy.predict(observation)
+    with torch.no_grad():
+        embedding = policy.network.embed(build(observation))
+        logits = policy.network.propose(embedding, torch.zeros(6, 12, dtype=torch.bool))
+    np.testing.assert_array_equal(action[..., 0] >= 0, logits.numpy() >= 0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_batch_is_decided_like_its_drops(name: str) -> None:
+    policy, observation = agents.load(name), observations.encode(_drops(3))
+    batch, state = policy.predict(observation)
+    assert state is None
+    assert batch.shape == (3, 12, 5)
+    assert batch.dtype == np.float32
+    for i in range(3):
+        single, _ = policy.predict({key: value[i] for key, value in observation.items()})
+        np.testing.assert_allclose(single, batch[i], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_stable_baselines3_evaluates_it(name: str) -> None:
+    env = Monitor(gym.make("CfIsac-v0", M=12, K=3))
+    rewards, _ = evaluate_policy(agents.load(name, M=12, K=3), env, n_eval_episodes=2, return_episode_rewards=True)
+    assert np.isfinite(rewards).all()
+
+
+def test_a_drop_that_none_can_serve_is_proven() -> None:
+    observation = observations.encode(_drops(1, M=3, K=2, crlb_threshold_m2=1e-5))
+    problem = observations.decode(observation)[0]
+    with torch.no_grad():
+        exact = agents.load("hetgnn-exact").decide(problem, build(observation))
+        own = agents.load("hetgnn").decide(problem, build(observation))
+    assert not own.feasible
+    assert not exact.feasible
+    assert exact.certificate.status == Status.INFEASIBLE
+    assert dual_bound(problem, exact.certificate.active, exact.certificate.multipliers) > 3 * 0.1
+
+
+def test_the_weights_come_with_their_story() -> None:
+    network, story = weights.load()
+    card = (weights.SHIPPED.parent / "README.md").read_text(encoding="utf-8")
+    assert weights.digest(network) in card
+    assert story["labels"]["drops"] >= 10_000
+    assert story["labels"]["seeds"][1] < story["validation"]["seeds"][0]
+    assert story["validation"]["seeds"][1] < TEST_SEED
+    assert weights.SHIPPED.stat().st_size < 5e6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bad_input_is_refused(name: str, tmp_path: Path) -> None:
+    policy = agents.load(name, M=12, K=4)
+    observation = {key: value[0] for key, value in observations.encode(_drops(1)).items()}
+    with pytest.raises(ValueError, match=rf"{name} was built for M=12, but the observation has M=13"):
+        policy.predict(observations.encode(_drops(1, M=13)))
+    with pytest.raises(ValueError, match=r"needs the Dict observation"):
+        policy.predict(np.zeros(30, np.float32))
+    with pytest.raises(ValueError, match=r"lacks radar"):
+        policy.predict({key: value for key, value in observation.items() if key != "radar"})
+    with pytest.raises(ValueError, match=r"values that aren't finite"):
+        policy.predict({**observation, "comm": np.full_like(observation["comm"], np.nan)})
+    with pytest.raises(ValueError, match=r"shared pilots"):
+        policy.predict(observations.encode(_drops(1, pilot_length=2)))
+    with pytest.raises(FileNotFoundError, match=r"no weights at"):
+        agents.load(name, path=tmp_path / "none.safetensors")
+    with pytest.raises(ValueError, match=r"width must be 1 or more, got 0"):
+        agents.load(name, width=0)

@@ -1,0 +1,234 @@
+"""Training: the loss is what it says, learning beats not learning, and a killed run ends like one that wasn't."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from agents.hetgnn import training, weights
+from agents.hetgnn.config import LossConfig, NetworkConfig, TrainingConfig
+from agents.hetgnn.data import Labelled, Shuffled, prepare
+from agents.hetgnn.labels import Labels, label
+from agents.hetgnn.loss import Loss, power_error
+from agents.hetgnn.network import HetGnn
+from agents.hetgnn.policy import HetGnnExactPolicy, HetGnnPolicy
+from baselines import make
+from cfisac_env import Decision, SystemConfig, actions, observations, physics
+from cfisac_env.types import Problem
+
+CONFIG = SystemConfig(M=10, K=3)
+SMALL = TrainingConfig(
+    network=NetworkConfig(layers=2, edge_widths=(16,), node_widths=(16, 16), head_width=16, steps=6),
+    epochs=4,
+    edges=480,
+    learning_rate=5e-3,
+)
+QUIET: dict[str, Any] = {"accelerator": "cpu", "enable_progress_bar": False}
+
+
+@pytest.fixture(scope="module")
+def shards() -> tuple[Labels, Labels]:
+    torch.set_num_threads(1)
+    return label(CONFIG, range(260), "modified-bb"), label(CONFIG, range(900_000, 900_040), "modified-bb")
+
+
+@pytest.fixture(scope="module")
+def groups(shards: tuple[Labels, Labels]) -> tuple[list[Labelled], list[Labelled]]:
+    return prepare(shards[:1]), prepare(shards[1:])
+
+
+@pytest.fixture(scope="module")
+def trained(
+    groups: tuple[list[Labelled], list[Labelled]], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[HetGnn, dict[str, float], Path]:
+    folder = tmp_path_factory.mktemp("run")
+    return *training.train(SMALL, *groups, folder, **QUIET), folder
+
+
+def _mean_power(policy: Any, shard: Labels) -> tuple[float, float]:
+    drops = shard.drops()
+    action, _ = policy.predict(observations.encode(drops))
+    outcome = drops.evaluate(actions.decode(action, CONFIG.max_ap_power_w))
+    feasible = np.asarray(outcome.feasible)
+    return float(np.asarray(outcome.total_power)[shard.feasible].mean()), float(feasible[shard.feasible].mean())
+
+
+def test_it_learns(trained: tuple[HetGnn, dict[str, float], Path], shards: tuple[Labels, Labels]) -> None:
+    network, measures, _ = trained
+    torch.manual_seed(SMALL.seed)
+    fresh = HetGnn(SMALL.network)
+    plain = {"width": 1, "rounds": 0}
+    after, served = _mean_power(HetGnnExactPolicy(network=network, **plain), shards[1])
+    before, _ = _mean_power(HetGnnExactPolicy(network=fresh, **plain), shards[1])
+    strongest, _ = _mean_power(make("strongest-ap"), shards[1])
+    best = shards[1].total_power_w[shards[1].feasible].mean()
+    assert served == 1.0
+    assert after < before
+    assert after < strongest
+    assert after < 1.15 * best
+    own, own_served = _mean_power(HetGnnPolicy(network=network), shards[1])
+    assert own_served >= 0.9
+    assert own < 1.3 * best
+    assert measures["val/hits"] > 0.6
+
+
+class _Kill(Callback):
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        if trainer.current_epoch == 2:
+            raise RuntimeError("killed")
+
+
+def test_a_killed_run_ends_where_an_undisturbed_one_does(
+    trained: tuple[HetGnn, dict[str, float], Path], groups: tuple[list[Labelled], list[Labelled]], tmp_path: Path
+) -> None:
+    with pytest.raises(RuntimeError, match="killed"):
+        training.train(SMALL, *groups, tmp_path, callbacks=[_Kill()], **QUIET)
+    assert (tmp_path / "last.ckpt").exists()
+    network, measures = training.train(SMALL, *groups, tmp_path, **QUIET)
+    assert measures == trained[1]
+    for name, tensor in trained[0].state_dict().items():
+        torch.testing.assert_close(network.state_dict()[name], tensor, rtol=0, atol=0)
+    assert list((tmp_path / "logs").glob("events*"))
+
+
+def test_a_run_of_another_configuration_or_a_damaged_checkpoint_is_not_continued(
+    trained: tuple[HetGnn, dict[str, float], Path], groups: tuple[list[Labelled], list[Labelled]], tmp_path: Path
+) -> None:
+    content = (trained[2] / "last.ckpt").read_bytes()
+    (tmp_path / "last.ckpt").write_bytes(content)
+    with pytest.raises(ValueError, match=r"trained with another configuration"):
+        training.train(replace(SMALL, learning_rate=1e-4), *groups, tmp_path, **QUIET)
+    (tmp_path / "last.ckpt").write_bytes(content[:5000])
+    with pytest.raises(ValueError, match=r"last.ckpt is truncated or not a checkpoint"):
+        training.train(SMALL, *groups, tmp_path, **QUIET)
+
+
+def test_weights_come_back_with_their_story(trained: tuple[HetGnn, dict[str, float], Path], tmp_path: Path) -> None:
+    path = weights.save(trained[0], tmp_path / "w.safetensors", {"seed": 3})
+    network, story = weights.load(path)
+    assert story == {"seed": 3}
+    assert network.config == SMALL.network
+    for name, tensor in trained[0].state_dict().items():
+        torch.testing.assert_close(network.state_dict()[name], tensor, rtol=0, atol=0)
+
+
+def test_bad_weights_are_refused(trained: tuple[HetGnn, dict[str, float], Path], tmp_path: Path) -> None:
+    path = weights.save(trained[0], tmp_path / "w.safetensors", {})
+    whole = path.read_bytes()
+    path.write_bytes(whole[:3000])
+    with pytest.raises(ValueError, match=r"w.safetensors is truncated or not a safetensors file"):
+        weights.load(path)
+    path.write_bytes(whole.replace(b'\\"layers\\": 2', b'\\"layers\\": 3'))
+    with pytest.raises(ValueError, match=r"another architecture.*Missing key"):
+        weights.load(path)
+    path.write_bytes(whole.replace(b"cfisac-hetgnn-1", b"cfisac-hetgnn-0"))
+    with pytest.raises(ValueError, match=r"holds no weights of format"):
+        weights.load(path)
+    with pytest.raises(FileNotFoundError, match=r"no weights at .*; `cfisac train hetgnn` writes them"):
+        weights.load(tmp_path / "none.safetensors")
+
+
+def test_every_epoch_has_every_drop_once_and_its_own_order(groups: tuple[list[Labelled], list[Labelled]]) -> None:
+    both = [groups[0][0], groups[1][0]]
+    sampler = Shuffled(both, 300, 7)
+    orders = []
+    for epoch in (0, 1, 0):
+        sampler.set_epoch(epoch)
+        batches = list(sampler)
+        assert len(batches) == len(sampler)
+        for i, group in enumerate(both):
+            rows = torch.cat([rows for index, rows in batches if index == i])
+            assert sorted(rows.tolist()) == list(range(len(group)))
+        orders.append([(i, rows.tolist()) for i, rows in batches])
+    assert orders[0] == orders[2] != orders[1]
+
+
+def test_the_unsupervised_part_is_power_and_hinges_by_the_physics(
+    groups: tuple[list[Labelled], list[Labelled]],
+) -> None:
+    batch = groups[1][0][torch.arange(6)]
+    drops = batch.graph.drops
+    problem = Problem(
+        gain=np.exp(drops.log_gain.double().numpy()), estimate_gain=np.exp(drops.log_estimate.double().numpy()), noise_w=1.0,
+        fisher=drops.fisher.double().numpy(), sinr_threshold=CONFIG.sinr_threshold, crlb_threshold_m2=1.0,
+        max_ap_power_w=1.0, circuit_power_w=CONFIG.circuit_power_w / CONFIG.max_ap_power_w,
+    )  # fmt: skip
+    power = batch.power * torch.tensor([1.0, 0.5, 0.1, 1.0, 2.0, 0.01])[:, None, None]
+    loss = Loss(LossConfig(alpha=2.0, beta=3.0, multipliers="fixed"))
+    outcome = physics.evaluate(problem, Decision(batch.active.numpy(), power.double().numpy()))
+    fewest = np.floor(3 * CONFIG.sinr_threshold) + 1
+    expected = outcome.total_power / (fewest * problem.circuit_power_w)
+    expected = expected + 2.0 * outcome.sinr_violation.sum(-1) + 3.0 * outcome.crlb_violation.sum(-1)
+    value = float(loss._bracket(drops, power, batch.active.float()))
+    assert value == pytest.approx(float(expected.mean()), rel=1e-3)
+    assert outcome.crlb_violation.max() > 0.3
+
+
+def test_multipliers_rise_while_something_is_missed_and_only_then(
+    groups: tuple[list[Labelled], list[Labelled]],
+) -> None:
+    batch = groups[1][0]
+    loss = Loss(LossConfig()).train()
+    generous = batch.power * 1.5
+    loss._bracket(batch.graph.drops, generous, batch.active.float())
+    assert float(loss.beta) == 1.0
+    loss._bracket(batch.graph.drops, batch.power * 0.5, batch.active.float())
+    assert float(loss.beta) > 1.0
+    raised = float(loss.beta)
+    loss.eval()._bracket(batch.graph.drops, batch.power * 0.5, batch.active.float())
+    assert float(loss.beta) == raised
+
+
+@pytest.mark.parametrize("scale", ["log", "amplitude", "fraction", "watt"])
+def test_the_power_error_is_zero_at_the_label_and_only_there(
+    scale: Any, groups: tuple[list[Labelled], list[Labelled]]
+) -> None:
+    batch = groups[1][0]
+    assert float(power_error(batch.power, batch.power, batch.active, scale)) == pytest.approx(0.0, abs=1e-9)
+    weakest = batch.power.clone()
+    weakest[..., 0] *= 3.0
+    assert float(power_error(weakest, batch.power, batch.active, scale)) > 1e-6
+
+
+@pytest.mark.parametrize("activation", ["straight-through", "soft"])
+def test_the_gradient_passes_the_threshold(activation: Any, groups: tuple[list[Labelled], list[Labelled]]) -> None:
+    batch = groups[1][0]
+    network = HetGnn(SMALL.network)
+    config = LossConfig(power_weight=0.0, activation_weight=0.0, activation=activation)
+    loss, terms = Loss(config)(network, network.embed(batch.graph), batch.active, batch.power, batch.active)
+    loss.backward()
+    assert set(terms) == {"labelled", "chosen"}
+    reached = torch.cat([p.grad.flatten() for p in network.activation_head.parameters() if p.grad is not None])
+    assert torch.isfinite(reached).all()
+    assert reached.abs().max() > 0
+
+
+def test_labels_alone_leave_the_unsupervised_part_out(groups: tuple[list[Labelled], list[Labelled]]) -> None:
+    batch = groups[1][0]
+    network = HetGnn(SMALL.network)
+    config = LossConfig(unsupervised_weight=0.0)
+    _, terms = Loss(config)(network, network.embed(batch.graph), batch.active, batch.power, batch.active)
+    assert set(terms) == {"activation", "power"}
+
+
+def test_drops_that_no_oracle_served_are_left_out() -> None:
+    impossible = label(SystemConfig(M=3, K=2, crlb_threshold_m2=1e-5), range(3))
+    with pytest.raises(ValueError, match="nothing to learn from"):
+        prepare([impossible])
+
+
+@pytest.mark.parametrize("bad", [{"epochs": 0}, {"learning_rate": 0.0}, {"seed": -1}])
+def test_a_configuration_that_cannot_train_is_refused(bad: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="must be 1 or more"):
+        TrainingConfig(**bad)
+
+
+def test_a_loss_without_terms_is_refused() -> None:
+    with pytest.raises(ValueError, match="not all weights 0"):
+        LossConfig(power_weight=0.0, activation_weight=0.0, unsupervised_weight=0.0)

@@ -1,0 +1,159 @@
+"""`cfisac train hetgnn`, `ablate hetgnn` and `evaluate`: what they write, that they go on, and bad input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents.hetgnn import weights
+from cfisac_env import SystemConfig
+from experiments import compare
+from experiments.cli import main
+
+SIZE = ["--sizes", "8x2", "--workers", "1", "--policy"]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("labels")
+    for name, policy, drops, seed in (
+        ("train", "local-search", 24, 0),
+        ("other", "modified-bb", 24, 0),
+        ("validation", "local-search", 6, 900_000),
+    ):
+        arguments = ["--drops", str(drops), "--seed", str(seed), "--shard", "8", "--out", str(folder / name)]
+        assert main(["label", *SIZE, policy, *arguments]) == 0
+    return folder
+
+
+def _train(folders: Path, out: Path, *more: str) -> int:
+    return main(
+        ["train", "hetgnn", "--labels", str(folders / "train"), "--validation", str(folders / "validation"), "--threads", "1",
+         "--epochs", "1", "--network.layers", "1", "--network.edge-widths", "8", "--network.node-widths", "8",
+         "--out", str(out), *more]
+    )  # fmt: skip
+
+
+def test_training_writes_weights_with_their_story(
+    folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folders / "train" / "zz.npz").write_bytes(b"nothing")
+    assert _train(folders, tmp_path, "--drops", "20") == 0
+    (folders / "train" / "zz.npz").unlink()
+    printed = capsys.readouterr().out
+    assert "zz.npz is truncated or not a label file" in printed
+    assert "20 labels for training" in printed
+    network, story = weights.load(tmp_path / "hetgnn.safetensors")
+    assert network.config.layers == 1
+    assert story["labels"]["seeds"] == [0, 19]
+    assert story["labels"]["oracles"] == ["local-search"]
+    assert story["validation"]["seeds"] == [900_000, 900_005]
+    assert story["training"]["epochs"] == 1
+    assert 0 <= story["measures"]["val/hits"] <= 1
+    card = (tmp_path / "hetgnn.md").read_text()
+    assert weights.digest(network) in card
+    assert f"| paper 8x2 | {story['labels']['drops']} | {story['validation']['drops']} |" in card
+
+
+def test_training_refuses_to_validate_on_what_it_learns_from(
+    folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _train(folders, tmp_path, "--validation", str(folders / "train")) == 2
+    assert "seed 0 of paper 8x2 is in the training and in the validation labels" in " ".join(
+        capsys.readouterr().err.split()
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--presets", "urban"], "no label file in"),
+        (["--labels", "nowhere"], "no label files in nowhere; `cfisac label --out nowhere` writes them"),
+        (["--epochs", "0"], "epochs, edges and patience must be 1 or more"),
+    ],
+)
+def test_bad_input_is_one_clear_line(
+    arguments: list[str], message: str, folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _train(folders, tmp_path, *arguments) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_an_ablation_measures_each_variant_once(
+    folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [
+        "ablate",
+        "hetgnn",
+        "--labels",
+        str(folders / "train"),
+        "--validation",
+        str(folders / "validation"),
+        "--threads",
+        "1",
+    ]
+    command += ["--other-labels", str(folders / "other"), "--sizes", "8x2", "--epochs", "1", "--out", str(tmp_path)]
+    command += ["--variants", "labels only", "labels of modified-bb"]
+    assert main(command) == 0
+    content = json.loads((tmp_path / "ablation.json").read_text())
+    assert [one["variant"] for one in content["measures"]] == ["labels only", "labels of modified-bb"]
+    assert content["labels"]["modified-bb"]["oracles"] == ["modified-bb"]
+    assert all(one["exact_gap"] > -1e-4 for one in content["measures"])
+    checkpoint = tmp_path / "labels-only" / "best.ckpt"
+    checkpoint.unlink()
+    assert main(command) == 0
+    assert not checkpoint.exists()
+    assert json.loads((tmp_path / "ablation.json").read_text())["measures"] == content["measures"]
+    capsys.readouterr()
+    assert main([*command, "--variants", "no labels"]) == 2
+    assert "unknown variant 'no labels'; valid variants: reference, labels only" in " ".join(
+        capsys.readouterr().err.split()
+    )
+
+
+def test_an_evaluation_goes_on_with_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = [
+        "evaluate",
+        "--policies",
+        "modified-bb",
+        "full-ap",
+        "--sizes",
+        "10x2",
+        "12x2",
+        "--drops",
+        "3",
+        "--out",
+        str(tmp_path),
+    ]
+    assert main(command) == 0
+    lines = (tmp_path / "evaluate.md").read_text().splitlines()
+    assert len(lines) == 2 + 4
+    assert lines[2].startswith("| `paper` | 10, 2 | ")
+    stored = json.loads((tmp_path / "paper-12x2" / "compare.json").read_text())
+    assert stored["seeds"] == [1_000_000, 1_000_001, 1_000_002]
+    decided: list[tuple[int, str]] = []
+
+    def spy(config: SystemConfig, policies: list[Any], *rest: Any) -> Any:
+        decided.append((config.M, policies[0].name))
+        return original(config, policies, *rest)
+
+    original = compare.run
+    monkeypatch.setattr(compare, "run", spy)
+    (tmp_path / "paper-10x2" / "full-ap.json").write_text("{")
+    assert main(command) == 0
+    assert decided == [(10, "full-ap")]
+    again = json.loads((tmp_path / "paper-12x2" / "compare.json").read_text())
+    assert (again["rows"], again["drops"]) == (stored["rows"], stored["drops"])
+    assert main([*command, "--drops", "2"]) == 0
+    assert len(decided) == 5
+
+
+def test_unknown_policies_are_refused_before_anything_is_decided(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", "--policies", "full-a", "--out", str(tmp_path)]) == 2
+    assert "unknown policy 'full-a' (did you mean 'full-ap'?)" in " ".join(capsys.readouterr().err.split())
+    assert not list(tmp_path.iterdir())
