@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,9 @@ from cfisac_env.types import Array, Decision, Outcome
 
 Rows = NDArray[np.bool_]
 Generators = Sequence[np.random.Generator]
+
+_DRAWING = threading.Lock()
+"""Threads draw in turns: every generator takes and drops Python's lock, for which two of them at it would wait all the time."""
 
 
 class Part:
@@ -166,8 +170,9 @@ class Part:
             self._index[chosen] = options.get("drop", (self._index[chosen] + 1) % len(self._stored))
             return self._stored[self._backend.array(self._index[chosen])]
         draws = Draws(self._config, (len(chosen),), moving_only=instants)
-        for i, row in enumerate(chosen):
-            draws.fill(generators[row], i)
+        with _DRAWING:
+            for i, row in enumerate(chosen):
+                draws.fill(generators[row], i)
         numbers = draws.to(self._backend)
         if not instants:
             return build(self._config, numbers)

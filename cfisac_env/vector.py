@@ -19,8 +19,8 @@ from cfisac_env.part import Part, Rows
 from cfisac_env.scenario import Scenario, joined
 from cfisac_env.types import Array, Decision, Outcome
 
-_PART_LINKS = 2**16  # AP–user links in a part: fewer leave the caches less often, more leave Python less often
-_PART_ENVS = 256
+_PART_LINKS = 2**17  # AP–user links in a part: fewer leave the caches less often, more leave Python less often
+_PART_ENVS = 512
 _Results = dict[str, Any]
 
 
@@ -45,8 +45,7 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
         num_envs: N.
         autoreset_mode: `NEXT_STEP` (a finished environment is reset by the next step, which ignores its action), `SAME_STEP`, or
             `DISABLED`: finished environments have to be reset with a mask before the next step.
-        threads: more than one pay off when little of a step is Python's own work: long episodes of large networks. The numbers don't
-            depend on it.
+        threads: to work on the environments with; the numbers don't depend on it.
         backend: `numpy` or `torch`: what kind of arrays everything is computed with and returned as. Random numbers are NumPy's in both.
         device: of torch tensors; None is the processor.
         episode_steps: as for `CfIsacEnv`.
