@@ -50,7 +50,9 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
     ]
     for entry in runs:
         run, curve = entry["run"], entry["curve"]
-        best = max(curve[1:] or curve, key=lambda row: row["reward"])
+        options = run["parameters"]
+        first = options.get("warm_up", 0) + options["envs"]  # steps with which the first gradient step is taken
+        best = max([row for row in curve if row["steps"] >= first] or curve[-1:], key=lambda row: row["reward"])
         gap = f"{100 * best['gap']:.1f} %" if np.isfinite(best["gap"]) else "–"
         lines.append(
             f"| {run['algorithm']} | {run['config']['M']}, {run['config']['K']} | {run['seed']} | {curve[-1]['steps']:.0f} | "

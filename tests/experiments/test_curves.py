@@ -15,7 +15,7 @@ from experiments.cli import main
 
 def write_run(folder: Path, seed: int, gaps: list[float | None], K: int = 6) -> Path:
     folder.mkdir(parents=True)
-    run = {"algorithm": "ddpg", "seed": seed, "config": {"M": 30, "K": K}}
+    run = {"algorithm": "ddpg", "seed": seed, "config": {"M": 30, "K": K}, "parameters": {"envs": 50, "warm_up": 100}}
     curve: list[dict[str, Any]] = [
         {"steps": 100 * i, "seconds": 2.0 * i, "feasible": 0.25 * i, "gap": gap, "active_aps": 9.0, "reward": -5.0 + i}
         for i, gap in enumerate(gaps)
@@ -40,6 +40,15 @@ def test_the_command_tables_and_draws_every_run(tmp_path: Path, capsys: pytest.C
         "curves.png",
         "curves.svg",
     }
+
+
+def test_a_validation_before_learning_began_is_no_best(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", 0, [1.0, 1.0, 7.0])
+    content = json.loads((folder / "curve.json").read_text())
+    for row in content["curve"]:
+        row["reward"] = -row["steps"]  # ever worse
+    (folder / "curve.json").write_text(json.dumps(content))
+    assert "| 200 | 50 % | 700.0 % |" in curves.table(curves.read([folder]))
 
 
 def test_the_picture_shows_the_median_and_the_spread_over_seeds(tmp_path: Path) -> None:
