@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from agents.hetgnn import training
+from agents.hetgnn import training, weights
 from agents.hetgnn.config import LossConfig, NetworkConfig, TrainingConfig
 from agents.hetgnn.data import prepare
 from agents.hetgnn.labels import Labels
@@ -40,6 +41,10 @@ VARIANTS: Mapping[str, tuple[NetworkConfig, LossConfig]] = {
     "powers as fractions": (NetworkConfig(), replace(_LOSS, power_scale="fraction")),
 }
 """Name → what differs from the reference; `labels of modified-bb` differs in its labels."""
+
+
+SHIPPED = "shipped"
+"""A variant that isn't trained: the network with the shipped weights, so that only its policies differ."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +82,17 @@ def run(
         ValueError: an unknown variant, or labels of an oracle that are missing.
     """
     for name in names:
-        if name not in VARIANTS:
-            raise ValueError(f"unknown variant {name!r}; valid variants: {', '.join(VARIANTS)}")
+        if name not in VARIANTS and name != SHIPPED:
+            raise ValueError(f"unknown variant {name!r}; valid variants: {', '.join([*VARIANTS, SHIPPED])}")
     groups = {oracle: prepare(shards) for oracle, shards in labels.items()}
     checks = prepare(validation)
     for name in names:
+        if name == SHIPPED:
+            network, _ = weights.load()
+            with torch.no_grad():
+                named = [training.assess(network, network.embed(group.graph), group)[0] for group in checks]
+            yield measure(name, network, float(torch.cat(named).mean()), validation)
+            continue
         oracle = "modified-bb" if name == "labels of modified-bb" else "local-search"
         if oracle not in groups:
             raise ValueError(f"the variant {name!r} needs labels by {oracle}")

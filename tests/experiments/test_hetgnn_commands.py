@@ -96,10 +96,10 @@ def test_an_ablation_measures_each_variant_once(
         "1",
     ]
     command += ["--other-labels", str(folders / "other"), "--sizes", "8x2", "--epochs", "1", "--out", str(tmp_path)]
-    command += ["--variants", "labels only", "labels of modified-bb"]
+    command += ["--variants", "labels only", "labels of modified-bb", "shipped"]
     assert main(command) == 0
     content = json.loads((tmp_path / "ablation.json").read_text())
-    assert [one["variant"] for one in content["measures"]] == ["labels only", "labels of modified-bb"]
+    assert [one["variant"] for one in content["measures"]] == ["labels only", "labels of modified-bb", "shipped"]
     assert content["labels"]["modified-bb"]["oracles"] == ["modified-bb"]
     assert all(one["exact_gap"] > -1e-4 for one in content["measures"])
     checkpoint = tmp_path / "labels-only" / "best.ckpt"
