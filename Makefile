@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup compare test lint
+.PHONY: setup compare test lint browser
 
 # A venv is ready once its stamp is newer than what defines it.
 setup: .venv/ready
@@ -16,10 +16,17 @@ setup: .venv/ready
 compare: setup
 	$(BIN)/cfisac compare --M 30 --K 6 --drops 20 --out runs/compare
 
-test: lint
+test: lint browser
 	$(BIN)/pytest
 
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The tests look at the page of results in a real Chromium; where there is none, Debian's is installed, or Playwright's.
+browser: setup
+	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; \
+	else $(BIN)/playwright install chromium; fi

@@ -21,6 +21,7 @@ from experiments.commands.evaluate import Evaluate
 from experiments.commands.label import Label
 from experiments.commands.mobile import Mobile
 from experiments.commands.presets import Presets
+from experiments.commands.report import Report
 from experiments.commands.reproduce import COMMANDS as REPRODUCE
 from experiments.commands.trace import Trace
 from experiments.commands.train_hetgnn import TrainHetGnn
@@ -33,6 +34,7 @@ COMMANDS: Mapping[str, type[Command]] = {
     "label": Label,
     "mobile": Mobile,
     "presets": Presets,
+    "report": Report,
     "trace": Trace,
 }
 

@@ -84,6 +84,23 @@ class Reproduction:
         self._find_missing()
         return self
 
+    @classmethod
+    def read(cls, folder: Path, reference: str) -> Reproduction:
+        """What a folder holds, of whatever points and policies, to look at.
+
+        Raises:
+            FileNotFoundError: there are no results.
+            ValueError: they are of another version, or the reference isn't among the policies.
+        """
+        present = [point for point in points.of(["table2", "fig3"]) if PointStore.file(folder, point).is_file()]
+        if not present:
+            raise FileNotFoundError(f"no results in {folder}; make them with: cfisac reproduce all --out {folder}")
+        stores = {point: PointStore.open(folder, point) for point in present}
+        names = {name for store in stores.values() for line in store.drops.values() for name in line["decisions"]}
+        compare.check_reference(reference, sorted(names))
+        options = Options(folder, tuple(sorted(names)), reference=reference)
+        return cls(options, TARGETS, stores, timing.TimingStore(folder), [])
+
     def _find_missing(self) -> None:
         self._absent: set[tuple[Point, str]] = set()
         reasons: dict[tuple[str, str], list[str]] = {}
@@ -153,8 +170,8 @@ class Reproduction:
 
     def write(self) -> list[Path]:
         """Tables and figures of what is stored, whoever made it."""
-        data = {point: self._data(point) for point, store in self.stores.items() if store.drops}
-        rows = {point: self._rows(one) for point, one in data.items()}
+        data = self.data()
+        rows = {point: self.rows(one) for point, one in data.items()}
         written: list[Path] = []
         if "table2" in self.targets:
             written += self._write_table({point: (data[point], rows[point]) for point in points.TABLE if point in data})
@@ -169,11 +186,17 @@ class Reproduction:
             written += self._write_times()
         return written
 
-    def _data(self, point: Point) -> PointData:
-        store = self.stores[point]
-        return summary.collect(store, sorted(store.drops), self.options.names)
+    def data(self) -> dict[Point, PointData]:
+        """What is stored, point by point."""
+        names = self.options.names
+        return {
+            point: summary.collect(store, sorted(store.drops), names)
+            for point, store in self.stores.items()
+            if store.drops
+        }
 
-    def _rows(self, data: PointData) -> list[Row]:
+    def rows(self, data: PointData) -> list[Row]:
+        """The table of one point."""
         return summary.rows(data, self.options.reference, self.times.seconds.get(data.point.key, {}))
 
     def _write_table(self, shown: Mapping[Point, tuple[PointData, list[Row]]]) -> list[Path]:

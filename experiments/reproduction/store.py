@@ -37,23 +37,34 @@ class PointStore:
     drops: dict[int, Record] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, folder: Path, point: Point, time_limit_s: float) -> PointStore:
+    def open(cls, folder: Path, point: Point, time_limit_s: float | None = None) -> PointStore:
         """Read what is there, or begin.
+
+        Args:
+            folder: of the results.
+            point: whose drops.
+            time_limit_s: that the decisions were, or will be, made with; None takes what the file says.
 
         Raises:
             ValueError: the file belongs to another version, configuration or time limit, or isn't a store.
         """
-        path = folder / "drops" / f"{point.key}.jsonl"
-        header = {
+        path = cls.file(folder, point)
+        header: dict[str, Any] = {
             "format": FORMAT,
             "cfisac": cfisac_env.__version__,
             "config": plain(point.config.as_dict()),
-            "time_limit_s": time_limit_s,
         }
+        if time_limit_s is not None:
+            header["time_limit_s"] = time_limit_s
         store = cls(point, path, header)
         if path.exists():
             store._read()
         return store
+
+    @staticmethod
+    def file(folder: Path, point: Point) -> Path:
+        """Where a point's drops are."""
+        return folder / "drops" / f"{point.key}.jsonl"
 
     def _read(self) -> None:
         text = self.path.read_text(encoding="utf-8")

@@ -16,7 +16,7 @@ from experiments.reproduction.points import Point
 from experiments.reproduction.summary import PointData, Row
 from experiments.statistics import Interval
 
-_HEADINGS = (
+HEADINGS = (
     "policy", "drops", "total W", "% of decoupled", "IQM W", "transmit W", "active APs", "feasible", "worst miss", "to best",
     "certified", "difference W", "ms",
 )  # fmt: skip
@@ -38,10 +38,10 @@ def point_table(data: PointData, rows: Sequence[Row], reference: str) -> str:
     lines = [
         f"{counted(data)}; differences to `{reference}`",
         "",
-        "| " + " | ".join(_HEADINGS) + " |",
-        "|---" + "|---:" * (len(_HEADINGS) - 1) + "|",
+        "| " + " | ".join(HEADINGS) + " |",
+        "|---" + "|---:" * (len(HEADINGS) - 1) + "|",
     ]
-    lines += ["| " + " | ".join(_cells(ordered[name])) + " |" for name in order(list(ordered))]
+    lines += ["| " + " | ".join(cells(ordered[name])) + " |" for name in order(list(ordered))]
     return "\n".join(lines) + "\n"
 
 
@@ -60,7 +60,8 @@ def counted(data: PointData) -> str:
     )
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def cells(row: Row) -> tuple[str, ...]:
+    """One policy's line under `HEADINGS`."""
     total, difference = row.total_power_w, row.difference_w
     return (
         f"`{row.policy}`",
@@ -104,22 +105,12 @@ def milliseconds(seconds: float) -> str:
     return number(1e3 * seconds, "{:.3g}" if 1e3 * seconds < 1000 else "{:,.0f}")
 
 
-def printed_table(points: Mapping[Point, Sequence[Row]]) -> str:
-    """Table II as the paper prints it, beside what its four methods do here."""
-    heads = (
-        "M",
-        "K",
-        "method",
-        "paper: W",
-        "paper: %",
-        "paper: s",
-        "here: W",
-        "here: %",
-        "here: feasible",
-        "here: drops",
-        "here: s",
-    )
-    lines = ["| " + " | ".join(heads) + " |", "|---|---|---" + "|---:" * (len(heads) - 3) + "|"]
+def printed_cells(points: Mapping[Point, Sequence[Row]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Table II as the paper prints it, beside what its four methods do here: headings and lines."""
+    headings = (
+        "M, K", "method", "paper: W", "paper: %", "paper: s", "here: W", "here: %", "here: feasible", "here: drops", "here: s",
+    )  # fmt: skip
+    lines: list[tuple[str, ...]] = []
     for point, rows in points.items():
         by_name = {row.policy: row for row in rows}
         for name, cell in printed.TABLE_II[point.M, point.K].items():
@@ -134,8 +125,16 @@ def printed_table(points: Mapping[Point, Sequence[Row]]) -> str:
                     number(row.seconds, "{:.2g}"),
                 )
             theirs = (f"{cell.total_power_w:.2f}", f"{cell.percent_of_decoupled:.2f}", f"{cell.seconds:,.2f}")
-            lines.append("| " + " | ".join((str(point.M), str(point.K), f"`{name}`", *theirs, *ours)) + " |")
-    return "\n".join(lines) + "\n"
+            lines.append((f"{point.M}, {point.K}", name, *theirs, *ours))
+    return headings, lines
+
+
+def printed_table(points: Mapping[Point, Sequence[Row]]) -> str:
+    """The same as Markdown."""
+    headings, lines = printed_cells(points)
+    rows = ["| " + " | ".join(line) + " |" for line in (headings, *lines)]
+    rows.insert(1, "|---|---" + "|---:" * (len(headings) - 2) + "|")
+    return "\n".join(rows) + "\n"
 
 
 WATTS_DIFFER = (

@@ -15,27 +15,13 @@ import agents
 import baselines
 from experiments import compare, statistics
 from experiments.cli import main
-from experiments.reproduction import decisions, figures, points, policies, printed, run, summary, tables
+from experiments.reproduction import decisions, figures, policies, run, summary, tables
 from experiments.reproduction.points import Point
 from experiments.reproduction.store import PointStore
 from experiments.statistics import Interval
 
 SMALL = Point("paper", 8, 2)
 ORACLES = ("decoupled", "full-ap-paper", "full-ap", "modified-bb", "local-search")
-
-
-@pytest.fixture
-def small_points(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same study at sizes that take no time."""
-    monkeypatch.setattr(points, "TABLE", (SMALL, Point("paper", 8, 3)))
-    monkeypatch.setattr(points, "SCALING", (Point("paper", 8, 2), Point("paper", 12, 2)))
-    monkeypatch.setattr(points, "USERS", (2, 3))
-    monkeypatch.setattr(points, "APS_OF_USERS", 8)
-    monkeypatch.setattr(points, "APS", (5, 8))
-    monkeypatch.setattr(points, "USERS_OF_APS", 2)
-    monkeypatch.setattr(points, "FAMILIES", ("paper", "urban"))
-    cells = printed.TABLE_II[30, 6]
-    monkeypatch.setattr(printed, "TABLE_II", {(8, 2): cells, (8, 3): cells})
 
 
 def options(folder: Path, names: tuple[str, ...] = ORACLES, **more: Any) -> run.Options:

@@ -1,0 +1,36 @@
+"""`cfisac report`: a folder of results as a page to explore."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from rich.console import Console
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write one HTML file, complete in itself, with the tables, figures and drops of a folder of results."""
+
+    configured: ClassVar[bool] = False
+
+    results: Path = Path("docs/results/paper")
+    """Folder that `cfisac reproduce … --out` wrote."""
+    maps: int = 100
+    """Drops a point that can be seen on the map, at most."""
+    reference: str = "local-search"
+    """Policy that paired differences are taken to."""
+    out: Path = Path("runs/report.html")
+    """The page."""
+
+    def run(self, fields: dict[str, Any], console: Console) -> None:
+        """Read, build, write."""
+        from experiments.files import write_text
+        from experiments.reproduction import page, run
+
+        if self.maps < 0:
+            raise ValueError(f"--maps must be 0 or more, got {self.maps}")
+        study = run.Reproduction.read(self.results, self.reference)
+        path = write_text(self.out, page.build(study, self.maps))
+        console.print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)", soft_wrap=True)
