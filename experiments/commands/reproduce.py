@@ -137,6 +137,7 @@ class _Study:
         options = run.Options(
             folder=self.out,
             names=tuple(dict.fromkeys(self.policies)) or policies.names(),
+            named=bool(self.policies),
             presets=self.presets,
             drops=self.drops,
             slow_drops=self.slow_drops,

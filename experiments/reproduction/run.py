@@ -102,17 +102,21 @@ class Reproduction:
         return cls(options, TARGETS, stores, timing.TimingStore(folder), [])
 
     def _find_missing(self) -> None:
+        """Load every agent once. One that has no weights at all is only missed where it was asked for, or where the paper has it."""
         self._absent: set[tuple[Point, str]] = set()
-        reasons: dict[tuple[str, str], list[str]] = {}
-        for point in self.stores:
-            for name in self.options.names:
+        for name in self.options.names:
+            why: dict[Point, str] = {}
+            for point in self.stores:
                 try:
                     policies.check_there(name, point)
                 except policies.MissingAgentError as error:
-                    self._absent.add((point, name))
-                    reasons.setdefault((name, str(error)), []).append(point.key)
-        for (name, why), where in reasons.items():
-            self.notes.append(f"`{name}` is missing at {', '.join(where)}: {why}; the rest of the tables still comes")
+                    why[point] = str(error)
+            self._absent |= {(point, name) for point in why}
+            if why and (self.options.named or name in policies.LEARNED or len(why) < len(self.stores)):
+                where = ", ".join(point.key for point in why)
+                self.notes.append(
+                    f"`{name}` is missing at {where}: {next(iter(why.values()))}; the rest of the tables still comes"
+                )
 
     def tasks(self) -> list[decisions.Task]:
         """What hasn't been decided: for each drop one task for the quick policies and one for each slow one."""
