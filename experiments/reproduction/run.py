@@ -25,6 +25,7 @@ class Options:
 
     folder: Path
     names: tuple[str, ...]
+    named: bool = False  # the names were asked for, not taken from what there is
     presets: tuple[str, ...] = tuple(
         PRESETS
     )  # whose points are decided; what is stored of others is shown all the same
