@@ -100,7 +100,9 @@ def scaling(timed: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
                 label=name,
                 markersize=5,
             )
-    ax.set(xscale="log", yscale="log", xlabel=f"access points M (K = {plan.USERS_OF_APS})", ylabel="time a decision, s")
+    ax.set(
+        xscale="log", yscale="log", xlabel=f"access points M (K = {plan.USERS_OF_APS})", ylabel="CPU time a decision, s"
+    )
     ticks = [point.M for point in plan.SCALING]
     ax.set_xticks(ticks, [str(M) for M in ticks])
     ax.minorticks_off()

@@ -71,7 +71,7 @@ function showTimes() {
   }));
   Plotly.react(element("times"), traces, {
     height: 420, margin: { t: 20 }, xaxis: { type: "log", title: { text: DATA.times_label } },
-    yaxis: { type: "log", title: { text: "time a decision, s (median; bars: fastest and slowest drop)" } },
+    yaxis: { type: "log", title: { text: "CPU time a decision, s (bars: fastest and slowest drop)" } },
   }, CONFIG);
 }
 

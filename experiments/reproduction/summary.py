@@ -191,7 +191,7 @@ def _sentence(name: str, baseline: str, saving: Interval, drops: int, decided: i
         return f"`{name}` and `{baseline}`: no claim, both meet every requirement on {drops} of {decided} drops only."
     low, high = saving.low, saving.high
     if low <= 0 <= high:
-        more = f"between {max(-low, 0):.1%} more and {max(high, 0):.1%} less"
+        more = f"between {abs(min(low, 0)):.1%} more and {max(high, 0):.1%} less"
         return f"`{name}` and `{baseline}` cannot be told apart {where}: {more} total power."
     value, ends, word = (saving.value, (low, high), "less") if low > 0 else (-saving.value, (-high, -low), "more")
     return f"`{name}` draws {value:.1%} [{ends[0]:.1%}, {ends[1]:.1%}] {word} than `{baseline}` {where}."

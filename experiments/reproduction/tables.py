@@ -178,7 +178,7 @@ LEGEND = """## How to read this
 - to best, certified: distance to the least total power of any feasible decision, and to a bound that no decision can beat, over
   the drops where the policy is feasible.
 - difference: total power minus the reference's on drops where both are feasible, paired, with its interval.
-- ms, s: median of the timing pass (one process, one thread, nothing else of this run beside it).
+- ms, s: median CPU time a decision in the timing pass, all threads of the process together.
 """
 
 
@@ -231,7 +231,7 @@ def time_table(seconds: Seconds, budget_s: float) -> str:
         lines.append("| " + " | ".join((f"`{name}`", *cells)) + " |")
     return (
         "\n".join(lines)
-        + "\n\nColumns are M, K; medians over the drops in brackets, one process, one thread. A policy whose decision takes more than "
+        + "\n\nColumns are M, K; medians over as many drops as in brackets, CPU time of one process. A policy whose decision takes more than "
         f"{budget_s:g} s at one size isn't timed at larger ones; a dash is that, or an agent without weights for the size.\n"
     )
 
