@@ -231,7 +231,7 @@ def time_table(seconds: Seconds, budget_s: float) -> str:
         lines.append("| " + " | ".join((f"`{name}`", *cells)) + " |")
     return (
         "\n".join(lines)
-        + "\n\nColumns are M, K; medians over as many drops as in brackets, CPU time of one process. A policy whose decision takes more than "
+        + "\n\nColumns are M, K; CPU time, medians over as many drops as in brackets. A policy whose decision takes more than "
         f"{budget_s:g} s at one size isn't timed at larger ones; a dash is that, or an agent without weights for the size.\n"
     )
 
