@@ -155,9 +155,9 @@ def _legend(figure: Figure, rows: Rows) -> None:
                markerfacecolor=color(n) if served[n] else "white", label=n)
         for n in names
     ]  # fmt: skip
-    note = f"dashed and hollow: misses a requirement on more than {1 - SERVES:.0%} of the drops. Bands: 95 % bootstrap over drops."
-    handles.append(Line2D([], [], linestyle="", label=note))
     figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False, fontsize=9)
+    note = f"dashed and hollow: misses a requirement on more than {1 - SERVES:.0%} of the drops. Bands: 95 % bootstrap over drops."
+    figure.suptitle(note, fontsize=9, color="#5f6670")
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
