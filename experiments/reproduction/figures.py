@@ -156,7 +156,7 @@ def _legend(figure: Figure, rows: Rows) -> None:
         for n in names
     ]  # fmt: skip
     figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False, fontsize=9)
-    note = f"dashed and hollow: misses a requirement on more than {1 - SERVES:.0%} of the drops. Bands: 95 % bootstrap over drops."
+    note = f"dashed and hollow: misses a requirement on more than {1 - SERVES:.0%} of the drops; bands: 95 % bootstrap"
     figure.suptitle(note, fontsize=9, color="#5f6670")
 
 
