@@ -47,8 +47,10 @@ class CfIsacEnv(gym.Env[Any, Any]):
 
     ## Episode End
 
-    With `episode_steps=1` the episode terminates after its one decision. With more, every step is a new instant of the same network
-    (new users and channels, same APs, receivers and targets) and the episode is truncated after that many.
+    With `episode_steps=1` an episode is one drop: it terminates after the decision, or the `decisions_per_drop` decisions, on that.
+    With more, new instants of the same network follow (new users and channels, same APs, receivers and targets), each of which takes
+    `decisions_per_drop` decisions, and the episode is truncated after the last one. While a drop stays, so does the observation, but
+    for what it says of the APs that were on.
 
     ## Information
 
@@ -67,7 +69,8 @@ class CfIsacEnv(gym.Env[Any, Any]):
     ```
 
     Args:
-        episode_steps: decisions an episode.
+        episode_steps: instants an episode.
+        decisions_per_drop: decisions that each instant takes before the next one is drawn.
         drops: a drops file or a `Scenario` to play instead of random drops.
         render_mode: `rgb_array` or `human`.
         fields: any field of `SystemConfig`, and `preset`.
@@ -79,12 +82,13 @@ class CfIsacEnv(gym.Env[Any, Any]):
         self,
         *,
         episode_steps: int = 1,
+        decisions_per_drop: int = 1,
         drops: str | os.PathLike[str] | Scenario | None = None,
         render_mode: str | None = None,
         **fields: Any,
     ) -> None:
-        if isinstance(episode_steps, bool) or not isinstance(episode_steps, int | np.integer) or episode_steps < 1:
-            raise ValueError(f"episode_steps must be a whole number of 1 or more, got {episode_steps!r}")
+        self.episode_steps = checked_count("episode_steps", episode_steps)
+        self.decisions_per_drop = checked_count("decisions_per_drop", decisions_per_drop)
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise ValueError(f"render_mode must be None or one of {self.metadata['render_modes']}, got {render_mode!r}")
         self._source: DropSource
@@ -95,7 +99,6 @@ class CfIsacEnv(gym.Env[Any, Any]):
             stored = load(drops, fields)
             self.config = stored.config
             self._source = StoredDrops(stored)
-        self.episode_steps = int(episode_steps)
         self.render_mode = render_mode
         self.observation_space = observations.space(self.config)
         self.action_space = actions.space(self.config)
@@ -136,7 +139,7 @@ class CfIsacEnv(gym.Env[Any, Any]):
             RuntimeError: the environment hasn't been reset, or its episode is over.
         """
         block = self._current()
-        if self._steps >= self.episode_steps:
+        if self._steps >= self.episode_steps * self.decisions_per_drop:
             raise RuntimeError("the episode is over; call reset() before the next step()")
         decision = actions.decode(checked_action(action, self._shape), self.config.max_ap_power_w)
         outcome = physics.evaluate(block.problem[self._index], decision)
@@ -154,8 +157,8 @@ class CfIsacEnv(gym.Env[Any, Any]):
         if self.render_mode is not None:
             self._show(decision, outcome)
         self._steps += 1
-        over = self._steps >= self.episode_steps
-        if not over:
+        over = self._steps >= self.episode_steps * self.decisions_per_drop
+        if not over and self._steps % self.decisions_per_drop == 0:
             self._block, self._index = self._source.next(self.np_random)
             block = self._block
         single = self.episode_steps == 1
@@ -197,6 +200,13 @@ class CfIsacEnv(gym.Env[Any, Any]):
                 ) from error
             self._viewer = Viewer()
         return self._viewer
+
+
+def checked_count(name: str, value: Any) -> int:
+    """The value as an int, or a ValueError when it isn't a whole number of 1 or more."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name} must be a whole number of 1 or more, got {value!r}")
+    return int(value)
 
 
 def checked_action(action: Any, shape: tuple[int, ...]) -> NDArray[np.float32]:

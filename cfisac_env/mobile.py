@@ -235,6 +235,8 @@ class CfIsacMobileEnv(CfIsacEnv):
         render_mode: str | None = None,
         **fields: Any,
     ) -> None:
+        if "decisions_per_drop" in fields:
+            raise TypeError("CfIsacMobile-v0 has no decisions_per_drop: time goes on with every decision")
         super().__init__(episode_steps=episode_steps, render_mode=render_mode, **fields)
         if episode_steps > MAX_STEPS:
             raise ValueError(

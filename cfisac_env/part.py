@@ -40,6 +40,7 @@ class Part:
         config: SystemConfig,
         span: slice,
         episode_steps: int,
+        decisions_per_drop: int,
         autoreset_mode: AutoresetMode,
         backend: Backend,
         stored: Scenario | None = None,
@@ -51,13 +52,15 @@ class Part:
         self.ended = np.zeros(n, np.bool_)
         self.final: dict[str, Array] | None = None
         self._config = config
-        self._episode_steps = episode_steps
+        self._decisions_per_drop = decisions_per_drop
+        self._decisions = episode_steps * decisions_per_drop  # an episode
         self._autoreset_mode = autoreset_mode
         self._stored = stored
         self._index = np.full(n, -1)  # of the stored drop
         self._steps = np.zeros(n, np.int64)
         self._backend = backend
-        self._seen: dict[str, Array]  # to be the last of an episode that the same step ends
+        self._keeps_seen = autoreset_mode is AutoresetMode.SAME_STEP or decisions_per_drop > 1
+        self._seen: dict[str, Array]  # to be shown again, or as the last of an episode that the same step ends
         self._active = backend.zeros((n, config.M), "bool")
 
     def reset(
@@ -103,7 +106,7 @@ class Part:
             self._score(decision, outcome, playing, scores)
             active = decision.active
         self._steps += playing
-        self.ended = playing & (self._steps >= self._episode_steps)
+        self.ended = playing & (self._steps >= self._decisions)
         beginning = ~playing
         if self._autoreset_mode is AutoresetMode.SAME_STEP:
             beginning = self.ended
@@ -114,16 +117,23 @@ class Part:
                 self.final["ap"][..., 2] = active[rows]
         else:
             self.over = self.ended
-        self._draw(beginning, playing & ~self.ended, {}, generators)
+        following = playing & ~self.ended & (self._steps % self._decisions_per_drop == 0)
+        moving = bool((beginning | following).any())
+        if moving:
+            self._draw(beginning, following, {}, generators)
         self._steps[beginning] = 0
         self._active = self._without(beginning, active)
-        self._observe(observation)
+        self._observe(observation, moving)
 
-    def _observe(self, observation: Mapping[str, Array]) -> None:
-        if self._autoreset_mode is not AutoresetMode.SAME_STEP:
+    def _observe(self, observation: Mapping[str, Array], moved: bool = True) -> None:
+        """Write the observation; unless any drop `moved`, it is the last one but for the APs that were on."""
+        if not self._keeps_seen:
             observations.encode(self.scenario, self._active, observation)
             return
-        self._seen = observations.encode(self.scenario, self._active)
+        if moved:
+            self._seen = observations.encode(self.scenario, self._active)
+        else:
+            self._seen["ap"][..., 2] = self._active
         for key, entry in self._seen.items():
             observation[key][...] = entry
 

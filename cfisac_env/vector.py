@@ -14,7 +14,7 @@ from gymnasium.vector.utils import batch_space
 
 from cfisac_env.backend import backend as choose_backend
 from cfisac_env.drops import checked_drop, load
-from cfisac_env.env import CfIsacEnv
+from cfisac_env.env import CfIsacEnv, checked_count
 from cfisac_env.part import Part, Rows
 from cfisac_env.scenario import Scenario, joined
 from cfisac_env.types import Array, Decision, Outcome
@@ -49,6 +49,7 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
         backend: `numpy` or `torch`: what kind of arrays everything is computed with and returned as. Random numbers are NumPy's in both.
         device: of torch tensors; None is the processor.
         episode_steps: as for `CfIsacEnv`.
+        decisions_per_drop: as for `CfIsacEnv`; a step on which every drop stays draws and encodes nothing.
         drops: as for `CfIsacEnv`; every environment plays them from the first.
         render_mode: None; only single environments draw.
         fields: any field of `SystemConfig`, and `preset`.
@@ -66,20 +67,28 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
         backend: str = "numpy",
         device: Any = None,
         episode_steps: int = 1,
+        decisions_per_drop: int = 1,
         drops: str | os.PathLike[str] | Scenario | None = None,
         render_mode: str | None = None,
         **fields: Any,
     ) -> None:
-        self.num_envs = _count("num_envs", num_envs)
+        self.num_envs = checked_count("num_envs", num_envs)
         self._autoreset_mode = AutoresetMode(autoreset_mode)
-        self._threads = _count("threads", threads)
+        self._threads = checked_count("threads", threads)
         self._backend = choose_backend(backend, device)
-        single = CfIsacEnv(episode_steps=episode_steps, drops=drops, render_mode=render_mode, **fields)
+        single = CfIsacEnv(
+            episode_steps=episode_steps,
+            decisions_per_drop=decisions_per_drop,
+            drops=drops,
+            render_mode=render_mode,
+            **fields,
+        )
         if render_mode is not None:
             raise ValueError(
                 f'render_mode={render_mode!r}: only single environments draw; use gym.make, or vectorization_mode="sync"'
             )
-        self.config, self.episode_steps = single.config, single.episode_steps
+        self.config = single.config
+        self.episode_steps, self.decisions_per_drop = single.episode_steps, single.decisions_per_drop
         self.metadata = {**single.metadata, "autoreset_mode": self._autoreset_mode}
         self.single_observation_space, self.single_action_space = single.observation_space, single.action_space
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
@@ -96,6 +105,7 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
                 self.config,
                 slice(start, min(start + size, self.num_envs)),
                 self.episode_steps,
+                self.decisions_per_drop,
                 self._autoreset_mode,
                 self._backend,
                 self._stored,
@@ -346,9 +356,3 @@ def _some(rows: Array) -> str:
     """The first ten of the rows that are marked."""
     marked = [i for i, is_marked in enumerate(rows.tolist()) if is_marked]
     return f"{marked[:10]}{f' and {len(marked) - 10} more' if len(marked) > 10 else ''}"
-
-
-def _count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"{name} must be a whole number of 1 or more, got {value!r}")
-    return int(value)

@@ -181,10 +181,11 @@ class CfIsacSequentialEnv(CfIsacEnv):
         render_mode: str | None = None,
         **fields: Any,
     ) -> None:
-        if "episode_steps" in fields:
-            raise TypeError(
-                "CfIsacSequential-v0 has no episode_steps: an episode is one drop; max_moves limits its moves"
-            )
+        for name in ("episode_steps", "decisions_per_drop"):
+            if name in fields:
+                raise TypeError(
+                    f"CfIsacSequential-v0 has no {name}: an episode is one drop; max_moves limits its moves"
+                )
         super().__init__(drops=drops, render_mode=render_mode, **fields)
         _check("start", start, STARTS)
         if max_moves is not None and (

@@ -25,7 +25,7 @@ class Rate:
     M: int
     K: int
     environments: int
-    steps: int  # decisions an episode
+    decisions_per_drop: int
     threads: int
     decisions: int
     wall_s: float
@@ -51,7 +51,7 @@ def timed(
     what: str,
     config: SystemConfig,
     environments: int,
-    steps: int,
+    decisions_per_drop: int,
     threads: int,
     play: Callable[[], int],
     seconds: float,
@@ -63,7 +63,7 @@ def timed(
     while time.perf_counter() - wall < seconds:
         decisions += play()
     wall_s, processor_s = time.perf_counter() - wall, time.process_time() - processor
-    return Rate(what, config.M, config.K, environments, steps, threads, decisions, wall_s, processor_s)
+    return Rate(what, config.M, config.K, environments, decisions_per_drop, threads, decisions, wall_s, processor_s)
 
 
 def scalar(config: SystemConfig, seed: int, seconds: float) -> Rate:
@@ -82,22 +82,31 @@ def scalar(config: SystemConfig, seed: int, seconds: float) -> Rate:
 
 
 def vector(
-    config: SystemConfig, environments: int, steps: int, threads: int, seed: int, seconds: float, backend: str = "numpy"
+    config: SystemConfig,
+    environments: int,
+    decisions_per_drop: int,
+    threads: int,
+    seed: int,
+    seconds: float,
+    backend: str = "numpy",
+    episode_steps: int = 1,
 ) -> Rate:
-    """The vector environment, resetting in the same step; `steps` decisions an episode, each a new instant with new channels."""
+    """The vector environment, resetting in the same step; drops take all their decisions, so that each is paid for by as many."""
     envs = gym.make_vec(
         "CfIsac-v0", num_envs=environments, vectorization_mode="vector_entry_point", autoreset_mode="SameStep",
-        episode_steps=steps, threads=threads, backend=backend, **_given(config),
+        episode_steps=episode_steps, decisions_per_drop=decisions_per_drop, threads=threads, backend=backend, **_given(config),
     )  # fmt: skip
     chosen = [_actions(config, environments, seed + i) for i in range(4)]
+    rounds = len(chosen) if decisions_per_drop == 1 else decisions_per_drop
     envs.reset(seed=seed)
 
     def play() -> int:
-        for action in chosen:
-            envs.step(action)
-        return len(chosen) * environments
+        for i in range(rounds):
+            envs.step(chosen[i % len(chosen)])
+        return rounds * environments
 
-    rate = timed(f"vector, {backend}", config, environments, steps, threads, play, seconds)
+    what = f"vector, {backend}" + ("" if episode_steps == 1 else f", {episode_steps} instants of a network")
+    rate = timed(what, config, environments, decisions_per_drop, threads, play, seconds)
     envs.close()
     return rate
 
@@ -137,7 +146,7 @@ def mobile_env(seed: int, seconds: float) -> Rate | None:
         return 10
 
     size = SystemConfig(M=len(core.stations), K=len(core.users))
-    return timed("mobile-env, single", size, 1, int(core.EP_MAX_TIME), 1, play, seconds)
+    return timed("mobile-env, single", size, 1, 1, 1, play, seconds)
 
 
 @dataclass(frozen=True)
@@ -208,7 +217,7 @@ def scaling(
 def table(rates: Sequence[Rate], reference: Rate | None) -> str:
     """Rates as Markdown, with the ratio to mobile-env's."""
     lines = [
-        "| environment | M | K | environments | decisions a drop or episode | threads | decisions/s | processor share | "
+        "| environment | M | K | environments | decisions a drop | threads | decisions/s | processor share | "
         "decisions/processor s | ns a link | × mobile-env |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
@@ -216,7 +225,7 @@ def table(rates: Sequence[Rate], reference: Rate | None) -> str:
         ratio = "" if reference is None else f"{one.per_processor_second / reference.per_processor_second:,.0f}"
         link = 1e9 / one.per_processor_second / (one.M * one.K)
         lines.append(
-            f"| {one.what} | {one.M} | {one.K} | {one.environments} | {one.steps} | {one.threads} | {one.per_second:,.0f} "
+            f"| {one.what} | {one.M} | {one.K} | {one.environments} | {one.decisions_per_drop} | {one.threads} | {one.per_second:,.0f} "
             f"| {one.share:.0%} | {one.per_processor_second:,.0f} | {link:.0f} | {ratio} |"
         )
     return "\n".join(lines)

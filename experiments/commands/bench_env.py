@@ -53,8 +53,12 @@ class BenchEnv:
             task = bar.add_task("timing", total=None)
             for config in configs:
                 rates.append(bench.scalar(config, self.seed, self.seconds))
-                for steps, threads in itertools.product((1, 50), sorted({1, self.threads})):
-                    rates.append(bench.vector(config, n, steps, threads, self.seed, self.seconds))
+                for (decisions, instants), threads in itertools.product(
+                    ((1, 1), (1, 50), (50, 1)), sorted({1, self.threads})
+                ):
+                    rates.append(
+                        bench.vector(config, n, decisions, threads, self.seed, self.seconds, episode_steps=instants)
+                    )
                 rates.append(bench.scoring(config, n, 50, self.seed, self.seconds))
             rates.append(bench.vector(configs[0], n, 1, 1, self.seed, self.seconds, "torch"))
             reference = bench.mobile_env(self.seed, self.seconds)

@@ -45,6 +45,8 @@ MORE_INFO = {
 VARIANTS: dict[str, dict[str, Any]] = {
     "one decision": {},
     "an episode": {"episode_steps": 4},
+    "decisions on one drop": {"decisions_per_drop": 3},
+    "decisions on each instant": {"episode_steps": 2, "decisions_per_drop": 2},
     "reused pilots, two targets": {"K": 5, "S": 2, "pilot_length": 2, "episode_steps": 3, "rcs_model": "exponential"},
 }
 
@@ -98,6 +100,13 @@ def test_gymnasium_finds_nothing_to_say_about_any_environment(
         check_env(env.unwrapped, skip_render_check=not drawable)
 
 
+@pytest.mark.parametrize("variant", list(VARIANTS))
+def test_gymnasium_finds_nothing_to_say_about_any_variant(variant: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(gym.make(IDS[0], **(SMALL | VARIANTS[variant])).unwrapped, skip_render_check=True)
+
+
 # What Stable-Baselines3 says of every array that isn't a vector: advice for images, which its own extractors flatten.
 ADVICE_FOR_IMAGES = (
     "(?s).*(observation .* is an image|space .* is an image|minimal resolution for an image"
@@ -144,7 +153,7 @@ def test_another_process_says_the_same_from_the_same_seed() -> None:
 )
 def test_a_copy_made_in_the_middle_goes_on_as_the_original(variant: str, twin: Any) -> None:
     env = gym.make(IDS[0], **(SMALL | VARIANTS[variant]))
-    steps = VARIANTS[variant].get("episode_steps", 1)
+    steps = VARIANTS[variant].get("episode_steps", 1) * VARIANTS[variant].get("decisions_per_drop", 1)
     play(env, 2 * steps)
     for _ in range(steps - 1):
         env.step(env.action_space.sample())
@@ -153,7 +162,9 @@ def test_a_copy_made_in_the_middle_goes_on_as_the_original(variant: str, twin: A
     assert play(second, 70, begin=False) == expected
 
 
-@pytest.mark.parametrize("fields", [{"preset": "urban", "episode_steps": 3}, {"K": 4, "sinr_penalty": 7.0}], ids=str)
+@pytest.mark.parametrize(
+    "fields", [{"preset": "urban", "episode_steps": 3, "decisions_per_drop": 2}, {"K": 4, "sinr_penalty": 7.0}], ids=str
+)
 def test_a_specification_makes_the_environment_again_from_json(fields: dict[str, Any]) -> None:
     env = gym.make(IDS[0], **(SMALL | fields))
     assert env.spec is not None
@@ -332,18 +343,48 @@ def test_the_next_instant_keeps_the_network_and_moves_the_users() -> None:
         assert not np.isclose(before["ap"][:, :2], networks[episode]).any()
 
 
+@pytest.mark.parametrize(("steps", "decisions"), [(1, 3), (2, 3)])
+def test_a_drop_stays_for_its_decisions(steps: int, decisions: int) -> None:
+    env = make(episode_steps=steps, decisions_per_drop=decisions)
+    before, _ = env.reset(seed=1)
+    for step in range(1, steps * decisions + 1):
+        drop, action = env.scenario, random_action(env, step)
+        after, _, terminated, truncated, _ = env.step(action)
+        last = step == steps * decisions
+        assert (terminated, truncated) == (last and steps == 1, last and steps > 1)
+        np.testing.assert_array_equal(after["ap"][:, 2], action[:, 0] >= 0)
+        stays = last or step % decisions > 0
+        assert np.array_equal(env.scenario.gain, drop.gain) == stays
+        for key, value in before.items():
+            shown = (..., slice(2)) if key == "ap" else ...
+            if stays or key not in ("comm", "ue"):
+                np.testing.assert_array_equal(after[key][shown], value[shown])
+            else:
+                assert not np.isclose(after[key], value).any()
+        before = after
+    with pytest.raises(RuntimeError, match="episode is over"):
+        env.step(action)
+
+
 @pytest.mark.parametrize("steps", [1, 3])
-def test_drops_follow_each_other_as_one_generator_draws_them_one_by_one(steps: int) -> None:
-    env = make(episode_steps=steps, rcs_model="exponential", pilot_length=2, pilot_assignment="random")
+@pytest.mark.parametrize("decisions", [1, 2])
+def test_drops_follow_each_other_as_one_generator_draws_them_one_by_one(steps: int, decisions: int) -> None:
+    env = make(
+        episode_steps=steps,
+        decisions_per_drop=decisions,
+        rcs_model="exponential",
+        pilot_length=2,
+        pilot_assignment="random",
+    )
     rng, _ = seeding.np_random(12)
     for episode in range(9):
         env.reset(seed=12 if episode == 0 else None)
         network = drop = sample(env.config, rng)
-        for step in range(steps):
+        for step in range(steps * decisions):
             for name in ("ap_xy", "ue_xy", "sr_xy", "target_xy", "gain", "rcs_gain", "fisher", "pilot"):
                 np.testing.assert_array_equal(getattr(env.scenario, name), getattr(drop, name))
             env.step(random_action(env))
-            if step + 1 < steps:
+            if (step + 1) % decisions == 0 and step + 1 < steps * decisions:
                 drop = sample(env.config, rng, network=network)
 
 
@@ -395,10 +436,12 @@ def test_an_action_that_is_none_is_refused_and_changes_nothing() -> None:
     assert flat(env.step(action)) == flat(other.step(action))
 
 
-@pytest.mark.parametrize("steps", [0, -1, 1.5, True, "3"])
-def test_a_number_of_steps_that_is_none_is_refused(steps: Any) -> None:
-    with pytest.raises(ValueError, match="episode_steps must be a whole number"):
-        CfIsacEnv(episode_steps=steps)
+@pytest.mark.parametrize("name", ["episode_steps", "decisions_per_drop"])
+@pytest.mark.parametrize("count", [0, -1, 1.5, True, "3"])
+def test_a_number_of_steps_or_decisions_that_is_none_is_refused(name: str, count: Any) -> None:
+    fields: dict[str, Any] = {name: count}
+    with pytest.raises(ValueError, match=f"{name} must be a whole number of 1 or more, got"):
+        CfIsacEnv(**fields)
 
 
 def test_wrong_arguments_get_the_configurations_errors() -> None:

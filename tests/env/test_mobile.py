@@ -360,6 +360,11 @@ def test_bad_arguments_are_refused_by_name(fields: dict[str, Any], message: str)
         make(**fields)
 
 
+def test_several_decisions_at_one_time_are_refused() -> None:
+    with pytest.raises(TypeError, match="CfIsacMobile-v0 has no decisions_per_drop"):
+        make(decisions_per_drop=2)
+
+
 def test_what_is_no_strategy_is_refused() -> None:
     with pytest.raises(TypeError, match=r"motion of the users must be an object with a method trajectory\(\)"):
         make(user_motion=1.5).reset()  # a number is a speed, and has its own argument

@@ -14,7 +14,7 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 
-from cfisac_env import CfIsacEnv, CfIsacVectorEnv, Decision, Scenario, SystemConfig, actions, sample, vector
+from cfisac_env import CfIsacEnv, CfIsacVectorEnv, Decision, Scenario, SystemConfig, actions, part, sample, vector
 
 ID, N = "CfIsac-v0", 5
 SMALL: dict[str, Any] = {"M": 6, "K": 3}
@@ -22,6 +22,8 @@ MODES = (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP)
 VARIANTS: dict[str, dict[str, Any]] = {
     "one decision": {},
     "an episode": {"episode_steps": 3},
+    "decisions on one drop": {"decisions_per_drop": 3},
+    "decisions on each instant": {"episode_steps": 2, "decisions_per_drop": 2, "K": 5, "pilot_length": 2},
     "reused pilots, two targets": {
         "K": 5, "S": 2, "pilot_length": 2, "episode_steps": 2, "rcs_model": "exponential", "pilot_assignment": "random",
     },
@@ -90,11 +92,14 @@ def test_step_for_step_the_same_as_single_environments(variant: str, mode: Autor
     assert ours.np_random_seed == theirs.np_random_seed
 
 
-@pytest.mark.parametrize("steps", [1, 3])
-def test_the_numbers_do_not_depend_on_threads_and_parts(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = make(11, threads=1, episode_steps=steps)
+@pytest.mark.parametrize(("steps", "decisions"), [(1, 1), (3, 1), (2, 2)])
+def test_the_numbers_do_not_depend_on_threads_and_parts(
+    steps: int, decisions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = {"episode_steps": steps, "decisions_per_drop": decisions}
+    whole = make(11, threads=1, **fields)
     monkeypatch.setattr(vector, "_PART_LINKS", 2 * 6 * 3)
-    parts = make(11, threads=3, episode_steps=steps)
+    parts = make(11, threads=3, **fields)
     assert len(whole._parts) == 1
     assert len(parts._parts) == 6
     assert_same(parts.reset(seed=1), whole.reset(seed=1))
@@ -133,12 +138,12 @@ def drops() -> Scenario:
 
 
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.value)
-@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize(("steps", "decisions"), [(1, 1), (3, 1), (2, 2)])
 def test_given_drops_are_played_as_single_environments_play_them(
-    steps: int, mode: AutoresetMode, drops: Scenario, tmp_path: Path
+    steps: int, decisions: int, mode: AutoresetMode, drops: Scenario, tmp_path: Path
 ) -> None:
     path = str(drops.save(tmp_path / "drops.npz"))
-    fields = {"drops": path, "sinr_threshold_db": -1.0, "episode_steps": steps}
+    fields = {"drops": path, "sinr_threshold_db": -1.0, "episode_steps": steps, "decisions_per_drop": decisions}
     ours, theirs = make(3, autoreset_mode=mode, **fields), singles(mode, 3, **fields)
     rng = np.random.default_rng(2)
     options: list[Any] = [None, {"drop": 2}, {"reset_mask": np.array([True, False, True])}]
@@ -151,6 +156,27 @@ def test_given_drops_are_played_as_single_environments_play_them(
             for _ in range(6):
                 action = random_actions(ours, rng)
                 assert_same(ours.step(action), theirs.step(action))
+
+
+def test_a_step_on_which_every_drop_stays_draws_and_encodes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    envs = make(decisions_per_drop=3)
+    before, _ = envs.reset(seed=0)
+    states = [generator.bit_generator.state for generator in envs.np_random]
+    rng = np.random.default_rng(8)
+    with monkeypatch.context() as without:
+        without.setattr(part, "observations", None)
+        without.setattr(part, "build", None)
+        for step in range(3):
+            action = random_actions(envs, rng)
+            after, _, terminations, _, _ = envs.step(action)
+            assert terminations.all() == terminations.any() == (step == 2)
+            np.testing.assert_array_equal(after["ap"][..., 2], action[..., 0] >= 0)
+            for key, value in before.items():
+                shown = (..., slice(2)) if key == "ap" else ...
+                np.testing.assert_array_equal(after[key][shown], value[shown])
+        assert states == [generator.bit_generator.state for generator in envs.np_random]
+        with pytest.raises(TypeError):
+            envs.step(action)
 
 
 def test_options_stay_as_they_were_given() -> None:
@@ -190,9 +216,9 @@ def test_the_drops_can_be_seen_and_decisions_scored_without_stepping() -> None:
 
 
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.value)
-@pytest.mark.parametrize("steps", [1, 2])
-def test_writing_into_what_was_returned_changes_nothing(mode: AutoresetMode, steps: int) -> None:
-    ours, untouched = (make(autoreset_mode=mode, episode_steps=steps) for _ in range(2))
+@pytest.mark.parametrize(("steps", "decisions"), [(1, 1), (2, 1), (1, 3)])
+def test_writing_into_what_was_returned_changes_nothing(mode: AutoresetMode, steps: int, decisions: int) -> None:
+    ours, untouched = (make(autoreset_mode=mode, episode_steps=steps, decisions_per_drop=decisions) for _ in range(2))
     rng = np.random.default_rng(4)
     results: list[Any] = [envs.reset(seed=2) for envs in (ours, untouched)]
     for _ in range(6):
@@ -218,7 +244,7 @@ def spoil(value: Any) -> None:
 )
 def test_a_copy_made_in_the_middle_goes_on_as_the_original(twin: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vector, "_PART_LINKS", 2 * 6 * 3)
-    envs = make(episode_steps=3, threads=2)
+    envs = make(episode_steps=3, decisions_per_drop=2, threads=2)
     rng = np.random.default_rng(5)
     envs.reset(seed=0)
     envs.step(random_actions(envs, rng))
@@ -243,6 +269,7 @@ def test_a_number_of_environments_that_is_none_is_refused(count: Any) -> None:
         ({"preset": "rural"}, ValueError, "valid presets"),
         ({"M": 0}, ValueError, "M must be"),
         ({"episode_steps": 0}, ValueError, "episode_steps must be"),
+        ({"decisions_per_drop": 0}, ValueError, "decisions_per_drop must be"),
         ({"render_mode": "ansi"}, ValueError, "render_mode must be"),
         ({"drops": "none.npz"}, FileNotFoundError, "none.npz"),
         ({"drops": 3}, TypeError, "path of a drops file or a Scenario"),

@@ -38,8 +38,14 @@ def test_the_command_writes_rates_profile_and_scaling(tmp_path: Path) -> None:
     arguments = ["bench", "env", "--sizes", "4x2", "--environments", "3", "--seconds", "0.01", "--no-scaling"]
     assert main([*arguments, "--out", str(tmp_path), "--preset", "urban"]) == 0
     content = json.loads((tmp_path / "env.json").read_text())
-    rates = {(rate["what"], rate["steps"]): rate for rate in content["rates"]}
-    assert {("single", 1), ("vector, numpy", 1), ("vector, numpy", 50), ("scoring alone", 50)} < set(rates)
+    rates = {(rate["what"], rate["decisions_per_drop"]): rate for rate in content["rates"]}
+    assert {
+        ("single", 1),
+        ("vector, numpy", 1),
+        ("vector, numpy", 50),
+        ("vector, numpy, 50 instants of a network", 1),
+        ("scoring alone", 50),
+    } < set(rates)
     assert all(rate["decisions"] > 0 and rate["wall_s"] > 0 for rate in content["rates"])
     assert content["mobile_env"] is None or content["mobile_env"]["M"] == 13
     assert content["fields"] == {"preset": "urban"}

@@ -278,8 +278,9 @@ def test_an_option_that_is_not_there_is_refused_by_name(build: Any, message: str
 
 
 def test_fields_that_an_environment_lacks_are_refused() -> None:
-    with pytest.raises(TypeError, match="episode_steps"):
-        sequential(episode_steps=3)
+    for name in ("episode_steps", "decisions_per_drop"):
+        with pytest.raises(TypeError, match=name):
+            sequential(**{name: 3})
 
 
 @pytest.mark.parametrize("action", [7, -1, 1.5, "0", None, np.zeros(7), True])
