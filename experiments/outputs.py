@@ -59,7 +59,8 @@ def table(comparison: Comparison, rows: list[Row]) -> Table:
         title=f"{config.preset}, M={config.M}, K={config.K}: {served} drops"
         + (f" ({comparison.infeasible.sum()} more certified infeasible)" if comparison.infeasible.any() else ""),
         caption="power: mean [95 % bootstrap interval]; feasible: drops with every requirement met; "
-        "gaps: over the drops where the policy is feasible",
+        "gaps: over the drops where the policy is feasible"
+        + ("; users share pilots: allocated powers are local optima" if config.pilots_reused else ""),
     )
     for i, heading in enumerate(_HEADINGS):
         view.add_column(heading, justify="right" if i else "left", no_wrap=True)

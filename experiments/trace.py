@@ -6,6 +6,8 @@ Sionna RT and its renderer are optional, large, and imported only when something
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import itertools
 import os
 import re
 import sys
@@ -34,7 +36,9 @@ FACADE_M, ABOVE_ROOF_M = 0.5, 2.0
 """How far an AP stands off its wall, and above its roof."""
 
 FARTHEST_WALL_M = 150.0
-USERS_AT_ONCE = 60
+APS_AT_ONCE, USERS_AT_ONCE = 4, 24
+"""Links traced in one go: memory grows with them, by some 40 MB each."""
+
 ATTEMPTS = 200
 """Draws of a few hundred candidates before a placement is given up."""
 
@@ -86,7 +90,7 @@ class Traced:
 
 
 def trace(
-    config: SystemConfig, tracing: Tracing, drops: int, seed: int, step: Callable[[int], None] = lambda users: None
+    config: SystemConfig, tracing: Tracing, drops: int, seed: int, step: Callable[[int], None] = lambda links: None
 ) -> Traced:
     """Place a network in a scene and trace the links of `drops` drops of users.
 
@@ -99,7 +103,7 @@ def trace(
         tracing: scene and solver.
         drops: number of drops.
         seed: of the positions and the solver.
-        step: called with the number of users traced, for a progress bar.
+        step: called with the number of links traced, for a progress bar.
 
     Raises:
         ImportError: Sionna RT or its LLVM is missing; the message says what to install.
@@ -118,14 +122,14 @@ def trace(
     targets = place.in_streets(drops * config.S, tracing.user_height_m)
     ap, sr = nodes[: config.M], nodes[config.M :]
     scene.tx_array = scene.rx_array = rt.PlanarArray(num_rows=1, num_cols=1, pattern="iso", polarization="V")
-    for m, position in enumerate(ap):
-        scene.add(rt.Transmitter(name=f"ap-{m}", position=position.tolist()))
     solver = rt.PathSolver(deterministic=True)
     gain = np.empty((len(users), config.M))
-    for begin in range(0, len(users), USERS_AT_ONCE):
-        chunk = users[begin : begin + USERS_AT_ONCE]
-        for i, position in enumerate(chunk):
-            scene.add(rt.Receiver(name=f"user-{i}", position=position.tolist()))
+    for first_ap, first_user in itertools.product(range(0, len(ap), APS_AT_ONCE), range(0, len(users), USERS_AT_ONCE)):
+        near, far = ap[first_ap : first_ap + APS_AT_ONCE], users[first_user : first_user + USERS_AT_ONCE]
+        names = [f"ap-{m}" for m in range(len(near))] + [f"user-{k}" for k in range(len(far))]
+        for name, position in zip(names, [*near, *far], strict=True):
+            device = rt.Transmitter if name.startswith("ap") else rt.Receiver
+            scene.add(device(name=name, position=position.tolist()))
         paths = solver(
             scene,
             max_depth=tracing.max_depth,
@@ -135,10 +139,11 @@ def trace(
             seed=seed + 1,
         )
         real, imaginary = (np.asarray(part, dtype=np.float64) for part in paths.a)  # (user, 1, AP, 1, path)
-        gain[begin : begin + len(chunk)] = (real**2 + imaginary**2).sum(-1)[:, 0, :, 0]
-        for i in range(len(chunk)):
-            scene.remove(f"user-{i}")
-        step(len(chunk))
+        heard = (real**2 + imaginary**2).sum(-1)[:, 0, :, 0]
+        gain[first_user : first_user + len(far), first_ap : first_ap + len(near)] = heard
+        for name in names:
+            scene.remove(name)
+        step(heard.size)
     shape = (drops, config.K, config.M)
     floored = np.maximum(gain, 10 ** (tracing.floor_db / 10)).reshape(shape)
     scenario = Scenario.from_gains(

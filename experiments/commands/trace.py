@@ -57,10 +57,10 @@ class Trace:
             floor_db=self.floor_db,
         )
         with progress(console) as bar:
-            task = bar.add_task(f"tracing {self.scene}", total=self.drops * config.K)
+            task = bar.add_task(f"tracing {self.scene}", total=self.drops * config.K * config.M)
 
-            def step(users: int) -> None:
-                bar.advance(task, users)
+            def step(links: int) -> None:
+                bar.advance(task, links)
 
             traced = trace.trace(config, tracing, self.drops, self.seed, step)
         self.out.parent.mkdir(parents=True, exist_ok=True)
