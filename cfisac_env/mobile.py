@@ -95,14 +95,14 @@ class Switching:
 
     def after(self, active: NDArray[np.bool_]) -> Switching:
         """Where the network stands at the next instant."""
-        wait = np.where(self.awake(len(active)), 1, np.zeros(1) if self.wait is None else self.wait).astype(np.int64)
+        wait = np.zeros(len(active), dtype=np.int64) if self.wait is None else self.wait
         return Switching(
             step_s=self.step_s,
             energy_j=self.energy_j,
             wake_up_steps=self.wake_up_steps,
             steps_left=self.steps_left - 1,
             previous_active=active.copy(),
-            wait=np.where(active, wait - 1, self.wake_up_steps),
+            wait=np.where(active, np.maximum(wait - 1, 0), self.wake_up_steps),
         )
 
 
