@@ -38,16 +38,15 @@ def _compiled(function: F) -> F:
 
 @_compiled
 def _newton(
-    members: Any, n: int, V: Float, S: Float, b: Float, cap: float, limit: float, rhs: Float, constant: float, w: Float,
-    lam: Float, J: Float,
+    n: int, V: Float, S: Float, b: Float, cap: float, limit: float, rhs: Float, constant: float, w: Float, lam: Float,
+    squared: Float, J: Float,
 ) -> bool:  # fmt: skip
-    """Whether prices for the first n `members` prove that their transmit power is above `limit`.
+    """Whether prices for n APs prove that their transmit power is above `limit`.
 
     Args:
-        members: AP indices.
-        n: how many of them.
-        V: (M, K) v_mk/Σ_j v_jk.
-        S: (M, K) γ ς_mk/Σ_j v_jk.
+        n: how many APs.
+        V: (n, K) v_mk/Σ_j v_jk, the sum over all M.
+        S: (n, K) γ ς_mk/Σ_j v_jk.
         b: (K,) γσ²/Σ_j v_jk, W.
         cap: P_max, W.
         limit: W.
@@ -55,6 +54,7 @@ def _newton(
         constant: (tr Z^½)²/ν − P_max Σ μ, W.
         w: (n,) receives prices.
         lam: (K,) scratch.
+        squared: (K,) scratch.
         J: (n, n + 1) scratch.
     """
     K = V.shape[1]
@@ -62,38 +62,40 @@ def _newton(
     for a in range(n):
         w[a] = 1.0
     for step in range(WARM_STEPS + NEWTON_STEPS):
+        lam[:] = 0.0
+        for a in range(n):
+            inverse = 1.0 / w[a]
+            for k in range(K):
+                lam[k] += V[a, k] * inverse
         for k in range(K):
-            demand = 0.0
-            for a in range(n):
-                demand += V[members[a], k] / w[a]
-            lam[k] = 1.0 / demand
+            lam[k] = 1.0 / lam[k]
         if step < WARM_STEPS:
             for a in range(n):
                 price = 0.0
                 for k in range(K):
-                    price += S[members[a], k] * lam[k]
+                    price += S[a, k] * lam[k]
                 w[a] = price
             continue
         value = constant
         for k in range(K):
             value += b[k] * lam[k]
         for a in range(n):
-            gap = w[a] - rhs[a]
+            price = rhs[a]
             for k in range(K):
-                gap -= S[members[a], k] * lam[k]
-            J[a, n] = gap
-            value -= cap * max(gap, 0.0)
+                price += S[a, k] * lam[k]
+            J[a, n] = w[a] - price
+            value -= cap * max(w[a] - price, 0.0)
         if value > limit:
             return True
-        for k in range(K):
-            lam[k] *= lam[k]
         for c in range(n):
-            inverse = 1.0 / (w[c] * w[c])
+            inverse = 1.0 / w[c]
+            for k in range(K):
+                squared[k] = V[c, k] * (lam[k] * inverse) ** 2
             for a in range(n):
                 total = 0.0
                 for k in range(K):
-                    total += S[members[a], k] * lam[k] * V[members[c], k]
-                J[a, c] = -total * inverse
+                    total += S[a, k] * squared[k]
+                J[a, c] = -total
             J[c, c] += 1.0
         for a in range(n):
             pivot = J[a, a]
@@ -118,9 +120,13 @@ def _newton(
 @_compiled
 def screened(
     members: Any, n: int, V: Float, S: Float, b: Float, cap: float, limit: float, reward: Float, mu: Float, value: Float,
-    share: Float, order: Any, rhs: Float, w: Float, lam: Float, J: Float,
+    share: Float, order: Any, rows: Float, rhs: Float, w: Float, lam: Float, J: Float,
 ) -> bool:  # fmt: skip
     """Whether any dual in the pool rules out the first n `members`; the one that does moves to the front of `order`."""
+    for a in range(n):
+        for k in range(V.shape[1]):
+            rows[0, a, k] = V[members[a], k]
+            rows[1, a, k] = S[members[a], k]
     for place in range(order.shape[0]):
         d = order[place]
         worth = value[d]
@@ -131,7 +137,7 @@ def screened(
         scale = share[d] * limit / worth if share[d] > 0.0 else 0.0
         for a in range(n):
             rhs[a] = 1.0 + scale * (mu[d, members[a]] - reward[d, members[a]])
-        if _newton(members, n, V, S, b, cap, limit, rhs, scale * worth, w, lam, J):
+        if _newton(n, rows[0], rows[1], b, cap, limit, rhs, scale * worth, w, lam[0], lam[1], J):
             for o in range(place, 0, -1):
                 order[o] = order[o - 1]
             order[0] = d
@@ -206,7 +212,7 @@ def enumerate_sets(
     """
     M, K = V.shape
     inside = np.zeros(M, np.bool_)
-    rhs, w, lam, J = np.empty(n), np.empty(n), np.empty(K), np.empty((n, n + 1))
+    rhs, w, lam, J, copies = np.empty(n), np.empty(n), np.empty((2, K)), np.empty((n, n + 1)), np.empty((2, n, K))
     for a in range(depth - 1):
         inside[position[a]] = True
     rows = nodes = 0
@@ -230,7 +236,7 @@ def enumerate_sets(
         inside[m] = True
         if depth == n:
             if not _hopeless(inside, M, 0, quality, ranking, budget, recent) and not screened(
-                position, n, V, S, b, cap, limit, reward, mu, value, share, order, rhs, w, lam, J
+                position, n, V, S, b, cap, limit, reward, mu, value, share, order, copies, rhs, w, lam, J
             ):
                 found[rows] = position
                 rows += 1

@@ -14,6 +14,7 @@ from cfisac_env import SystemConfig
 from experiments.commands.ablate_hetgnn import AblateHetGnn
 from experiments.commands.bench_allocator import BenchAllocator
 from experiments.commands.bench_env import BenchEnv
+from experiments.commands.bench_selection import BenchSelection
 from experiments.commands.common import Command
 from experiments.commands.compare import Compare
 from experiments.commands.curves import Curves
@@ -40,7 +41,10 @@ COMMANDS: Mapping[str, type[Command]] = {
 
 GROUPS: Mapping[str, tuple[str, Mapping[str, type[Command]]]] = {
     "ablate": ("Measure what parts are worth", {"hetgnn": AblateHetGnn}),
-    "bench": ("Measure speed and certified quality", {"allocator": BenchAllocator, "env": BenchEnv}),
+    "bench": (
+        "Measure speed and certified quality",
+        {"allocator": BenchAllocator, "env": BenchEnv, "selection": BenchSelection},
+    ),
     "reproduce": ("Make the paper's results again, corrected", REPRODUCE),
     "train": ("Train an agent", {"hetgnn": TrainHetGnn, **TRAIN_RL}),
 }

@@ -28,3 +28,11 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_readme_shows_the_stored_comparison() -> None:
     table = (ROOT / "docs" / "results" / "compare" / "compare.md").read_text(encoding="utf-8")
     assert table in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("page", "result"), [("allocator", "allocator"), ("allocator", "agreement"), ("selection", "selection")]
+)
+def test_pages_show_the_stored_benchmarks(page: str, result: str) -> None:
+    table = (ROOT / "docs" / "results" / "bench" / f"{result}.md").read_text(encoding="utf-8")
+    assert table in (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")

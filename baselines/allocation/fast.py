@@ -136,9 +136,7 @@ def _validated(problem: Problem) -> tuple[Float, Float, Float]:
     """The problem's arrays with one leading axis, checked."""
     if pilots_shared(problem):
         raise ValueError(f"users of this problem share pilots, and the fast allocator {ORTHOGONAL_ONLY}")
-    gain = np.asarray(problem.gain, dtype=np.float64)
-    estimate = np.asarray(problem.estimate_gain, dtype=np.float64)
-    fisher = np.asarray(problem.fisher, dtype=np.float64)
+    gain, estimate, fisher = (_array(name, getattr(problem, name)) for name in ("gain", "estimate_gain", "fisher"))
     if gain.ndim < 2 or 0 in gain.shape[-2:]:
         raise ValueError(f"gain has shape {gain.shape}, expected (…, M, K) with at least one AP and one user")
     if estimate.shape != gain.shape:
@@ -164,6 +162,15 @@ def _validated(problem: Problem) -> tuple[Float, Float, Float]:
         _plain(estimate.reshape(drops, *gain.shape[-2:])),
         _plain(fisher.reshape(drops, *fisher.shape[-3:])),
     )
+
+
+def _array(name: str, value: ArrayLike) -> Float:
+    try:
+        return np.asarray(value, dtype=np.float64)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{name} is not one array of numbers ({error}): drops of different sizes can't share a batch, solve each size by itself"
+        ) from error
 
 
 def _plain(array: NDArray[Any]) -> NDArray[Any]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import csv
+import io
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,49 +96,72 @@ def instance(seed: int) -> Instance:
     )
 
 
-def run(count: int, seed: int, out: Path, step: Callable[[int], None] = lambda done: None) -> list[dict[str, Any]]:
+def run(count: int, seed: int, out: Path, step: Callable[[int], None] = lambda done: None) -> list[Instance]:
     """Solve `count` instances, with seeds from `seed` on; a run that was killed goes on where it was.
 
-    Writes `agreement.json` and `agreement.md` into `out`.
+    Writes `agreement.csv` (one line an instance), `agreement.json` (how it was made) and `agreement.md` into `out`.
     """
-    path = out / "agreement.json"
-    rows: list[dict[str, Any]] = []
-    if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        if before["seed"] == seed:
-            rows = before["instances"][:count]
-    step(len(rows))
-    while len(rows) < count:
-        rows.append(asdict(instance(seed + len(rows))))
+    path = out / "agreement.csv"
+    rows = {row.seed: row for row in _before(path)}
+    wanted = range(seed, seed + count)
+    missing = [one for one in wanted if one not in rows]
+    step(count - len(missing))
+    for done, one in enumerate(missing, 1):
+        rows[one] = instance(one)
         step(1)
-        if len(rows) % SAVE_EVERY == 0 or len(rows) == count:
-            write_json(path, {**provenance(), "seed": seed, "threads": 1, "instances": rows})
-    write_text(out / "agreement.md", table(rows) + "\n")
-    return rows
+        if done % SAVE_EVERY == 0 or done == len(missing):
+            write_text(path, _csv([rows[key] for key in sorted(rows)]))
+    answer = [rows[one] for one in wanted]
+    write_json(out / "agreement.json", {**provenance(), "seed": seed, "instances": count, "threads": 1})
+    write_text(out / "agreement.md", table(answer) + "\n")
+    return answer
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
+def _csv(rows: Sequence[Instance]) -> str:
+    text = io.StringIO()
+    names = [field.name for field in fields(Instance)]
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    for row in rows:
+        values = (getattr(row, name) for name in names)
+        writer.writerow([f"{value:.10g}" if isinstance(value, float) else value for value in values])
+    return text.getvalue()
+
+
+def _before(path: Path) -> list[Instance]:
+    if not path.exists():
+        return []
+    kinds: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str}
+    with path.open(encoding="utf-8", newline="") as file:
+        return [
+            Instance(**{field.name: kinds[str(field.type)](line[field.name]) for field in fields(Instance)})
+            for line in csv.DictReader(file)
+        ]
+
+
+def table(rows: Sequence[Instance]) -> str:
     """Counts and worst cases as a Markdown table, one line a preset."""
     lines = [
         "| preset | instances | both optimal | both infeasible | compiled: other | cvxpy: other | they disagree | powers differ by at most "
         "| worst miss: compiled | worst miss: cvxpy | largest gap: compiled |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    for preset in (*sorted({row["preset"] for row in rows}), "all"):
-        part = [row for row in rows if preset in (row["preset"], "all")]
-        pairs = Counter((row["fast_status"], row["reference_status"]) for row in part)
-        sure = (str(Status.OPTIMAL), str(Status.INFEASIBLE))
+    sure = (str(Status.OPTIMAL), str(Status.INFEASIBLE))
+    for preset in (*sorted({row.preset for row in rows}), "all"):
+        part = [row for row in rows if preset in (row.preset, "all")]
+        pairs = Counter((row.fast_status, row.reference_status) for row in part)
         ours = sum(number for (mine, _), number in pairs.items() if mine not in sure)
         theirs = sum(number for (_, other), number in pairs.items() if other not in sure)
         contrary = sum(number for (a, b), number in pairs.items() if a in sure and b in sure and a != b)
+        optimal = [row for row in part if row.fast_status == sure[0]]
         lines.append(
             f"| {preset} | {len(part)} | {pairs[sure[0], sure[0]]} | {pairs[sure[1], sure[1]]} | {ours} | {theirs} | {contrary} "
             f"| {_worst(part, 'difference')} | {_worst(part, 'fast_violation')} | {_worst(part, 'reference_violation')} "
-            f"| {_worst([row for row in part if row['fast_status'] == sure[0]], 'fast_gap')} |"
+            f"| {_worst(optimal, 'fast_gap')} |"
         )
     return "\n".join(lines)
 
 
-def _worst(rows: Sequence[dict[str, Any]], key: str) -> str:
-    values = [row[key] for row in rows if row[key] is not None and np.isfinite(row[key])]
+def _worst(rows: Sequence[Instance], key: str) -> str:
+    values = [getattr(row, key) for row in rows if np.isfinite(getattr(row, key))]
     return f"{max(values):.1e}" if values else "–"

@@ -51,7 +51,7 @@ class BenchAllocator:
                 task = bar.add_task("solving", total=self.agreement)
                 rows = agreement.run(self.agreement, self.seed, self.out, lambda done: bar.advance(task, done))
             console.print(agreement.table(rows), markup=False, soft_wrap=True)
-            console.print(f"wrote {self.out / 'agreement.json'} and agreement.md", soft_wrap=True)
+            console.print(f"wrote {self.out / 'agreement.csv'}, agreement.json and agreement.md", soft_wrap=True)
             return
         pairs = [parse_size(text) for text in self.sizes]
         measures = []

@@ -173,7 +173,7 @@ def test_sensing_alone_matches_the_closed_form() -> None:
     assert solve(problem, np.array([True, False])).status == Status.INFEASIBLE
 
 
-@pytest.mark.parametrize("S", [0, 2, 3])
+@pytest.mark.parametrize("S", [0, 2, 4])
 def test_any_number_of_targets(S: int) -> None:
     feasible = 0
     for seed in range(6):
@@ -195,6 +195,13 @@ def test_extreme_shapes(M: int, K: int) -> None:
     for seed in range(8):
         problem, active = drop(seed, M, K), random_sets(seed, M, 4)
         check(problem, active, solve(problem, active))
+
+
+def test_two_hundred_aps_and_sixty_users_are_solved() -> None:
+    problem, active = drop(0, 200, 60, pilot_length=60), random_sets(0, 200, 2)
+    answer = solve(problem, active)
+    check(problem, active, answer)
+    assert answer.status[0] == Status.OPTIMAL
 
 
 def test_wide_ranges_and_other_requirements_never_fail() -> None:
@@ -329,6 +336,16 @@ def test_no_sets_give_an_empty_answer() -> None:
 def test_bad_problems_are_refused_by_name(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         solve(replace(drop(0), **change), np.ones(30, dtype=np.bool_))
+
+
+def test_drops_of_different_sizes_in_one_batch_are_refused() -> None:
+    small, large = drop(0, 5, 2), drop(0, 6, 2)
+    ragged: Any = np.empty(2, dtype=object)
+    ragged[:] = [small.gain, large.gain]
+    with pytest.raises(ValueError, match=r"gain is not one array of numbers.*different sizes can't share a batch"):
+        solve(replace(small, gain=ragged), np.ones((2, 6), dtype=np.bool_))
+    with pytest.raises(ValueError, match="estimate_gain has shape"):
+        solve(replace(small, gain=np.array([small.gain, large.gain[:5]])), np.ones((2, 5), dtype=np.bool_))
 
 
 def test_bad_sets_and_options_are_refused_by_name() -> None:

@@ -41,6 +41,17 @@ def test_the_command_writes_table_json_csv_and_picture(tmp_path: Path, capsys: p
     assert stored == pytest.approx(info["total_power_w"], rel=1e-9)
 
 
+def test_the_bound_is_what_exact_search_proves_where_it_takes_part() -> None:
+    config = SystemConfig(M=10, K=3, preset="urban")
+    names = ["local-search", "branch-and-bound"]
+    without, with_it = (compare.run(config, compare.build(part, config), 4, seed=0) for part in (names[:1], names))
+    served = ~with_it.infeasible
+    assert (with_it.lower_bound_w[served] > without.lower_bound_w[served] * (1 + 1e-3)).any()
+    np.testing.assert_allclose(with_it.lower_bound_w[served], with_it.best_known_w[served], rtol=1e-4)
+    assert (with_it.lower_bound_w <= with_it.best_known_w)[served].all()
+    assert compare.summarise(with_it)[1].certified_gap < 1e-4
+
+
 def test_certified_infeasible_drops_are_counted_and_not_averaged() -> None:
     config = SystemConfig(M=4, K=2, crlb_threshold_m2=0.5)
     result = compare.run(config, compare.build(["full-ap", "random"], config), 20, seed=0)

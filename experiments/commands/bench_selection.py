@@ -1,0 +1,63 @@
+"""`cfisac bench selection`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from rich.console import Console
+
+from experiments.commands.common import progress
+
+
+@dataclass(frozen=True)
+class BenchSelection:
+    """Prove optima, measure how far the heuristics are from them, and time it all; a run that was killed goes on where it was."""
+
+    configured: ClassVar[bool] = False
+
+    cases: tuple[str, ...] = (
+        "paper:30x6:2:100", "paper:50x10:2:100", "paper:50x20:60:20", "high-rate:30x6:60:8", "high-rate:50x10:60:4",
+        "precise-sensing:30x6:60:20", "precise-sensing:50x10:60:20", "urban:30x6:60:20", "urban:50x10:60:8", "paper:100x40:60:2",
+    )  # fmt: skip
+    """preset:APs x users:seconds:drops."""
+    elimination: str | None = "50x20"
+    """Size at which greedy elimination is timed against the same on cvxpy; None to leave it out."""
+    elimination_drops: int = 3
+    """Drops of that size."""
+    elimination_solves: int = 8
+    """Solves of cvxpy for each of them, from which the rest is extrapolated."""
+    seed: int = 1_000_000
+    """Seed of the first drop of each case; the others follow."""
+    out: Path = Path("runs/bench")
+    """Folder of the results."""
+
+    def run(self, fields: dict[str, Any], console: Console) -> None:
+        """Measure, print, write."""
+        from experiments.bench import selection
+        from experiments.labelling import parse_size
+
+        for name, least in (("elimination_drops", 1), ("elimination_solves", 2)):
+            if getattr(self, name) < least:
+                raise ValueError(f"--{name.replace('_', '-')} must be {least} or more, got {getattr(self, name)}")
+        cases = [selection.parse_case(text) for text in self.cases]
+        size = None if self.elimination is None else parse_size(self.elimination)
+        with progress(console) as bar:
+            task = bar.add_task("searching", total=sum(case.drops for case in cases))
+
+            def step(label: str) -> None:
+                bar.update(task, advance=1, description=label)
+
+            rows = selection.run(cases, self.seed, self.out, step)
+        console.print(selection.table(rows), markup=False, soft_wrap=True)
+        if size is not None:
+            result = selection.elimination(*size, self.elimination_drops, self.elimination_solves, self.seed, self.out)
+            for one in result["drops"]:
+                console.print(
+                    f"elimination at {self.elimination}, seed {one['seed']}: {one['compiled_s']:.2f} s compiled; on cvxpy "
+                    f"{one['cvxpy_s']:.0f} s by {one['solves_timed']} of {one['solves_of_plain_elimination']} solves: "
+                    f"{one['ratio']:.0f}×",
+                    soft_wrap=True,
+                )
+        console.print(f"wrote {self.out / 'selection.json'} and selection.md", soft_wrap=True)

@@ -1,0 +1,101 @@
+"""`cfisac bench`: small runs hold what their tables say, go on where they were, and refuse bad input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from baselines.allocation import Status, fast
+from cfisac_env import SystemConfig, sample
+from experiments.bench import agreement, conic
+from experiments.cli import main
+
+
+@pytest.mark.parametrize("preset", ["paper", "urban"])
+def test_the_cone_program_handed_to_clarabel_has_the_optimum_of_the_allocator(preset: str) -> None:
+    for seed, S in ((0, 1), (1, 2), (2, 0)):
+        problem = sample(SystemConfig(M=8, K=3, S=max(S, 1), preset=preset), np.random.default_rng(seed)).problem
+        if S == 0:
+            problem = problem.__class__(**{**vars(problem), "fisher": problem.fisher[:, :0]})
+        active = np.ones(8, dtype=bool)
+        active[seed] = False
+        answer, ours = conic.solve(problem, active), fast.solve(problem, active)
+        if ours.status == Status.INFEASIBLE:
+            assert answer.status == "PrimalInfeasible"
+        else:
+            assert answer.transmit_power_w == pytest.approx(float(ours.transmit_power), rel=1e-5)
+            assert conic.violation(problem, ours.power) <= 1e-7
+
+
+def test_allocator_bench_stores_the_ratios_of_one_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["bench", "allocator", "--sizes", "15x3", "--drops", "2", "--sets", "3", "--out", str(tmp_path)]
+    assert main(arguments) == 0
+    content = json.loads((tmp_path / "allocator.json").read_text())
+    assert {"command", "versions", "python", "machine", "threads", "seed"} <= content.keys()
+    everyone, search = content["rows"]
+    assert (everyone["kind"], everyone["sets"], everyone["active_aps"]) == ("all on", 2, 15.0)
+    assert (search["kind"], search["sets"]) == ("search", 6)
+    assert everyone["fast_violation"] <= 1e-7
+    assert everyone["objective_difference"] <= 1e-5
+    assert (tmp_path / "allocator.md").read_text().strip() in capsys.readouterr().out
+
+
+def test_agreement_goes_on_where_it_was_and_gives_every_instance_again(tmp_path: Path) -> None:
+    first = agreement.run(3, 0, tmp_path)
+    stored = (tmp_path / "agreement.csv").read_text()
+    again = agreement.run(5, 0, tmp_path)
+    assert (tmp_path / "agreement.csv").read_text().startswith(stored)
+    assert [row.fast_status for row in again[:3]] == [row.fast_status for row in first]
+    assert [row.seed for row in again] == [0, 1, 2, 3, 4]
+    for row in again:
+        problem, active, preset = agreement.draw(row.seed)
+        assert (row.preset, row.M, row.active_aps) == (preset, problem.M, active.sum())
+        assert row.fast_status in (Status.OPTIMAL, Status.INFEASIBLE)
+        assert not row.difference > 1e-6
+        assert not row.fast_violation > 1e-7
+    assert "| all | 5 |" in (tmp_path / "agreement.md").read_text()
+
+
+def test_selection_bench_measures_each_drop_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--seed", "3", "--out", str(tmp_path), "--elimination", "8x2", "--elimination-drops", "1"]
+    arguments = ["bench", "selection", *options, "--elimination-solves", "3", "--cases"]
+    assert main([*arguments, "urban:10x3:20:2"]) == 0
+    before = json.loads((tmp_path / "selection.json").read_text())
+    assert main([*arguments, "urban:10x3:20:3"]) == 0
+    content = json.loads((tmp_path / "selection.json").read_text())
+    assert content["drops"][:2] == before["drops"]
+    assert [row["seed"] for row in content["drops"]] == [3, 4, 5]
+    for row in content["drops"]:
+        if not row["infeasible"]:
+            assert row["proven"]
+            assert row["lower_bound_w"] <= row["total_w"] <= row["greedy_w"] * (1 + 2e-6)
+            assert row["total_w"] <= row["local_w"] * (1 + 2e-6)
+    (one,) = content["elimination"]["drops"]
+    assert one["solves_of_plain_elimination"] >= 8
+    assert one["cvxpy_s"] > one["compiled_s"] > 0.0
+    assert "3 of" in capsys.readouterr().out
+    assert main(["bench", "selection", "--seed", "4", "--out", str(tmp_path)]) == 2
+    assert "holds drops from seed 3 on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["allocator", "--sizes", "30"], "a size is APs x users"),
+        (["allocator", "--drops", "0"], "--drops must be 1 or more"),
+        (["allocator", "--agreement", "-1"], "--agreement must be 0"),
+        (["allocator", "--agreement", "2", "--preset", "urban"], "leave out preset"),
+        (["selection", "--cases", "paper:30x6"], "a case is preset:MxK:seconds:drops"),
+        (["selection", "--cases", "papre:30x6:1:1"], "unknown preset 'papre'"),
+        (["selection", "--cases", "paper:30x6:0:1"], "must be positive"),
+        (["selection", "--elimination-solves", "1"], "--elimination-solves must be 2 or more"),
+    ],
+)
+def test_bad_input_ends_in_one_clear_line(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", *arguments, "--out", str(tmp_path)]) == 2
+    assert message in capsys.readouterr().err.replace("\n", " ")
