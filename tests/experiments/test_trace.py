@@ -1,18 +1,23 @@
-"""`cfisac trace` without Sionna RT: what it says when that is missing, and where it puts things."""
+"""`cfisac trace` without Sionna RT: what it says when that is missing, and what the traced drops in the repository are good for."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import baselines
+from cfisac_env import CfIsacEnv, Scenario, SystemConfig
 from experiments import trace
 from experiments.cli import main
 
+ETOILE = Path(__file__).parents[2] / "docs" / "results" / "etoile" / "etoile.npz"
 installed = importlib.util.find_spec("sionna") is not None
 
 
@@ -53,6 +58,38 @@ def test_bad_input_is_refused_before_anything_is_traced(
 ) -> None:
     assert main(["trace", *arguments]) == 2
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_traced_drops_are_played_step_by_step() -> None:
+    drops = Scenario.load(ETOILE)
+    config = drops.config
+    assert len(drops) == 6
+    gain = 10 * np.log10(drops.gain)
+    assert gain.min() == pytest.approx(-160.0)
+    # Nobody hears an AP better than across the few metres that are least between them; and streets are not free space.
+    assert gain.max() < -40.0
+    assert (drops.ap_xy == drops.ap_xy[0]).all()
+    assert np.linalg.norm(drops.ue_xy, axis=-1).max() <= config.area_diameter_m / 2
+    env = gym.make("CfIsac-v0", drops=str(ETOILE))
+    assert isinstance(env.unwrapped, CfIsacEnv)
+    for i in range(3):
+        observation, _ = env.reset(options={"drop": i})
+        np.testing.assert_array_equal(env.unwrapped.scenario.gain, drops[i].gain)
+        action, _ = baselines.make("full-ap", M=config.M, K=config.K).predict(observation)
+        answer = baselines.make("full-ap").decide(drops[i].problem)
+        assert env.step(action)[4]["feasible"] == answer.feasible
+
+
+def test_the_traced_drops_are_compared_as_the_page_says(tmp_path: Path) -> None:
+    names = ["full-ap", "strongest-ap", "modified-bb"]
+    assert main(["compare", "--drops-file", str(ETOILE), "--out", str(tmp_path), "--policies", *names]) == 0
+    made, stored = (json.loads((folder / "compare.json").read_text()) for folder in (tmp_path, ETOILE.parent))
+    assert made["drops"]["certified_infeasible"] == stored["drops"]["certified_infeasible"]
+    for name in names:
+        ours, theirs = (
+            np.array(one["drops"]["policies"][name]["total_power_w"], dtype=float) for one in (made, stored)
+        )
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4)
 
 
 class Box:
@@ -129,3 +166,8 @@ def test_a_scene_without_room_says_what_is_missing(monkeypatch: pytest.MonkeyPat
         ValueError, match="too few open ground for users and targets within 15 m of its origin: found 0"
     ):
         place.in_streets(3, 1.5)
+
+
+def test_a_configuration_of_the_file_is_that_of_the_command() -> None:
+    config = Scenario.load(ETOILE).config
+    assert config == SystemConfig(M=12, K=4, T=4)
