@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,8 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 from torch import nn
 
 import cfisac_env
+from agents.hetgnn import weights
+from agents.hetgnn.network import HetGnn, NetworkConfig
 from agents.rl.features import ScaledFlatten
 from agents.rl.graph import SMALL, GraphFeatures, GraphMaskablePolicy, GraphPPOPolicy, GraphSACPolicy, GraphTD3Policy
 from agents.rl.parameters import OffPolicy, OnPolicy, hyper_parameters
@@ -85,6 +87,8 @@ class Run:
         parameters: of the algorithm.
         seed: of everything random.
         policy: `mlp` on the flattened observation, or `graph`; `maskable-ppo` always has the graph.
+        start_from: HetGNN weights that the graph policy begins with, a file or `shipped`; None begins from scratch.
+        network: sizes of the graph policy's layers; those of the weights that it begins with.
 
     Raises:
         ValueError: the seed is outside 0 … 399, or there is no such policy for the algorithm.
@@ -95,6 +99,8 @@ class Run:
     parameters: OffPolicy | OnPolicy
     seed: int = 0
     policy: str = "mlp"
+    start_from: str | None = None
+    network: NetworkConfig = SMALL
 
     def __post_init__(self) -> None:
         if self.algorithm == "maskable-ppo":
@@ -103,6 +109,8 @@ class Run:
             raise ValueError(
                 f"policy must be one of {', '.join(POLICIES)}, got {self.policy!r}{nearest(self.policy, list(POLICIES))}"
             )
+        if self.start_from is not None and self.policy != "graph":
+            raise ValueError("only a graph policy can start from the weights of a HetGNN; add --policy graph, or leave --start-from out")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed <= MOST_SEED:
             raise ValueError(f"seed must be a whole number from 0 to {MOST_SEED}, got {self.seed!r}")
 
@@ -121,6 +129,8 @@ class Run:
             "parameters": asdict(self.parameters),
             "seed": self.seed,
             "policy": self.policy,
+            "start_from": self.start_from,
+            "network": asdict(self.network),
         }
 
     @classmethod
@@ -128,7 +138,28 @@ class Run:
         """The run that `as_dict` wrote."""
         config = SystemConfig(**content["config"])
         parameters = hyper_parameters(content["algorithm"], config, **content["parameters"])
-        return cls(content["algorithm"], config, parameters, content["seed"], content["policy"])
+        network = {k: tuple(v) if isinstance(v, list) else v for k, v in content.get("network", asdict(SMALL)).items()}
+        start_from = content.get("start_from")
+        return cls(
+            content["algorithm"], config, parameters, content["seed"], content["policy"], start_from, NetworkConfig(**network)
+        )
+
+
+def starting_from(run: Run, start_from: str) -> Run:
+    """The run with a graph policy that begins with the weights of a HetGNN.
+
+    Args:
+        run: with a graph policy.
+        start_from: file of the weights, or `shipped`.
+
+    Raises:
+        FileNotFoundError, ValueError: there are no such weights, or the policy is no graph.
+    """
+    return replace(run, start_from=start_from, network=_trained(start_from).config)
+
+
+def _trained(start_from: str) -> HetGnn:
+    return weights.load(weights.SHIPPED if start_from == "shipped" else start_from)[0]
 
 
 class ScaledReward(VecEnvWrapper):
@@ -198,6 +229,11 @@ def build(run: Run, venv: VecEnv, device: str = "cpu") -> BaseAlgorithm:
     if run.policy == "mlp":
         fit_features(model.policy, run.config)
         _start_moderate(model, run.config)
+    elif run.start_from is not None:
+        trained = _trained(run.start_from)
+        for module in model.policy.modules():
+            if isinstance(module, HetGnn):
+                module.load_state_dict(trained.state_dict())
     venv.seed(FIRST_SEED + 1000 * run.seed)  # the constructor has seeded them with the run's seed alone
     return model
 
@@ -214,10 +250,10 @@ def policy_arguments(run: Run) -> dict[str, Any]:
     noise = max(run.parameters.noise_std, 1e-6)
     if run.policy == "graph":
         arguments: dict[str, Any] = {
-            "features_extractor_class": GraphFeatures, "features_extractor_kwargs": {"network": SMALL},
+            "features_extractor_class": GraphFeatures, "features_extractor_kwargs": {"network": run.network},
         }  # fmt: skip
         if run.algorithm != "maskable-ppo":
-            arguments["lift"] = LIFT
+            arguments["lift"] = LIFT if run.start_from is None else 0.0
         return arguments | ({"noise_std": noise} if run.algorithm in ("sac", "ppo") else {})
     arguments = {"features_extractor_class": ScaledFlatten}
     if isinstance(run.parameters, OffPolicy):

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from agents.hetgnn import weights
 from agents.hetgnn.graph import build
+from agents.hetgnn.network import HetGnn, NetworkConfig
 from agents.rl import agent, graph, models, training
 from agents.rl.models import Run
 from agents.rl.parameters import hyper_parameters
@@ -117,3 +119,33 @@ def test_a_policy_that_is_not_there_is_refused() -> None:
     with pytest.raises(ValueError, match="did you mean 'graph'"):
         Run("ddpg", CONFIG, hyper_parameters("ddpg", CONFIG), 0, "grph")
     assert Run("maskable-ppo", CONFIG, hyper_parameters("maskable-ppo", CONFIG)).policy == "graph"
+
+
+@pytest.mark.parametrize("algorithm", ["ddpg", "maskable-ppo"])
+def test_a_graph_policy_starts_from_the_weights_of_a_hetgnn(algorithm: str, tmp_path: Path) -> None:
+    torch.manual_seed(4)
+    network = HetGnn(NetworkConfig(layers=1, edge_widths=(8,), node_widths=(8,), head_width=8, steps=3))
+    path = weights.save(network, tmp_path / "hetgnn.safetensors", {})
+    run = models.starting_from(run_of(algorithm), str(path))
+    assert Run.from_dict(run.as_dict()) == run
+    model = models.build(run, models.training_environments(run))
+    found = [module for module in model.policy.modules() if isinstance(module, HetGnn)]
+    assert found
+    for module in found:
+        assert all(torch.equal(value, network.state_dict()[name]) for name, value in module.state_dict().items())
+    if algorithm == "ddpg":  # the untouched policy proposes what the network proposes
+        observation = observations.encode(sample(CONFIG, np.random.default_rng(0), 3))
+        with torch.no_grad():
+            logits = network.propose(network.embed(build(observation)), torch.zeros(3, 7, dtype=torch.bool))
+        action, _ = model.predict(observation, deterministic=True)
+        np.testing.assert_allclose(action[..., 0], torch.tanh(logits), atol=1e-5)
+    training.train(run, tmp_path / "run", drops=1)
+    path.unlink()
+    assert agent.load(algorithm, weights=tmp_path / "run" / training.BEST).run == run
+
+
+def test_only_a_graph_policy_starts_from_the_weights_of_a_hetgnn(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no weights at"):
+        models.starting_from(run_of("ddpg"), str(tmp_path / "none.safetensors"))
+    with pytest.raises(ValueError, match="only a graph policy can start"):
+        Run("ddpg", CONFIG, hyper_parameters("ddpg", CONFIG), start_from="shipped")
