@@ -110,7 +110,9 @@ class Run:
                 f"policy must be one of {', '.join(POLICIES)}, got {self.policy!r}{nearest(self.policy, list(POLICIES))}"
             )
         if self.start_from is not None and self.policy != "graph":
-            raise ValueError("only a graph policy can start from the weights of a HetGNN; add --policy graph, or leave --start-from out")
+            raise ValueError(
+                "only a graph policy can start from the weights of a HetGNN; add --policy graph, or leave --start-from out"
+            )
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed <= MOST_SEED:
             raise ValueError(f"seed must be a whole number from 0 to {MOST_SEED}, got {self.seed!r}")
 
@@ -141,7 +143,13 @@ class Run:
         network = {k: tuple(v) if isinstance(v, list) else v for k, v in content.get("network", asdict(SMALL)).items()}
         start_from = content.get("start_from")
         return cls(
-            content["algorithm"], config, parameters, content["seed"], content["policy"], start_from, NetworkConfig(**network)
+            content["algorithm"],
+            config,
+            parameters,
+            content["seed"],
+            content["policy"],
+            start_from,
+            NetworkConfig(**network),
         )
 
 
