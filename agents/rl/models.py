@@ -140,7 +140,9 @@ class Run:
         """The run that `as_dict` wrote."""
         config = SystemConfig(**content["config"])
         parameters = hyper_parameters(content["algorithm"], config, **content["parameters"])
-        network = {k: tuple(v) if isinstance(v, list) else v for k, v in content.get("network", asdict(SMALL)).items()}
+        network: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in content.get("network", asdict(SMALL)).items()
+        }
         start_from = content.get("start_from")
         return cls(
             content["algorithm"],
