@@ -1,4 +1,4 @@
-"""Hyper-parameters of every algorithm, with the values that runs found good for each size."""
+"""Hyper-parameters of every algorithm: defaults of its family, of the algorithm, and of single sizes."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 """Algorithm → what differs from its family's defaults, at every size."""
 
 TUNED: Mapping[tuple[str, int, int], Mapping[str, Any]] = {}
-"""(algorithm, M, K) → what differs from the defaults."""
+"""(algorithm, M, K) → what differs from the defaults; nothing so far."""
 
 
 def names(algorithm: str) -> list[str]:
