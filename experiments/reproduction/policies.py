@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -94,14 +95,24 @@ cached = lru_cache(maxsize=64)(build)
 """The same policy again for the next drop of a point."""
 
 
-def check_there(name: str, point: Point) -> None:
-    """Load an agent once to see whether it can; oracles always can.
+def check_there(name: str, point: Point, observation: Mapping[str, Any]) -> None:
+    """Load an agent and let it decide once, to see whether it can; oracles always can.
+
+    Args:
+        name: of the policy.
+        point: whose drops it is to decide.
+        observation: of such a drop.
 
     Raises:
-        MissingAgentError: as `build`.
+        MissingAgentError: as `build`, or because the agent was trained for drops of another shape.
     """
-    if name not in baselines.POLICIES and name != FullApPaperPolicy.name:
-        build(name, point, 1.0)
+    if name in baselines.POLICIES or name == FullApPaperPolicy.name:
+        return
+    policy = build(name, point, 1.0)
+    try:
+        policy.predict(observation, deterministic=True)
+    except ValueError as error:
+        raise MissingAgentError(name, str(error)) from None
 
 
 class MissingAgentError(Exception):

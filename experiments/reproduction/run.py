@@ -105,11 +105,12 @@ class Reproduction:
     def _find_missing(self) -> None:
         """Load every agent once. One that has no weights at all is only missed where it was asked for, or where the paper has it."""
         self._absent: set[tuple[Point, str]] = set()
+        observations = {point: decisions.drop(point, self.options.seed).observation for point in self.stores}
         for name in self.options.names:
             why: dict[Point, str] = {}
             for point in self.stores:
                 try:
-                    policies.check_there(name, point)
+                    policies.check_there(name, point, observations[point])
                 except policies.MissingAgentError as error:
                     why[point] = str(error)
             self._absent |= {(point, name) for point in why}
