@@ -10,7 +10,7 @@ import pytest
 
 import agents
 import baselines
-from experiments.reproduction import decisions, policies, run, summary
+from experiments.reproduction import decisions, points, policies, run, summary
 from experiments.reproduction.points import Point
 from experiments.reproduction.store import PointStore
 
@@ -80,7 +80,7 @@ def test_stored_tables_are_made_of_the_stored_drops(target: str) -> None:
         assert float(line["active_aps"]) == pytest.approx(made.active_aps.mean(), rel=1e-9)
     if target == "table2":
         text = (STORED / "table2.md").read_text(encoding="utf-8")
-        for point in (one for one in study.stores if one in run.points.TABLE):
+        for point in (one for one in study.stores if one in points.TABLE):
             assert all(claim.text in text for claim in summary.claims(data[point.key]))
 
 
