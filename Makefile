@@ -1,6 +1,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
+POLICIES := random max-power nearest-ap strongest-ap full-ap decoupled modified-bb-paper modified-bb local-search branch-and-bound \
+	ddpg maskable-ppo hetgnn hetgnn-exact
 
 .PHONY: setup compare test lint browser
 
@@ -14,7 +16,7 @@ setup: .venv/ready
 	touch $@
 
 compare: setup
-	$(BIN)/cfisac compare --M 30 --K 6 --drops 20 --out runs/compare
+	$(BIN)/cfisac compare --M 30 --K 6 --drops 20 --policies $(POLICIES) --out runs/compare
 
 test: lint browser
 	$(BIN)/pytest
