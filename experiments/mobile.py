@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +20,7 @@ from baselines import clairvoyant
 from baselines.clairvoyant import ClairvoyantPolicy
 from cfisac_env import SystemConfig
 from cfisac_env.mobile import CfIsacMobileEnv
-from experiments.files import provenance, write_json, write_text
+from experiments.files import provenance, write_csv, write_json, write_picture, write_text
 from experiments.statistics import Interval, bootstrap
 
 Float = NDArray[np.float64]
@@ -274,10 +272,6 @@ def write(folder: Path, comparison: MobileComparison, rows: Sequence[MobileRow])
         energy = values.pop("energy_j")
         flat.append({"policy": values.pop("policy"), "energy_j": energy["value"], "energy_j_low": energy["low"],
                      "energy_j_high": energy["high"], **values})  # fmt: skip
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(flat[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(flat)
     content = {
         **provenance(),
         "config": comparison.config.as_dict(),
@@ -293,14 +287,9 @@ def write(folder: Path, comparison: MobileComparison, rows: Sequence[MobileRow])
             },
         },
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    picture = folder / "mobile.png"
-    partial = picture.with_suffix(".partial.png")
-    figure(comparison, rows).savefig(partial, dpi=110)
-    partial.replace(picture)
     return [
         write_json(folder / "mobile.json", content),
-        write_text(folder / "mobile.csv", text.getvalue()),
+        write_csv(folder / "mobile.csv", flat),
         write_text(folder / "mobile.md", markdown(rows)),
-        picture,
+        write_picture(folder / "mobile.png", figure(comparison, rows)),
     ]

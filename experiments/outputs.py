@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from experiments.compare import Comparison, Row
-from experiments.files import provenance, write_json, write_text
+from experiments.files import provenance, write_csv, write_json, write_picture, write_text
 
 _POWER, _CIRCUIT, _MISSED = "#0072b2", "#a6cee3", "#d55e00"
 
@@ -85,10 +83,6 @@ def _percent(share: float) -> str:
 def write(folder: Path, comparison: Comparison, rows: list[Row]) -> list[Path]:
     """Write `compare.json`, `compare.csv`, `compare.md` and `compare.png` into a folder."""
     flat = [_flat(row) for row in rows]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(flat[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(flat)
     content = {
         "config": comparison.config.as_dict(),
         "seeds": comparison.seeds,
@@ -104,16 +98,11 @@ def write(folder: Path, comparison: Comparison, rows: list[Row]) -> list[Path]:
             },
         },
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    picture = folder / "compare.png"
-    partial = picture.with_suffix(".partial.png")
-    figure(comparison, rows).savefig(partial, dpi=110)
-    partial.replace(picture)
     return [
         write_json(folder / "compare.json", content),
-        write_text(folder / "compare.csv", text.getvalue()),
+        write_csv(folder / "compare.csv", flat),
         write_text(folder / "compare.md", markdown(rows)),
-        picture,
+        write_picture(folder / "compare.png", figure(comparison, rows)),
     ]
 
 
