@@ -68,30 +68,43 @@ class Policy(ABC):
         Raises:
             ValueError: the observation lacks a key, holds NaN, or is of another size than the policy was built for.
         """
-        if not isinstance(observation, Mapping):
-            raise ValueError(
-                f"{self.name} needs the Dict observation of a CfIsac environment, got {type(observation).__name__}; "
-                "don't flatten the observation for an oracle policy"
-            )
-        problem = observations.decode(observation)
-        self._check_size(problem)
+        problem = read_observation(observation, self.name, M=self.M, K=self.K)
         if not problem.batch_shape:
             return self._action(problem), state
-        if len(problem.batch_shape) > 1:
-            raise ValueError(f"observations may have one leading axis, got {problem.batch_shape}")
         return np.stack([self._action(problem[i]) for i in range(problem.batch_shape[0])]), state
 
     def _action(self, problem: Problem) -> NDArray[np.float32]:
         decision = self.decide(problem).decision
         return actions.encode(decision, problem.max_ap_power_w, problem.estimate_gain)
 
-    def _check_size(self, problem: Problem) -> None:
-        for name, built, given in (("M", self.M, problem.M), ("K", self.K, problem.K)):
-            if built is not None and built != given:
-                raise ValueError(
-                    f"{self.name} was built for {name}={built}, but the observation has {name}={given}; "
-                    f"build it with {name}={given}, or without {name} to take any size"
-                )
+
+def read_observation(observation: Any, name: str, *, M: int | None = None, K: int | None = None) -> Problem:
+    """What a policy is given, checked: the optimiser's numbers of one observation, or of a batch along one leading axis.
+
+    Args:
+        observation: of a `CfIsac` environment.
+        name: of the policy, for messages.
+        M: number of APs the policy is meant for; None takes any.
+        K: number of users the policy is meant for; None takes any.
+
+    Raises:
+        ValueError: it isn't a Dict observation, lacks a key, holds NaN, has two leading axes, or is of another size.
+    """
+    if not isinstance(observation, Mapping):
+        raise ValueError(
+            f"{name} needs the Dict observation of a CfIsac environment, got {type(observation).__name__}; "
+            "don't flatten the observation for it"
+        )
+    problem = observations.decode(observation)
+    for axis, built, given in (("M", M, problem.M), ("K", K, problem.K)):
+        if built is not None and built != given:
+            raise ValueError(
+                f"{name} was built for {axis}={built}, but the observation has {axis}={given}; "
+                f"build or load it with {axis}={given}, or without {axis} to take any size"
+            )
+    if len(problem.batch_shape) > 1:
+        raise ValueError(f"observations may have one leading axis, got {problem.batch_shape}")
+    return problem
 
 
 def inside(problem: Problem) -> Problem:

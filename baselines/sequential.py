@@ -17,8 +17,8 @@ from baselines.allocation.certificate import pilots_shared
 from baselines.allocation.result import Allocation, Float, Status
 from baselines.heuristics import solved
 from baselines.local_search import LocalSearchPolicy
-from baselines.policy import Answer, Policy, everything, inside
-from cfisac_env import actions, observations
+from baselines.policy import Answer, Policy, everything, inside, read_observation
+from cfisac_env import actions
 from cfisac_env.mobile import Switching, switching
 from cfisac_env.mobility import checked_number
 from cfisac_env.types import Decision, Problem
@@ -70,10 +70,8 @@ class SequentialPolicy(Policy):
         deterministic: bool = True,
     ) -> tuple[NDArray[np.float32], tuple[NDArray[Any], ...] | None]:
         """The action for one observation or a batch, see `Policy.predict`. All memory there is comes with the observation."""
-        if not isinstance(observation, Mapping):
-            return super().predict(observation, state, episode_start, deterministic)  # says what is wrong
-        problem = observations.decode(observation)
-        self._check_size(problem)
+        problem = read_observation(observation, self.name, M=self.M, K=self.K)
+        assert isinstance(observation, Mapping)
         if not problem.batch_shape:
             return self._next_action(problem, switching(observation)), state
         rows = range(problem.batch_shape[0])

@@ -20,8 +20,8 @@ from agents.hetgnn.graph import Graph, build
 from agents.hetgnn.network import Embedding, HetGnn
 from baselines.allocation import Allocation, Status, fast
 from baselines.bounds import fewest_active
-from baselines.policy import Answer, everything, inside
-from cfisac_env import actions, observations
+from baselines.policy import Answer, everything, inside, read_observation
+from cfisac_env import actions
 from cfisac_env.types import Decision, Problem
 
 Bools = NDArray[np.bool_]
@@ -121,17 +121,7 @@ class GraphPolicy:
         Raises:
             ValueError: the observation lacks a key, holds NaN, has shared pilots, or is of another size than the policy was built for.
         """
-        if not isinstance(observation, Mapping):
-            raise ValueError(
-                f"{self.name} needs the Dict observation of a CfIsac environment, got {type(observation).__name__}"
-            )
-        problem = observations.decode(observation)
-        for name, built, given in (("M", self.M, problem.M), ("K", self.K, problem.K)):
-            if built is not None and built != given:
-                raise ValueError(
-                    f"{self.name} was built for {name}={built}, but the observation has {name}={given}; "
-                    f"load it with {name}={given}, or without {name} to take any size"
-                )
+        problem = read_observation(observation, self.name, M=self.M, K=self.K)
         if not problem.batch_shape:
             graph = build({key: np.asarray(value)[None] for key, value in observation.items()})
             return self._action(problem, graph), state

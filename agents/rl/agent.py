@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from agents.rl.environments import masks, priced
 from agents.rl.graph import GraphMaskablePolicy, Look
 from agents.rl.models import Run, empty_policy
 from baselines.allocation import allocator
-from cfisac_env import SystemConfig, actions, observations, physics
+from baselines.policy import read_observation
+from cfisac_env import SystemConfig, actions, physics
 from cfisac_env.observations import Observation
 from cfisac_env.types import Problem
 
@@ -107,27 +108,18 @@ class SequentialAgent:
         Raises:
             ValueError: the observation lacks a key, holds NaN, or users share pilots.
         """
-        if not isinstance(observation, Mapping):
-            raise ValueError(
-                f"{self.name} needs the Dict observation of a CfIsac environment, got {type(observation).__name__}"
-            )
-        problem = observations.decode(observation)
-        for name, wanted, found in (("M", self.M, problem.M), ("K", self.K, problem.K)):
-            if wanted is not None and wanted != found:
-                raise ValueError(
-                    f"{self.name} was loaded for {name}={wanted}, but the observation has {name}={found}; load it with {name}={found}, "
-                    f"or without {name} to take any size"
-                )
-        if not problem.batch_shape:
-            return self._decide({key: np.asarray(value)[None] for key, value in observation.items()}, deterministic)[
-                0
-            ], state
-        return self._decide({key: np.asarray(value) for key, value in observation.items()}, deterministic), state
+        problem = read_observation(observation, self.name, M=self.M, K=self.K)
+        assert isinstance(observation, Mapping)
+        batch = {key: np.asarray(value) for key, value in observation.items()}
+        if problem.batch_shape:
+            return self._decide([problem[i] for i in range(problem.batch_shape[0])], batch, deterministic), state
+        return self._decide([problem], {key: value[None] for key, value in batch.items()}, deterministic)[0], state
 
-    def _decide(self, observation: Observation, deterministic: bool) -> NDArray[np.float32]:
-        problem = observations.decode(observation)
-        games = [_Game(problem[i]) for i in range(problem.batch_shape[0])]
-        cap = problem.max_ap_power_w
+    def _decide(
+        self, problems: Sequence[Problem], observation: Observation, deterministic: bool
+    ) -> NDArray[np.float32]:
+        games = [_Game(problem) for problem in problems]
+        cap = problems[0].max_ap_power_w
         with torch.no_grad():
             embedding = self.policy.embed(observation)  # of the drops, whatever the sets
             while playing := [i for i, game in enumerate(games) if not game.over]:

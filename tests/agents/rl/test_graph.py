@@ -106,7 +106,7 @@ def test_what_was_trained_at_one_size_plays_at_another(algorithm: str, tmp_path:
     observation, _ = gym.make("CfIsac-v0", M=5, K=2, T=3).reset(seed=0)
     if algorithm == "maskable-ppo":
         assert learned.predict(observation)[0].shape == (5, 3)
-        with pytest.raises(ValueError, match="loaded for M=5, but the observation has M=7"):
+        with pytest.raises(ValueError, match="built for M=5, but the observation has M=7"):
             learned.predict(gym.make("CfIsac-v0", M=7, K=3).reset(seed=0)[0])
     else:
         observation, _ = gym.make("CfIsac-v0", M=5, K=2).reset(seed=0)
