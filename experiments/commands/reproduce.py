@@ -31,7 +31,7 @@ class Errata:
     def run(self, fields: dict[str, Any], console: Console) -> None:
         """Measure, print, write."""
         from experiments import files
-        from experiments.reproduction import errata
+        from experiments.reproduction import errata, errata_drops
 
         if self.drops < 1:
             raise ValueError(f"--drops must be 1 or more, got {self.drops}")
@@ -41,7 +41,7 @@ class Errata:
         drops = []
         with progress(console) as bar:
             for seed in bar.track(range(self.seed, self.seed + self.drops), description="measuring"):
-                drops.append(errata.measure_drop(config, seed))
+                drops.append(errata_drops.measure_drop(config, seed))
         measured = errata.summarise(drops)
         text = errata.table(measured)
         console.print(text, markup=False, soft_wrap=True)

@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 
 from cfisac_env import SystemConfig, physics, sample
 from experiments.cli import main
-from experiments.reproduction import errata, printed
+from experiments.reproduction import errata, errata_drops, printed
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -43,7 +43,7 @@ def test_the_stored_measures_are_statistics_of_the_stored_drops(stored: dict[str
 def test_stored_drops_measure_the_same_again(stored: dict[str, Any]) -> None:
     config = SystemConfig(**stored["config"])
     for i in (0, 7):
-        again = errata.measure_drop(config, stored["seeds"][0] + i)
+        again = errata_drops.measure_drop(config, stored["seeds"][0] + i)
         for name, column in stored["drops"].items():
             value = math.nan if column[i] is None else column[i]
             assert again.get(name, math.nan) == pytest.approx(value, rel=2e-3, abs=1e-9, nan_ok=True), name
@@ -66,8 +66,8 @@ def test_the_least_sensing_power_is_what_a_general_purpose_solver_finds() -> Non
         options={"ftol": 1e-12, "maxiter": 500},
     )
     assert best.success
-    numbers = errata._sensing_alone(problem)
-    exact = errata._least_sensing_power(problem)
+    numbers = errata_drops._sensing_alone(problem)
+    exact = errata_drops._least_sensing_power(problem)
     assert exact == pytest.approx(cap * best.fun, rel=1e-4)
     assert numbers["symmetric_9d_cost"] >= 1.0
 
