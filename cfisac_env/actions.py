@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cfisac_env import compiled
 from cfisac_env.config import SystemConfig
-from cfisac_env.physics import namespace
+from cfisac_env.physics import clip, namespace
 from cfisac_env.types import Array, Decision
 
 _STEP = 2.0**-25  # amplitudes that float32 actions in [-1, 1] resolve near zero, where they are finest
@@ -28,7 +28,7 @@ def decode(action: Array, max_ap_power_w: float) -> Decision:
     """The decision that an action stands for: amplitudes squared, zero when off, each AP scaled down to its cap if it exceeds it.
 
     Args:
-        action: (…, M, K + 1) within [-1, 1].
+        action: (…, M, K + 1); numbers outside [-1, 1] count as the nearest inside.
         max_ap_power_w: P_max.
     """
     return compiled.decode(action, max_ap_power_w) or _decode(action, max_ap_power_w)
@@ -39,7 +39,7 @@ def _decode(action: Array, max_ap_power_w: float) -> Decision:
     if xp is np:
         action = action.astype(np.float64)
     active = action[..., 0] >= 0
-    amplitude = (action[..., 1:] + 1.0) * 0.5
+    amplitude = (clip(action[..., 1:], -1.0, 1.0) + 1.0) * 0.5
     share = amplitude * amplitude
     total = xp.sum(share, axis=-1)
     scale = xp.where(active, max_ap_power_w / xp.clip(total, 1.0, None), 0.0)

@@ -7,6 +7,7 @@ answer is None and the array code does the work.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cache
 from types import ModuleType
 
@@ -21,6 +22,16 @@ def kernels() -> ModuleType | None:
     try:
         from cfisac_env import kernels as module
     except ImportError:
+        return None
+    return module
+
+
+@cache
+def drawing() -> ModuleType | None:
+    """The compiled loops over generators; None also when NumPy doesn't export its own."""
+    try:
+        from cfisac_env import drawing as module
+    except (ImportError, OSError):
         return None
     return module
 
@@ -82,6 +93,20 @@ def evaluate(problem: Problem, decision: Decision, tolerance: float) -> Outcome 
     )
 
 
+def fill(generators: Sequence[np.random.Generator], uniform: Array, normal: Array, exponential: Array | None) -> bool:
+    """Rows of random numbers, each from its own generator; False when that is left to do.
+
+    The interpreter and the generators aren't locked meanwhile: nothing else may draw from them.
+    """
+    if (loops := drawing()) is None:
+        return False
+    B = len(generators)
+    streams = np.array([one.bit_generator.ctypes.bit_generator.value for one in generators], np.uintp)
+    rows = np.empty((B, 0)) if exponential is None else exponential.reshape(B, -1)
+    loops.fill(streams, uniform.reshape(B, -1), normal.reshape(B, -1), rows)
+    return True
+
+
 _FEW = 8  # receivers, below which NumPy sums in order and the loops agree with it to the last bit
 
 
@@ -137,3 +162,18 @@ def fisher_information(
         fisher_scale, fisher,
     )  # fmt: skip
     return fisher.reshape(*lead, M, S, 3)
+
+
+def pairs(first: Array, second: Array, shift: float, limit: float, out: Array) -> bool:
+    """Write two arrays, less `shift` and within ±`limit`, side by side into `out` (…, 2); False when that is left to do."""
+    shape = first.shape
+    if not (
+        _plain(first, np.float64, shape)
+        and _plain(second, np.float64, shape)
+        and _plain(out, np.float32, (*shape, 2))
+        and (loops := kernels()) is not None
+    ):
+        return False
+    M, K = shape[-2:]
+    loops.pairs(first.reshape(-1, M, K), second.reshape(-1, M, K), shift, limit, out.reshape(-1, M, K, 2))
+    return True

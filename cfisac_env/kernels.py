@@ -22,7 +22,7 @@ def _given(dtype: Any, ndim: int) -> Any:
     return types.Array(dtype, ndim, "C", readonly=True)
 
 
-def _compiled(*signature: Any, exact: bool = False) -> Callable[[F], F]:
+def compile_loops(*signature: Any, exact: bool = False) -> Callable[[F], F]:
     """Compile without the interpreter lock; unless `exact`, sums may be reordered, but NaN and infinity keep their meaning."""
     fastmath: Any = False if exact else {"reassoc", "contract", "nsz"}
     options = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": fastmath}
@@ -32,7 +32,7 @@ def _compiled(*signature: Any, exact: bool = False) -> Callable[[F], F]:
 _FLAGS, _REAL = types.Array(types.boolean, 2, "C"), types.float64
 
 
-@_compiled(_given(types.float32, 3), _REAL, _FLAGS, types.Array(_REAL, 3, "C"))
+@compile_loops(_given(types.float32, 3), _REAL, _FLAGS, types.Array(_REAL, 3, "C"))
 def decode(action: Array, max_ap_power_w: float, active: Array, power: Array) -> None:
     """`actions.decode` of (B, M, K + 1) float32 into `active` (B, M) and `power` (B, M, K)."""
     B, M, K = power.shape
@@ -43,7 +43,7 @@ def decode(action: Array, max_ap_power_w: float, active: Array, power: Array) ->
             if on:
                 total = 0.0
                 for k in range(K):
-                    amplitude = (np.float64(action[b, m, k + 1]) + 1.0) * 0.5
+                    amplitude = (min(max(np.float64(action[b, m, k + 1]), -1.0), 1.0) + 1.0) * 0.5
                     power[b, m, k] = amplitude * amplitude
                     total += amplitude * amplitude
                 scale = max_ap_power_w / max(total, 1.0)
@@ -53,7 +53,7 @@ def decode(action: Array, max_ap_power_w: float, active: Array, power: Array) ->
                 power[b, m] = 0.0
 
 
-@_compiled(
+@compile_loops(
     _given(_REAL, 3), _given(types.boolean, 2), _given(_REAL, 3), _given(_REAL, 3), _given(_REAL, 3), _given(_REAL, 4),
     *[_REAL] * 6, types.Array(_REAL, 2, "C"), types.Array(_REAL, 2, "C"), types.Array(_REAL, 2, "C"),
     types.Array(_REAL, 2, "C"), types.Array(_REAL, 2, "C"), types.Array(types.boolean, 1, "C"),
@@ -136,7 +136,7 @@ def evaluate(
 _PLACES = types.Array(_REAL, 3, "A", readonly=True)
 
 
-@_compiled(_PLACES, _PLACES, _REAL, types.Array(_REAL, 3, "C"), exact=True)
+@compile_loops(_PLACES, _PLACES, _REAL, types.Array(_REAL, 3, "C"), exact=True)
 def link_distance(ap_xy: Array, ue_xy: Array, min_distance_m: float, distance: Array) -> None:
     """`physics.link_distance` of B drops into `distance` (B, M, K)."""
     B, M, K = distance.shape
@@ -152,7 +152,7 @@ def link_distance(ap_xy: Array, ue_xy: Array, min_distance_m: float, distance: A
                 distance[b, m, k] = np.sqrt(max(dx * dx + dy * dy, floor))
 
 
-@_compiled(_PLACES, _PLACES, _PLACES, _REAL, _REAL, types.Array(_REAL, 4, "C"), exact=True)
+@compile_loops(_PLACES, _PLACES, _PLACES, _REAL, _REAL, types.Array(_REAL, 4, "C"), exact=True)
 def radar_gain(
     ap_xy: Array, sr_xy: Array, target_xy: Array, scale: float, min_distance_m: float, rcs_gain: Array
 ) -> None:
@@ -173,7 +173,7 @@ def radar_gain(
                     rcs_gain[b, m, s, t] = scale / (ap_square * sr_square[t])
 
 
-@_compiled(_PLACES, _PLACES, _PLACES, _given(_REAL, 4), _REAL, types.Array(_REAL, 4, "C"), exact=True)
+@compile_loops(_PLACES, _PLACES, _PLACES, _given(_REAL, 4), _REAL, types.Array(_REAL, 4, "C"), exact=True)
 def fisher_information(
     ap_xy: Array, sr_xy: Array, target_xy: Array, rcs_gain: Array, fisher_scale: float, fisher: Array
 ) -> None:
@@ -204,3 +204,16 @@ def fisher_information(
                     second += weight * along_y * along_y
                     mixed += weighted_x * along_y
                 fisher[b, m, s, 0], fisher[b, m, s, 1], fisher[b, m, s, 2] = first, second, mixed
+
+
+@compile_loops(
+    *[types.Array(_REAL, 3, "C", readonly=True)] * 2, _REAL, _REAL, types.Array(types.float32, 4, "C"), exact=True
+)
+def pairs(first: Array, second: Array, shift: float, limit: float, out: Array) -> None:
+    """Two arrays (B, M, K), less `shift` and within ±`limit`, side by side in `out` (B, M, K, 2)."""
+    B, M, K = first.shape
+    for b in range(B):
+        for m in range(M):
+            for k in range(K):
+                out[b, m, k, 0] = min(max(first[b, m, k] - shift, -limit), limit)
+                out[b, m, k, 1] = min(max(second[b, m, k] - shift, -limit), limit)

@@ -5,6 +5,7 @@ The observation is complete: whatever a central controller knows is in it, to 1e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from cfisac_env import compiled
 from cfisac_env.config import SystemConfig
 from cfisac_env.physics import clip, namespace
 from cfisac_env.scenario import Scenario
@@ -80,7 +82,7 @@ def encode(
             f"users share pilots although K = {config.K} ≤ pilot_length = {config.pilot_length}, so the observation has no "
             "`pilots`; give every user its own pilot, or a configuration with a pilot_length below K"
         )
-    lead, inverse_noise = scenario.batch_shape, 1.0 / config.noise_w
+    lead = scenario.batch_shape
 
     def entry(key: str, *tail: int) -> Array:
         if out is not None:
@@ -90,8 +92,13 @@ def encode(
         return xp.empty((*lead, *tail), dtype=xp.float32, device=scenario.gain.device)
 
     comm = entry("comm", config.M, config.K, 2)
-    comm[..., 0] = _log10(xp, scenario.gain, inverse_noise)
-    comm[..., 1] = _log10(xp, scenario.estimate_gain, inverse_noise)
+    logs, noise_log = (
+        [_log10(xp, values) for values in (scenario.gain, scenario.estimate_gain)],
+        math.log10(config.noise_w),
+    )
+    if not compiled.pairs(logs[0], logs[1], noise_log, LOG_LIMIT, comm):
+        for i in range(2):
+            comm[..., i] = clip(logs[i] - noise_log, -LOG_LIMIT, LOG_LIMIT)
     fisher, sensing = scenario.fisher, entry("sensing", config.M, config.S, 3)
     diagonal = clip(fisher[..., :2], _TINY)
     sensing[..., :2] = xp.log10(diagonal)
@@ -101,7 +108,7 @@ def encode(
     ap[..., :2] = scenario.ap_xy / radius
     ap[..., 2] = 0.0 if previous_active is None else previous_active
     radar = entry("radar", config.M, config.S, config.T)
-    radar[...] = _log10(xp, scenario.rcs_gain, inverse_noise)
+    radar[...] = clip(_log10(xp, scenario.rcs_gain) - noise_log, -LOG_LIMIT, LOG_LIMIT)
     requirement = entry("requirement", 4)
     requirement[..., 0] = config.sinr_threshold
     requirement[..., 1] = config.crlb_threshold_m2
@@ -119,13 +126,9 @@ def encode(
     return observation
 
 
-def _log10(xp: Any, values: Array, factor: float) -> Array:
-    scaled = values * factor
-    if xp is not np:
-        return xp.log10(clip(scaled, _TINY, 1.0 / _TINY))
-    np.maximum(scaled, _TINY, out=scaled)
-    np.minimum(scaled, 1.0 / _TINY, out=scaled)
-    return np.log10(scaled, out=scaled)
+def _log10(xp: Any, values: Array) -> Array:
+    with np.errstate(divide="ignore"):  # −∞ is clipped
+        return xp.log10(values)
 
 
 def _all_own(overlap: Array) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,9 +18,6 @@ from cfisac_env.types import Array, Decision, Outcome
 
 Rows = NDArray[np.bool_]
 Generators = Sequence[np.random.Generator]
-
-_DRAWING = threading.Lock()
-"""Threads draw in turns: every generator takes and drops Python's lock, for which two of them at it would wait all the time."""
 
 
 class Part:
@@ -101,7 +97,7 @@ class Part:
         playing = ~self.over
         active = self._active
         if playing.any():
-            decision = actions.decode(physics.clip(action, -1.0, 1.0), self._config.max_ap_power_w)
+            decision = actions.decode(action, self._config.max_ap_power_w)
             outcome = physics.evaluate(self.scenario.problem, decision)
             self._score(decision, outcome, playing, scores)
             active = decision.active
@@ -180,9 +176,7 @@ class Part:
             self._index[chosen] = options.get("drop", (self._index[chosen] + 1) % len(self._stored))
             return self._stored[self._backend.array(self._index[chosen])]
         draws = Draws(self._config, (len(chosen),), moving_only=instants)
-        with _DRAWING:
-            for i, row in enumerate(chosen):
-                draws.fill(generators[row], i)
+        draws.fill_each([generators[row] for row in chosen.tolist()])
         numbers = draws.to(self._backend)
         if not instants:
             return build(self._config, numbers)

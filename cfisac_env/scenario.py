@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, fields
@@ -13,7 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from cfisac_env import physics, pilots
+from cfisac_env import compiled, physics, pilots
 from cfisac_env.backend import Backend
 from cfisac_env.config import SystemConfig
 from cfisac_env.types import Array, Decision, Outcome, Problem
@@ -284,6 +285,10 @@ def overlap(pilot: Array | None) -> Array | None:
     return xp.astype(pilot[..., :, None] == pilot[..., None, :], xp.float64)
 
 
+_DRAWING = threading.Lock()
+"""Threads draw in turns: every generator takes and drops Python's lock, for which two of them at it would wait all the time."""
+
+
 class Draws:
     """The random numbers behind some drops, before any physics.
 
@@ -317,6 +322,19 @@ class Draws:
         rng.standard_normal(out=self.normal[index])
         if self.exponential is not None:
             rng.standard_exponential(out=self.exponential[index])
+        self._fill_pilots(rng, index)
+
+    def fill_each(self, generators: Sequence[np.random.Generator]) -> None:
+        """Draw the numbers of every drop along the one leading axis, each from its own generator."""
+        if compiled.fill(generators, self.uniform, self.normal, self.exponential):
+            for i, rng in enumerate(generators):
+                self._fill_pilots(rng, i)
+            return
+        with _DRAWING:
+            for i, rng in enumerate(generators):
+                self.fill(rng, i)
+
+    def _fill_pilots(self, rng: np.random.Generator, index: Any) -> None:
         if self.pilot is not None:
             self.pilot[index] = rng.integers(0, self._pilot_length, self.pilot[index].shape)
 

@@ -164,8 +164,7 @@ def profile(config: SystemConfig, seed: int, environments: int = 32, rounds: int
 
     def numbers() -> Draws:
         draws = Draws(config, (environments,))
-        for i, generator in enumerate(generators):
-            draws.fill(generator, i)
+        draws.fill_each(generators)
         return draws
 
     draws = numbers()

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from cfisac_env import CfIsacEnv, Decision, Scenario, SystemConfig, actions, compiled, physics, sample
+from cfisac_env import CfIsacEnv, Decision, Scenario, SystemConfig, actions, compiled, observations, physics, sample
+from cfisac_env.scenario import Draws
 
 RUNS = settings(max_examples=60, deadline=None, derandomize=True)
 
@@ -67,12 +68,13 @@ def test_a_decision_scores_the_same_compiled(case: tuple[Scenario, Decision]) ->
 @given(st.integers(1, 12), st.integers(1, 9), st.sampled_from([(), (1,), (2, 3)]), st.integers(0, 2**32 - 1))
 def test_an_action_decodes_the_same_compiled(M: int, K: int, lead: tuple[int, ...], seed: int) -> None:
     rng = np.random.default_rng(seed)
-    action = np.clip(rng.normal(size=(*lead, M, K + 1)), -1, 1).astype(np.float32)
+    action = rng.normal(size=(*lead, M, K + 1)).astype(np.float32)
     sooner = compiled.decode(action, 0.1)
     assert sooner is not None
     later = actions._decode(action, 0.1)
     assert_array_equal(sooner.active, later.active)
     assert_allclose(sooner.power, later.power, rtol=1e-14)
+    assert_array_equal(sooner.power, actions.decode(np.clip(action, -1, 1), 0.1).power)
 
 
 @pytest.mark.parametrize("T", [1, 2, 7, 10])
@@ -88,6 +90,50 @@ def test_drops_are_the_same_to_the_last_bit_without_numba(
             later = sample(config, np.random.default_rng(3), n)
         for name in ("gain", "estimate_gain", "rcs_gain", "fisher"):
             assert_array_equal(getattr(sooner, name), getattr(later, name))
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"rcs_model": "exponential"}, {"pilot_length": 2, "pilot_assignment": "random"}], ids=str
+)
+@pytest.mark.parametrize("moving_only", [False, True])
+def test_every_generator_draws_compiled_what_it_draws_by_itself(
+    fields: dict[str, Any], moving_only: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = SystemConfig(M=7, K=5, S=2, T=3, **fields)
+
+    def drawn() -> list[Any]:
+        generators = [np.random.default_rng(seed) for seed in (3, 1, 2)]
+        generators[1] = np.random.Generator(np.random.MT19937(1))
+        draws = Draws(config, (3,), moving_only=moving_only)
+        numbers = []
+        for _ in range(2):
+            draws.fill_each(generators)
+            numbers += [
+                np.copy(a) for a in (draws.uniform, draws.normal, draws.exponential, draws.pilot) if a is not None
+            ]
+        return [*numbers, [generator.random() for generator in generators]]
+
+    assert isinstance(compiled.drawing(), ModuleType)
+    sooner = drawn()
+    monkeypatch.setattr(compiled, "drawing", lambda: None)
+    for ours, theirs in zip(sooner, drawn(), strict=True):
+        assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("n", [None, 3])
+def test_an_observation_is_the_same_to_the_last_bit_without_numba(
+    n: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drops = sample(SystemConfig(M=5, K=3, S=2), np.random.default_rng(1), n)
+    gain = drops.gain.copy()
+    gain[..., :3, 0] = 0.0, 1e-70, 1e70  # beyond what an observation says
+    drops = replace(drops, gain=gain)
+    sooner = observations.encode(drops)
+    monkeypatch.setattr(compiled, "kernels", lambda: None)
+    later = observations.encode(drops)
+    for key, entry in later.items():
+        assert_array_equal(sooner[key], entry)
+    assert_array_equal(sooner["comm"][..., :3, 0, 0], np.broadcast_to([-40.0, -40.0, 40.0], (*gain.shape[:-2], 3)))
 
 
 def test_what_the_loops_were_not_compiled_for_goes_to_the_array_code() -> None:

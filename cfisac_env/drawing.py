@@ -1,0 +1,47 @@
+"""NumPy's own loops for random numbers, called from compiled code for many generators at once, without the interpreter lock.
+
+The loops are those behind `Generator.random`, `.standard_normal` and `.standard_exponential`, which NumPy exports for such use, so the
+numbers are NumPy's to the last bit. Only `cfisac_env.compiled` imports this module, because it needs numba.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+from typing import Any
+
+from llvmlite import binding
+from numba import types
+
+from cfisac_env.kernels import compile_loops
+from cfisac_env.types import Array
+
+_PREFIX = "random_standard_"
+_SIGNATURE = types.void(types.uintp, types.intp, types.CPointer(types.float64))
+
+
+def _exported(distribution: str) -> Any:
+    """NumPy's function that fills an array from a distribution; ImportError when this NumPy doesn't export it."""
+    name = f"{_PREFIX}{distribution}_fill"
+    library = ctypes.CDLL(importlib.import_module("numpy.random._generator").__file__)
+    try:
+        address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
+    except AttributeError as error:
+        raise ImportError(f"this NumPy doesn't export {name}") from error
+    binding.add_symbol(name, address)
+    return types.ExternalFunction(name, _SIGNATURE)
+
+
+_uniform, _normal, _exponential = (_exported(name) for name in ("uniform", "normal", "exponential"))
+
+_STREAMS, _ROWS = types.Array(types.uintp, 1, "C"), types.Array(types.float64, 2, "C")
+
+
+@compile_loops(_STREAMS, _ROWS, _ROWS, _ROWS, exact=True)
+def fill(streams: Array, uniform: Array, normal: Array, exponential: Array) -> None:
+    """Fill the rows of each of the three in turn, row b from the bit generator whose `bitgen_t` is at `streams[b]`."""
+    for b in range(streams.size):
+        _uniform(streams[b], uniform.shape[1], uniform[b].ctypes)
+        _normal(streams[b], normal.shape[1], normal[b].ctypes)
+        if exponential.shape[1] > 0:
+            _exponential(streams[b], exponential.shape[1], exponential[b].ctypes)
