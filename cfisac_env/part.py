@@ -63,7 +63,7 @@ class Part:
         self,
         rows: Rows,
         seeded: Rows,
-        options: Mapping[str, Any],
+        drop: NDArray[np.int64] | None,
         generators: Generators,
         observation: Mapping[str, Array],
     ) -> None:
@@ -72,12 +72,12 @@ class Part:
         Args:
             rows: (n,) which begin; the others are only observed.
             seeded: (n,) which were seeded, so that stored drops start from the first.
-            options: of the reset.
+            drop: (n,) which stored drop each plays; None is the next.
             generators: one an environment.
             observation: written to.
         """
         self._index[rows & seeded] = -1
-        self._draw(rows, np.zeros_like(rows), options, generators)
+        self._draw(rows, np.zeros_like(rows), drop, generators)
         self._steps[rows] = 0
         self.over = self.over & ~rows
         self._active = self._without(rows, self._active)
@@ -116,7 +116,7 @@ class Part:
         following = playing & ~self.ended & (self._steps % self._decisions_per_drop == 0)
         moving = bool((beginning | following).any())
         if moving:
-            self._draw(beginning, following, {}, generators)
+            self._draw(beginning, following, None, generators)
         self._steps[beginning] = 0
         self._active = self._without(beginning, active)
         self._observe(observation, moving)
@@ -153,13 +153,13 @@ class Part:
                 else:
                     results[name][scored] = value[scored]
 
-    def _draw(self, first: Rows, following: Rows, options: Mapping[str, Any], generators: Generators) -> None:
+    def _draw(self, first: Rows, following: Rows, drop: NDArray[np.int64] | None, generators: Generators) -> None:
         """New drops in the rows of `first`, the next instants of the same networks in those of `following`."""
         pieces, order = [], []
         for rows, instants in ((first, False), (following, True)):
             if rows.any():
                 chosen = np.flatnonzero(rows)
-                pieces.append(self._sample(chosen, instants, options, generators))
+                pieces.append(self._sample(chosen, instants, drop, generators))
                 order.append(chosen)
         kept = ~(first | following)
         if kept.any():
@@ -170,10 +170,10 @@ class Part:
         )
 
     def _sample(
-        self, chosen: NDArray[np.int64], instants: bool, options: Mapping[str, Any], generators: Generators
+        self, chosen: NDArray[np.int64], instants: bool, drop: NDArray[np.int64] | None, generators: Generators
     ) -> Scenario:
         if self._stored is not None:
-            self._index[chosen] = options.get("drop", (self._index[chosen] + 1) % len(self._stored))
+            self._index[chosen] = (self._index[chosen] + 1) % len(self._stored) if drop is None else drop[chosen]
             return self._stored[self._backend.array(self._index[chosen])]
         draws = Draws(self._config, (len(chosen),), moving_only=instants)
         draws.fill_each([generators[row] for row in chosen.tolist()])

@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
 
 from cfisac_env.backend import backend as choose_backend
 from cfisac_env.drops import checked_drop, load
@@ -39,7 +40,7 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
     Observations, rewards and infos are those of `CfIsacEnv` with a leading axis over the environments, laid out as
     `gymnasium.vector.SyncVectorEnv` lays them out: an info `x` comes with a mask `_x` of the environments that gave it; with `SAME_STEP`,
     `final_obs` and `final_info` hold what an episode ended with. `reset(options={"reset_mask": mask})` resets the environments in the
-    mask and leaves the others where they are; other options go to every environment that is reset.
+    mask and leaves the others where they are.
 
     Args:
         num_envs: N.
@@ -142,7 +143,7 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
 
         Args:
             seed: an int for seed, seed + 1, …; or one for every environment, where None goes on with its generator.
-            options: `reset_mask` (N,) bool; the rest is for each environment.
+            options: `reset_mask` (N,) bool; `drop`, an int or one for every environment: which of the given drops to play.
 
         Raises:
             ValueError, TypeError: not one seed for every environment, a mask that is none, or options that no environment takes.
@@ -151,8 +152,7 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
         seeds = self._checked_seeds(seed)
         each = dict(options or {})
         rows = self._checked_mask(each.pop("reset_mask", None))
-        if self._stored is not None and "drop" in each:
-            checked_drop(each["drop"], len(self._stored))
+        drop = self._checked_drops(each.get("drop"))
         seeded = np.array([one is not None for one in seeds]) & rows
         for i in np.flatnonzero(seeded).tolist():
             self._generators[i], self._seeds[i] = seeding.np_random(seeds[i])
@@ -161,7 +161,9 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
 
         def begin(part: Part) -> None:
             span = part.span
-            part.reset(rows[span], seeded[span], each, generators[span], _at(observation, span))
+            part.reset(
+                rows[span], seeded[span], None if drop is None else drop[span], generators[span], _at(observation, span)
+            )
 
         self._each(begin)
         self._began = True
@@ -236,6 +238,17 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
                 f"seed must be None, an int, or a list of {self.num_envs} ints or Nones (one an environment), got {seed!r}"
             )
         return [None if one is None else int(one) for one in seed]
+
+    def _checked_drops(self, drop: Any) -> NDArray[np.int64] | None:
+        """Which given drop every environment plays; None is the next."""
+        if self._stored is None or drop is None:
+            return None
+        each = drop if isinstance(drop, Sequence | np.ndarray) and not isinstance(drop, str) else [drop] * self.num_envs
+        if len(each) != self.num_envs:
+            raise ValueError(
+                f"options['drop'] must be one index, or a list of {self.num_envs} (one an environment), got {drop!r}"
+            )
+        return np.array([checked_drop(one, len(self._stored)) for one in each])
 
     def _checked_mask(self, mask: Any) -> Rows:
         if mask is None:

@@ -24,6 +24,8 @@ from experiments.statistics import Interval, bootstrap
 TEST_SEED = 1_000_000
 """Seeds from here on are for testing: nothing is trained, tuned or selected on them."""
 
+_TOGETHER = 64  # environments of an agent of Stable-Baselines3
+
 
 @dataclass(frozen=True, eq=False)
 class PolicyResult:
@@ -112,7 +114,8 @@ def run(
 ) -> Comparison:
     """Let every policy decide every drop.
 
-    The lower bound of a drop is that of `certify`, or what `branch-and-bound` proves where it takes part.
+    The lower bound of a drop is that of `certify`, or what `branch-and-bound` proves where it takes part. Agents of Stable-Baselines3 play
+    after the others, in environments as that library has them, with the same results.
 
     Args:
         config: of the drops.
@@ -131,12 +134,14 @@ def run(
     infeasible, bound = np.zeros(count, dtype=bool), np.zeros(count)
     scores: dict[str, list[dict[str, Any] | None]] = {policy.name: [] for policy in policies}
     warm: set[str] = set()
+    together = [policy for policy in policies if _has_sb3_policy(policy)]
+    alone = [policy for policy in policies if policy not in together]
     for i in range(count):
         options = None if isinstance(drops, int) else {"drop": i}
         observation, _ = env.reset(seed=seeds[i], options=options)
         scenario = core.scenario
         infeasible[i], bound[i] = certify(scenario.problem, allocate)
-        for policy in policies:
+        for policy in alone:
             if infeasible[i]:
                 scores[policy.name].append(None)
             else:
@@ -156,9 +161,77 @@ def run(
                 scores[policy.name].append(score(policy.name, decision, scenario, seconds))
             step(policy.name)
     env.close()
+    for policy in together:
+        scores[policy.name] = _played(policy, core.config, drops, seeds, infeasible, step)
     results = [_collect(name, rows) for name, rows in scores.items()]
     totals = np.stack([np.where(result.feasible, result.total_power_w, np.inf) for result in results])
     return Comparison(core.config, seeds, infeasible, bound, totals.min(0), results)
+
+
+def _has_sb3_policy(policy: Any) -> bool:
+    if not hasattr(policy, "policy"):
+        return False
+    from stable_baselines3.common.policies import BasePolicy
+
+    return isinstance(policy.policy, BasePolicy)
+
+
+def _played(
+    policy: Any,
+    config: SystemConfig,
+    drops: int | Scenario,
+    seeds: Sequence[int],
+    infeasible: NDArray[np.bool_],
+    step: Callable[[str], None],
+) -> list[dict[str, Any] | None]:
+    """What `run` collects of an agent of Stable-Baselines3, from environments as that library has them.
+
+    Environments are reset and stepped together; decisions are made, and timed, one at a time.
+    """
+    from agents.rl.vec_env import SB3VecEnv
+
+    played: list[dict[str, Any] | None] = []
+    warm = False
+    for start in range(0, len(seeds), _TOGETHER):
+        chunk = list(seeds[start : start + _TOGETHER])
+        kwargs: dict[str, Any] = config.as_dict() if isinstance(drops, int) else {"drops": drops}
+        envs = SB3VecEnv(gym.make_vec("CfIsac-v0", num_envs=len(chunk), autoreset_mode="SameStep", **kwargs))
+        if isinstance(drops, int):
+            envs.seed(chunk[0])
+        else:
+            envs.set_options({"drop": chunk})
+        observation: Any = envs.reset()
+        action, seconds = np.zeros((len(chunk), config.M, config.K + 1), np.float32), np.zeros(len(chunk))
+        for i in range(len(chunk)):
+            if not infeasible[start + i]:
+                one = {key: entry[i] for key, entry in observation.items()}
+                if not warm:
+                    policy.predict(one, deterministic=True)
+                    warm = True
+                began = time.perf_counter()
+                action[i], _ = policy.predict(one, deterministic=True)
+                seconds[i] = time.perf_counter() - began
+            step(policy.name)
+        _, _, _, infos = envs.step(action)
+        envs.close()
+        for i, info in enumerate(infos):
+            played.append(None if infeasible[start + i] else _told(policy.name, info, config, float(seconds[i])))
+    return played
+
+
+def _told(name: str, info: dict[str, Any], config: SystemConfig, seconds: float) -> dict[str, Any]:
+    """What `score` says of a decision, from the info of its step."""
+    sinr = 10 ** (info["sinr_db"] / 10)
+    return {
+        "policy": name,
+        **{key: info[key] for key in ("total_power_w", "transmit_power_w", "active_aps", "feasible")},
+        "violation": max(
+            float((1 - sinr / config.sinr_threshold).max()),
+            float((info["crlb_m2"] / config.crlb_threshold_m2).max()) - 1,
+            0.0,
+        ),
+        "seconds": seconds,
+    }
 
 
 def _collect(name: str, scores: Sequence[dict[str, Any] | None]) -> PolicyResult:

@@ -337,9 +337,26 @@ def test_masks_that_are_none_are_refused(mask: Any, error: type[Exception], mess
         envs.reset(options={"reset_mask": mask})
 
 
-def test_a_drop_that_is_not_there_is_refused(drops: Scenario) -> None:
-    with pytest.raises(ValueError, match="whole number from 0 to 3"):
-        CfIsacVectorEnv(2, drops=drops).reset(options={"drop": 4})
+@pytest.mark.parametrize(
+    ("drop", "message"),
+    [
+        (4, "whole number from 0 to 3"),
+        ([0, -1], "whole number from 0 to 3"),
+        ([1], "one index, or a list of 2"),
+        ("12", "'12'"),
+    ],
+)
+def test_a_drop_that_is_not_there_is_refused(drop: Any, message: str, drops: Scenario) -> None:
+    with pytest.raises(ValueError, match=message):
+        CfIsacVectorEnv(2, drops=drops).reset(options={"drop": drop})
+
+
+def test_every_environment_can_be_given_its_own_drop(drops: Scenario) -> None:
+    envs = CfIsacVectorEnv(3, drops=drops)
+    envs.reset(options={"drop": [3, 0, 2]})
+    np.testing.assert_array_equal(envs.scenario.gain, drops.gain[[3, 0, 2]])
+    envs.reset(options={"drop": np.array([1, 1, 1]), "reset_mask": np.array([False, True, True])})
+    np.testing.assert_array_equal(envs.scenario.gain, drops.gain[[3, 1, 1]])
 
 
 def tensors_as_arrays(value: Any) -> Any:

@@ -115,6 +115,27 @@ def test_no_feasible_decision_beats_the_certified_bound() -> None:
         assert (policy.total_power_w[served] >= result.lower_bound_w[served] * (1 - 1e-6)).all()
 
 
+@pytest.mark.parametrize("given", [False, True], ids=["random drops", "given drops"])
+def test_agents_of_sb3_play_together_what_they_play_alone(given: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = SystemConfig(M=30, K=6, crlb_threshold_m2=0.3)
+    drops = sample(config, np.random.default_rng(5), 6) if given else 6
+    monkeypatch.setattr(compare, "_TOGETHER", 4)
+    names = ["ddpg", "strongest-ap", "maskable-ppo"]
+    steps: list[str] = []
+    together = compare.run(config, compare.build(names, config), drops, 40, steps.append)
+    assert sorted(steps) == sorted(names * 6)
+    monkeypatch.setattr(compare, "_has_sb3_policy", lambda policy: False)
+    alone = compare.run(config, compare.build(names, config), drops, 40)
+    assert 0 < together.infeasible.sum() < 6
+    np.testing.assert_array_equal(together.best_known_w, alone.best_known_w)
+    for ours, theirs in zip(together.results, alone.results, strict=True):
+        assert ours.name == theirs.name
+        for field in ("total_power_w", "transmit_power_w", "active_aps", "feasible"):
+            np.testing.assert_array_equal(getattr(ours, field), getattr(theirs, field), err_msg=f"{ours.name} {field}")
+        np.testing.assert_allclose(ours.violation, theirs.violation, rtol=0, atol=1e-13)
+        assert ((ours.seconds > 0) == ~together.infeasible).all()
+
+
 def test_given_drops_are_played(tmp_path: Path) -> None:
     drops = sample(SystemConfig(M=6, K=2), np.random.default_rng(1), 3)
     path = drops.save(tmp_path / "drops.npz")
