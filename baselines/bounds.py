@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from baselines import enumeration
 from baselines.allocation.certificate import pilots_shared
 from baselines.allocation.result import Allocation, Float, Multipliers
 from cfisac_env.types import Problem
@@ -99,6 +100,36 @@ def sensing_qualities(problem: Problem) -> Float:
     scale = problem.max_ap_power_w * problem.crlb_threshold_m2 / trace
     quality = np.einsum("dj,msj,d->sdm", fan, np.asarray(problem.fisher, dtype=np.float64), scale)
     return np.ascontiguousarray(quality.reshape(-1, problem.M))
+
+
+class SensingKnapsack:
+    """What locating the targets costs at least, whatever the users need: see `sensing_qualities`.
+
+    Args:
+        problem: one drop.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self._cap = problem.max_ap_power_w
+        self._quality = sensing_qualities(problem)
+        self._ranking = np.argsort(-self._quality, axis=1, kind="stable")
+        self._recent = np.arange(len(self._quality))
+        collected = np.cumsum(np.take_along_axis(self._quality, self._ranking, 1), axis=1)
+        full = (collected < 1.0).sum(1)  # APs at their caps before the one that completes the filling
+        missing = np.take_along_axis(np.pad(1.0 - collected, ((0, 0), (1, 0)), constant_values=1.0), full[:, None], 1)
+        at = np.minimum(full, problem.M - 1)[:, None]
+        last = np.take_along_axis(self._quality, np.take_along_axis(self._ranking, at, 1), 1)
+        filling = np.where(full < problem.M, full + missing[:, 0] / np.maximum(last[:, 0], 1e-300), np.inf)
+        self.least_w = float(filling.max()) * (1.0 - 1e-9) * self._cap
+        """W, a lower bound on the transmit power of every set; infinite when none can locate a target."""
+
+    def rules_out(self, sets: NDArray[np.bool_], limit_w: Float) -> NDArray[np.bool_]:
+        """Whether sets (n, M) are proven to need more transmit power than limits (n,) W; infinite ones leave the caps."""
+        out = np.empty(len(sets), dtype=bool)
+        enumeration.hopeless_sets(
+            np.ascontiguousarray(sets), limit_w / self._cap, self._quality, self._ranking, self._recent, out
+        )
+        return out
 
 
 class DualPool:

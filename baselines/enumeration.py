@@ -181,6 +181,13 @@ def _hopeless(inside: Any, last: int, room: int, quality: Float, ranking: Any, b
 
 
 @_compiled
+def hopeless_sets(sets: Any, budgets: Float, quality: Float, ranking: Any, recent: Any, out: Any) -> None:
+    """Which of the sets (n, M) the sensing knapsack rules out with budgets (n,) of c/P_max; arguments of `_hopeless`, into `out` (n,)."""
+    for i in range(sets.shape[0]):
+        out[i] = _hopeless(sets[i], sets.shape[1], 0, quality, ranking, budgets[i], recent)
+
+
+@_compiled
 def enumerate_sets(
     position: Any, depth: int, n: int, V: Float, S: Float, b: Float, cap: float, limit: float, quality: Float, ranking: Any,
     recent: Any, reward: Float, mu: Float, value: Float, share: Float, order: Any, found: Any, steps: int,

@@ -158,14 +158,14 @@ class Search:
 
     def adds(self, current: Allocation) -> Bools:
         """(M − n, M): with one more AP, the most attractive at the current prices first."""
-        off = self._by_price(current)
+        off = by_price(self.problem, current)
         sets = np.repeat(current.active[None], len(off), axis=0)
         sets[np.arange(len(off)), off] = True
         return sets
 
     def swaps(self, current: Allocation) -> Bools:
         """(n (M − n), M): one AP for another; attractive newcomers and quiet leavers first."""
-        on, off = _by_power(current), self._by_price(current)
+        on, off = _by_power(current), by_price(self.problem, current)
         rank = np.add.outer(np.arange(len(on)) * len(off), np.arange(len(off)) * len(on)).ravel()
         leave, join = (axis.ravel()[np.argsort(rank, kind="stable")] for axis in np.meshgrid(on, off, indexing="ij"))
         sets = np.repeat(current.active[None], len(leave), axis=0)
@@ -176,7 +176,7 @@ class Search:
 
     def merges(self, current: Allocation) -> Bools:
         """(at most `MERGES`, M): two APs that are on for one that is off; quiet pairs and attractive newcomers first."""
-        on, off = _by_power(current), self._by_price(current)
+        on, off = _by_power(current), by_price(self.problem, current)
         if len(on) - 1 < self.fewest or len(off) == 0:
             return np.empty((0, self.problem.M), dtype=bool)
         first, second = np.triu_indices(len(on), 1)
@@ -252,14 +252,6 @@ class Search:
         totals = answers.transmit_power + self.problem.circuit_power_w * answers.active.sum(-1)
         served = (answers.status == Status.OPTIMAL) | (answers.status == Status.LOCAL)
         return np.asarray(np.where(served, totals, np.inf))
-
-    def _by_price(self, current: Allocation) -> NDArray[np.int64]:
-        """APs that are off, by what they would add to Σ_k λ_k Σ_m v_mk/w_m; those with a price below zero first."""
-        duals, problem = current.multipliers, self.problem
-        price = 1.0 + problem.sinr_threshold * problem.gain @ duals.sinr - reward(problem, duals.sensing)
-        worth = np.where(price > 0.0, problem.estimate_gain @ duals.sinr / np.maximum(price, 1e-300), np.inf)
-        off = np.flatnonzero(~current.active)
-        return off[np.lexsort((price[off], -worth[off]))]
 
 
 def search(
@@ -339,6 +331,15 @@ def _by_power(current: Allocation) -> NDArray[np.int64]:
     """APs that are on, by increasing radiated power."""
     on = np.flatnonzero(current.active)
     return on[np.argsort(current.power.sum(-1)[on], kind="stable")]
+
+
+def by_price(problem: Problem, current: Allocation) -> NDArray[np.int64]:
+    """APs that are off, by what they would add to Σ_k λ_k Σ_m v_mk/w_m; those with a price below zero first."""
+    duals = current.multipliers
+    price = 1.0 + problem.sinr_threshold * problem.gain @ duals.sinr - reward(problem, duals.sensing)
+    worth = np.where(price > 0.0, problem.estimate_gain @ duals.sinr / np.maximum(price, 1e-300), np.inf)
+    off = np.flatnonzero(~current.active)
+    return off[np.lexsort((price[off], -worth[off]))]
 
 
 def deadline_in(time_limit_s: float | None) -> float:

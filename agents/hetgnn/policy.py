@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from agents.hetgnn import unrolled, weights
+from agents.hetgnn.compiled import Guide
 from agents.hetgnn.graph import Graph, build
 from agents.hetgnn.network import Embedding, HetGnn
-from baselines.allocation import Allocation, Status, fast
+from agents.hetgnn.search import Rankings, Search
+from baselines.allocation import Status, fast
 from baselines.bounds import fewest_active
 from baselines.policy import Answer, everything, inside, read_observation
 from cfisac_env import actions
@@ -28,36 +29,6 @@ Bools = NDArray[np.bool_]
 
 ROUNDING = 3e-5
 """Relative miss that own powers may have: the float32 action adds less than 1e-5, and 1e-4 counts as met."""
-
-
-class Rankings:
-    """Rankings of one drop's APs, made as far as they are asked for.
-
-    Args:
-        network: whose activation head ranks.
-        embedding: of one drop.
-        width: number of rankings; they differ in their first AP.
-    """
-
-    def __init__(self, network: HetGnn, embedding: Embedding, width: int) -> None:
-        M = embedding.ap.shape[1]
-        self._network, self._embedding = network, embedding.repeated(min(width, M))
-        first = network.propose(embedding, torch.zeros(1, M, dtype=torch.bool))[0].topk(min(width, M)).indices
-        self._on = torch.nn.functional.one_hot(first, M).bool()
-        self._prefixes = [self._on.numpy()]
-
-    def prefixes(self, size: int) -> Bools:
-        """Distinct sets of `size` APs, (at most width, M), the ranking with the likeliest first AP first."""
-        while len(self._prefixes) < size:
-            logits = self._network.propose(self._embedding, self._on).masked_fill(self._on, -torch.inf)
-            self._on = self._on.scatter(1, logits.argmax(-1, keepdim=True), True)
-            self._prefixes.append(self._on.numpy())
-        return distinct(self._prefixes[size - 1])
-
-
-def distinct(sets: Bools) -> Bools:
-    """The sets without repetitions, in their order."""
-    return sets[np.sort(np.unique(sets, axis=0, return_index=True)[1])]
 
 
 class GraphPolicy:
@@ -128,7 +99,7 @@ class GraphPolicy:
         graph = build(observation)
         return np.stack([self._action(problem[i], graph[i : i + 1]) for i in range(len(graph))]), state
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def _action(self, problem: Problem, graph: Graph) -> NDArray[np.float32]:
         decision = self.decide(problem, graph).decision
         return actions.encode(decision, problem.max_ap_power_w, problem.estimate_gain)
@@ -161,12 +132,12 @@ class HetGnnPolicy(GraphPolicy):
             power, served = self._powers(embedding, likely.numpy())
             bare = Decision(active=likely[0].numpy(), power=power[0] * problem.max_ap_power_w)
             return Answer(bare, feasible=bool(served[0]))
-        rankings = Rankings(self.network, embedding, self.width)
+        rankings = Rankings(Guide(self.network, embedding), problem.M, self.width)
         best, least = everything(problem), np.inf
         for sizes in _growing(fewest_active(problem), problem.M):
             if sizes[0] * problem.circuit_power_w >= least:
                 break
-            sets = np.concatenate([rankings.prefixes(size) for size in sizes])
+            sets = _distinct(np.concatenate([rankings.prefixes(size) for size in sizes]))
             power, served = self._powers(embedding, sets)
             watts = power * problem.max_ap_power_w
             total = watts.sum((-2, -1)) + problem.circuit_power_w * sets.sum(-1)
@@ -193,68 +164,42 @@ class HetGnnPolicy(GraphPolicy):
 
 
 class HetGnnExactPolicy(GraphPolicy):
-    """The network ranks, the exact allocator prices the prefixes, and what the network would rather have is swapped in while that pays.
+    """The network ranks, the exact allocator prices the prefixes, and what is rather had is swapped in while that pays.
 
     Feasible whenever the drop is: in the end, all APs are a prefix.
 
     Args:
         rounds: of moves around the best prefix: one AP for another, one less, one more.
-        outsiders: APs that a round tries in the place of each, those with the highest logits.
+        outsiders: APs that a round tries in the place of each: so many with the highest logits, and so many with the best prices.
+        accept: stop when the total power is certified to be at most this far (relative) above the optimum.
         options: see `GraphPolicy`.
     """
 
     name = "hetgnn-exact"
 
-    def __init__(self, *, rounds: int = 3, outsiders: int = 6, **options: Any) -> None:
+    def __init__(self, *, rounds: int = 8, outsiders: int = 4, accept: float = 0.0, **options: Any) -> None:
         super().__init__(**options)
-        if rounds < 0 or outsiders < 1:
-            raise ValueError(f"rounds must be 0 or more and outsiders 1 or more, got {rounds} and {outsiders}")
-        self.rounds, self.outsiders = rounds, outsiders
+        if rounds < 0 or outsiders < 1 or not accept >= 0.0:
+            raise ValueError(
+                f"rounds and accept must be 0 or more and outsiders 1 or more, got {rounds}, {accept} and {outsiders}"
+            )
+        self.rounds, self.outsiders, self.accept = rounds, outsiders, accept
 
     def decide(self, problem: Problem, graph: Graph) -> Answer:
         """Rank, price, swap."""
-        aim = inside(problem)
-        embedding = self.network.embed(graph)
-        best = self._prefix(aim, embedding)
-        if best is None:
+        search = Search(inside(problem), Guide(self.network, self.network.embed(graph)), self.accept)
+        if search.follow(self.width) is None:
             exact = fast.solve(problem, np.ones(problem.M, dtype=bool))  # there may be no room for a margin
             if exact.status != Status.OPTIMAL:
                 return Answer(everything(problem), feasible=False, certificate=exact)
-            best = exact
-        for _ in range(self.rounds):
-            better = _cheapest(aim, self._moves(embedding, best), _cost(aim, best))
-            if better is None:
-                break
-            best = better
+            search.start(exact)
+        best = search.improve(self.rounds, self.outsiders)
         return Answer(Decision(active=best.active, power=best.power), feasible=True)
 
-    def _prefix(self, problem: Problem, embedding: Embedding) -> Allocation | None:
-        """The cheapest prefix, or None when not even all APs serve the drop."""
-        rankings = Rankings(self.network, embedding, self.width)
-        best: Allocation | None = None
-        for sizes in _growing(fewest_active(problem), problem.M):
-            for size in sizes:
-                limit = np.inf if best is None else _cost(problem, best)
-                if size * problem.circuit_power_w >= limit:
-                    return best
-                best = _cheapest(problem, rankings.prefixes(size), limit) or best
-        return best
 
-    def _moves(self, embedding: Embedding, best: Allocation) -> Bools:
-        """Sets around the best one, (n, M)."""
-        M, on = len(best.active), np.flatnonzero(best.active)
-        bases = np.repeat(best.active[None], len(on) + 1, axis=0)
-        bases[np.arange(len(on)), on] = False  # without each, and the set itself
-        logits = self.network.propose(embedding.repeated(len(bases)), torch.as_tensor(bases))
-        wanted: Tensor = logits.masked_fill(torch.as_tensor(best.active), -torch.inf)
-        count = min(self.outsiders, M - len(on))
-        sets = [bases[:-1]]
-        for rank in torch.argsort(wanted, dim=-1, descending=True)[:, :count].numpy().T:
-            changed = bases.copy()
-            changed[np.arange(len(bases)), rank] = True
-            sets.append(changed)
-        moves = np.concatenate(sets)
-        return distinct(moves[moves.any(-1)])
+def _distinct(sets: Bools) -> Bools:
+    """The sets without repetitions, in their order."""
+    return sets[np.sort(np.unique(sets, axis=0, return_index=True)[1])]
 
 
 def _growing(first: int, last: int) -> Iterator[range]:
@@ -263,27 +208,3 @@ def _growing(first: int, last: int) -> Iterator[range]:
     while first <= last:
         yield range(first, min(first + count, last + 1))
         first, count = first + count, min(2 * count, 8)
-
-
-def _cost(problem: Problem, allocation: Allocation) -> float:
-    return float(allocation.transmit_power) + problem.circuit_power_w * int(allocation.active.sum())
-
-
-def _cheapest(problem: Problem, sets: Bools, limit_w: float) -> Allocation | None:
-    """The cheapest of some sets (n, M), or None when none costs less than `limit_w`."""
-    room = (
-        limit_w * (1.0 - 1e-9) - problem.circuit_power_w * sets.sum(-1)
-        if np.isfinite(limit_w)
-        else np.full(len(sets), np.inf)
-    )
-    sets, room = sets[room > 0.0], room[room > 0.0]
-    if not len(sets):
-        return None
-    answers = fast.solve(problem, sets, cutoff_w=room)
-    total = np.where(
-        (answers.status == Status.OPTIMAL) & (answers.transmit_power < room),
-        answers.transmit_power + problem.circuit_power_w * sets.sum(-1),
-        np.inf,
-    )
-    winner = int(total.argmin())
-    return answers[winner] if np.isfinite(total[winner]) else None

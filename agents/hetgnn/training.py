@@ -100,6 +100,7 @@ def train(
     folder: Path,
     *,
     resume: bool = True,
+    start: HetGnn | None = None,
     callbacks: Sequence[Callback] = (),
     **trainer: Any,
 ) -> tuple[HetGnn, dict[str, float]]:
@@ -113,12 +114,17 @@ def train(
         validation: others, by which the best epoch is chosen.
         folder: of this run.
         resume: go on from `last.ckpt` when it is there.
+        start: a trained network to begin with, instead of random weights.
         callbacks: of lightning, besides.
         trainer: options of `lightning.Trainer`, such as `devices` and `accelerator`.
 
     Raises:
-        ValueError: `last.ckpt` was made with another configuration.
+        ValueError: `last.ckpt` was made with another configuration, or `start` is of another architecture.
     """
+    if start is not None and start.config != config.network:
+        raise ValueError(
+            f"the weights to start from are of {start.config}, the network to train is {config.network}; give both the same options"
+        )
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     sampler = Shuffled(groups, config.edges, config.seed)
     learning = DataLoader(Batches(groups), sampler=sampler, batch_size=None)
@@ -134,6 +140,8 @@ def train(
             )
         steps = checkpoint["steps"]
     module = Module(config, max(steps, 2))
+    if start is not None:
+        module.network.load_state_dict(start.state_dict())
     best = ModelCheckpoint(
         folder, "best", monitor="val/score", save_last=True, enable_version_counter=False, save_on_train_epoch_end=False
     )

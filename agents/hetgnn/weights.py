@@ -90,6 +90,7 @@ def load(path: str | os.PathLike[str] = SHIPPED) -> tuple[HetGnn, dict[str, Any]
 def card(network: HetGnn, story: dict[str, Any]) -> str:
     """The model card: what the network is, what it learned from, how, and how good its best epoch was on the validation labels."""
     measures, labels, validation, config = story["measures"], story["labels"], story["validation"], network.config
+    start = story.get("start")
     names = sorted({*labels["by_size"], *validation["by_size"]})
     sizes = [f"| {n} | {labels['by_size'].get(n, 0)} | {validation['by_size'].get(n, 0)} |" for n in names]
     lines = [
@@ -100,6 +101,7 @@ def card(network: HetGnn, story: dict[str, Any]) -> str:
         "",
         f"Made by `{story['command']}` with torch {story['versions'].get('torch')}, seed {story['training']['seed']}.",
         "",
+        *([_beginning(start), ""] if start else []),
         f"Learned from {labels['drops']:,} drops labelled by {', '.join(labels['oracles'])} (seeds {labels['seeds'][0]:,} to "
         f"{labels['seeds'][1]:,}). The best epoch, number {measures['epoch'] + 1:.0f} of {story['training']['epochs']}, was chosen on "
         f"{validation['drops']:,} others (seeds {validation['seeds'][0]:,} to {validation['seeds'][1]:,}). Seeds from 1,000,000 on, "
@@ -114,3 +116,13 @@ def card(network: HetGnn, story: dict[str, Any]) -> str:
         *sizes,
     ]
     return "\n".join(lines) + "\n"
+
+
+def _beginning(story: dict[str, Any]) -> str:
+    """A sentence about the weights that training started from."""
+    labels = story["labels"]
+    return (
+        f"It started from weights `{story['digest']}`, made by `{story['command']}` with seed {story['training']['seed']}, which "
+        f"had learned from {labels['drops']:,} drops of {', '.join(labels['by_size'])} "
+        f"(seeds {labels['seeds'][0]:,} to {labels['seeds'][1]:,})."
+    )

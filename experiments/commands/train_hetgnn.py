@@ -32,6 +32,8 @@ class TrainHetGnn:
     """Use only so many labels of each size and preset."""
     out: Path = Path("runs/hetgnn")
     """Folder of the run."""
+    start: Path | None = None
+    """Weights to go on from instead of random ones, such as those of another preset."""
     resume: bool = True
     """Go on from the last checkpoint in the folder, if there is one."""
     minutes: float | None = None
@@ -61,8 +63,9 @@ class TrainHetGnn:
         for name, shards in zip(("training", "validation"), parts, strict=True):
             console.print(f"{sum(map(len, shards))} labels for {name}")
         labels, validation = (data.prepare(shards) for shards in parts)
+        start, past = (None, {}) if self.start is None else weights.load(self.start)
         network, measures = training.train(
-            self.training, labels, validation, self.out, resume=self.resume, accelerator=self.accelerator,
+            self.training, labels, validation, self.out, resume=self.resume, start=start, accelerator=self.accelerator,
             devices=self.devices, max_time=None if self.minutes is None else timedelta(minutes=self.minutes),
         )  # fmt: skip
         story = {
@@ -71,6 +74,7 @@ class TrainHetGnn:
             "labels": hetgnn.describe(parts[0]),
             "validation": hetgnn.describe(parts[1]),
             "measures": measures,
+            "start": None if start is None else {**past, "digest": weights.digest(start)},
         }
         path = weights.save(network, self.out / "hetgnn.safetensors", story)
         console.print(

@@ -16,7 +16,9 @@ import agents
 import baselines
 import cfisac_env
 from agents.hetgnn import weights
+from agents.hetgnn.compiled import Guide
 from agents.hetgnn.graph import build
+from agents.hetgnn.search import Search
 from baselines.allocation import Status, dual_bound
 from baselines.local_search import search
 from cfisac_env import PRESETS, SystemConfig, actions, observations, sample
@@ -50,6 +52,29 @@ def test_exact_powers_are_close_to_the_best_known_for_sizes_never_trained_on() -
     assert served.sum() >= 6
     assert np.asarray(outcome.feasible)[served].all()
     assert (np.asarray(outcome.total_power) / best - 1.0)[served].mean() < 0.02
+
+
+def test_accepting_a_certified_gap_saves_solves_and_keeps_the_gap() -> None:
+    scenario, network = sample(SystemConfig(M=20, K=5), np.random.default_rng(4), 12), weights.load()[0]
+    graphs, solves, stopped = build(observations.encode(scenario)), {}, 0
+    for accept in (0.0, 0.02):
+        solves[accept] = 0
+        for i in range(12):
+            problem = scenario[i].problem
+            with torch.inference_mode():
+                run = Search(problem, Guide(network, network.embed(graphs[i : i + 1])), accept)
+            if run.follow(4) is None:
+                assert not search(problem).feasible
+                continue
+            best = run.improve(8, 6)
+            np.testing.assert_allclose(run.best_w, best.transmit_power + 0.2 * best.active.sum(), rtol=1e-12)
+            assert run.lower_bound_w <= search(problem).lower_bound_w * (1 + 1e-6)
+            solves[accept] += run.solves
+            stopped += run.finished()
+            if run.finished():
+                assert run.best_w <= (1.0 + accept) * search(problem).total_power_w * (1 + 1e-6)
+    assert solves[0.02] < solves[0.0]
+    assert stopped > 5
 
 
 def test_own_powers_serve_what_they_claim_to_serve() -> None:

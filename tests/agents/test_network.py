@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from agents.hetgnn import unrolled
+from agents.hetgnn.compiled import Guide
 from agents.hetgnn.graph import Graph, build
 from agents.hetgnn.network import HetGnn, NetworkConfig
 from baselines.allocation import Status, fast
@@ -180,6 +181,19 @@ def test_no_ap_on_is_a_set_too() -> None:
     logits, power = _everything(_network(), _observation(), torch.zeros(3, 9, dtype=torch.bool))
     assert torch.isfinite(logits).all()
     assert (power == 0).all()
+
+
+@pytest.mark.parametrize("config", [SMALL, DEEP], ids=["compact", "deep"])
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_the_compiled_activation_head_gives_the_networks_logits(preset: str, config: NetworkConfig) -> None:
+    network, observation, on = _network(config), _observation(preset=preset), _sets(6, 9)
+    on[0] = False
+    with torch.no_grad():
+        for i in range(3):
+            embedding = network.embed(build(observation)[i : i + 1])
+            expected = network.propose(embedding.repeated(6), on).masked_fill(on, -torch.inf)
+            logits = Guide(network, embedding).logits(on.numpy())
+            np.testing.assert_allclose(logits, expected.numpy(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,17 @@ def test_it_learns(trained: tuple[HetGnn, dict[str, float], Path], shards: tuple
     assert measures["val/hits"] > 0.6
 
 
+def test_training_goes_on_from_weights(
+    trained: tuple[HetGnn, dict[str, float], Path], groups: tuple[list[Labelled], list[Labelled]], tmp_path: Path
+) -> None:
+    still = replace(SMALL, epochs=1, learning_rate=1e-12)
+    network, _ = training.train(still, *groups, tmp_path / "still", start=trained[0], **QUIET)
+    for name, tensor in trained[0].state_dict().items():
+        torch.testing.assert_close(network.state_dict()[name], tensor, rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match=r"the weights to start from are of NetworkConfig\(layers=2"):
+        training.train(replace(still, network=NetworkConfig()), *groups, tmp_path / "other", start=trained[0], **QUIET)
+
+
 class _Kill(Callback):
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         if trainer.current_epoch == 2:

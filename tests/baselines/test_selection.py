@@ -16,7 +16,7 @@ from baselines import branch_and_bound, local_search
 from baselines.allocation import fast
 from baselines.allocation.certificate import dual_bound
 from baselines.allocation.result import Allocation, Status
-from baselines.bounds import DualPool, fewest_active, sensing_qualities
+from baselines.bounds import DualPool, SensingKnapsack, fewest_active, sensing_qualities
 from baselines.elimination import ACCURACY, cheapest_removal, without_one
 from baselines.enumeration import enumerate_sets
 from cfisac_env import SystemConfig, physics, sample
@@ -95,6 +95,23 @@ def test_the_tiny_cases_hold_feasible_and_infeasible_drops() -> None:
     assert len(feasible) >= 200
     assert sum(feasible) >= 80
     assert len(feasible) - sum(feasible) >= 40
+
+
+@pytest.mark.parametrize("preset", ["paper", "precise-sensing", "urban"])
+def test_the_sensing_knapsack_rules_out_only_what_needs_more(preset: str) -> None:
+    hopeless = 0
+    for seed in range(4):
+        problem = drop(seed, M=9, K=3, preset=preset, S=1 + seed % 2)
+        sets = every_set(9)
+        power = fast.solve(problem, sets, threads=1).transmit_power
+        knapsack = SensingKnapsack(problem)
+        assert knapsack.least_w <= power.min()
+        for limit in (np.where(np.isfinite(power), power * (1 + 1e-6), 0.9), np.full(len(sets), np.inf)):
+            ruled_out = knapsack.rules_out(sets, limit)
+            hopeless += int(ruled_out.sum())
+            assert not (ruled_out & np.isfinite(power) & (power <= limit)).any()
+    assert hopeless > 100
+    assert SensingKnapsack(drop(0, M=3, K=2, crlb_threshold_m2=1e-5)).least_w == np.inf
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -58,6 +58,17 @@ def test_training_writes_weights_with_their_story(
     assert f"| paper 8x2 | {story['labels']['drops']} | {story['validation']['drops']} |" in card
 
 
+def test_training_from_weights_tells_their_story_too(folders: Path, tmp_path: Path) -> None:
+    assert _train(folders, tmp_path / "first", "--drops", "8") == 0
+    first = tmp_path / "first" / "hetgnn.safetensors"
+    assert _train(folders, tmp_path / "second", "--start", str(first)) == 0
+    _, story = weights.load(tmp_path / "second" / "hetgnn.safetensors")
+    assert story["start"]["labels"]["seeds"] == [0, 7]
+    card = (tmp_path / "second" / "hetgnn.md").read_text()
+    assert f"It started from weights `{weights.digest(weights.load(first)[0])}`" in card
+    assert f"| paper 8x2 | {story['labels']['drops']} | {story['validation']['drops']} |" in card
+
+
 def test_training_refuses_to_validate_on_what_it_learns_from(
     folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,135 @@
+"""From a ranking to a set of APs with exact powers: prefixes are priced, then sets around the cheapest one, until nothing is gained.
+
+A set costs T + n P_cir, T from the exact allocator. It is priced only when neither the SINRs' least number of APs nor the sensing knapsack
+rules out that it is cheaper than the best so far, never twice, and with a cut-off.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.hetgnn.compiled import Guide
+from baselines.allocation import Allocation, Status, fast
+from baselines.bounds import SensingKnapsack, fewest_active
+from baselines.local_search import by_price
+from cfisac_env.types import Problem
+
+Bools = NDArray[np.bool_]
+
+
+class Rankings:
+    """Rankings of one drop's APs, made as far as they are asked for.
+
+    Args:
+        guide: ranks; it is asked again after every AP.
+        count: number of APs.
+        width: number of rankings; they differ in their first AP.
+    """
+
+    def __init__(self, guide: Guide, count: int, width: int) -> None:
+        self._guide = guide
+        first = np.argsort(-guide.logits(np.zeros((1, count), dtype=bool))[0], kind="stable")[:width]
+        self._on = np.zeros((len(first), count), dtype=bool)
+        self._on[np.arange(len(first)), first] = True
+        self._prefixes = [self._on]
+
+    def prefixes(self, size: int) -> Bools:
+        """Sets of `size` APs, (width, M), some of them perhaps the same; the ranking with the likeliest first AP first."""
+        while len(self._prefixes) < size:
+            self._on = self._on.copy()
+            self._on[np.arange(len(self._on)), self._guide.logits(self._on).argmax(-1)] = True
+            self._prefixes.append(self._on)
+        return self._prefixes[size - 1]
+
+
+class Search:
+    """The best set so far of one drop.
+
+    Args:
+        problem: one drop with orthogonal pilots.
+        guide: of the same drop.
+        accept: stop when the total power is certified to be at most this far (relative) above the optimum.
+    """
+
+    def __init__(self, problem: Problem, guide: Guide, accept: float = 0.0) -> None:
+        self.problem, self._guide, self._accept = problem, guide, accept
+        self.best: Allocation | None = None
+        self.best_w = np.inf
+        self.solves = 0
+        self._tried: set[bytes] = set()
+        self._knapsack = SensingKnapsack(problem)
+        self.fewest = fewest_active(problem, self._knapsack.least_w)
+        self.lower_bound_w = self._knapsack.least_w + self.fewest * problem.circuit_power_w
+
+    def finished(self) -> bool:
+        """The best set is certified to be as good as is asked for."""
+        return self.best_w <= self.lower_bound_w * (1.0 + self._accept)
+
+    def start(self, allocation: Allocation) -> None:
+        """Begin with a set that has its price already."""
+        self.best = allocation
+        self.best_w = float(allocation.transmit_power) + self.problem.circuit_power_w * int(allocation.active.sum())
+
+    def follow(self, width: int) -> Allocation | None:
+        """Price the prefixes of so many rankings, from the fewest APs that can do on; None when not even all APs serve the drop."""
+        rankings = Rankings(self._guide, self.problem.M, width)
+        for size in range(self.fewest, self.problem.M + 1):
+            if size * self.problem.circuit_power_w + self._knapsack.least_w >= self.best_w:
+                break
+            self.price(rankings.prefixes(size))
+        return self.best
+
+    def improve(self, rounds: int, outsiders: int) -> Allocation:
+        """Move to the cheapest set around the best one, at most so many times.
+
+        A move exchanges one AP, drops one, or adds one. The newcomers are those that the network would rather have, given the APs that
+        stay, and those that the allocator's prices would.
+        """
+        if self.best is None:
+            raise ValueError("there is no set to improve: `follow` rankings or `start` with one")
+        for _ in range(rounds):
+            if self.finished() or not self.price(self._around(self.best, outsiders)):
+                break
+        return self.best
+
+    def price(self, sets: Bools) -> bool:
+        """Price sets (n, M), and say whether one is cheaper than the best so far, which it then becomes."""
+        problem, size, chosen = self.problem, sets.sum(-1), []
+        room = self.best_w * (1.0 - 1e-9) - problem.circuit_power_w * size
+        keys = np.packbits(sets, axis=-1)
+        for i in np.flatnonzero((size >= self.fewest) & (room > self._knapsack.least_w)).tolist():
+            if (key := keys[i].tobytes()) not in self._tried:
+                self._tried.add(key)
+                chosen.append(i)
+        rows = np.array(chosen, dtype=np.int64)
+        rows = rows[~self._knapsack.rules_out(sets[rows], room[rows])]
+        if not len(rows):
+            return False
+        answers = fast.solve(problem, sets[rows], cutoff_w=room[rows])
+        self.solves += len(rows)
+        total = np.where(
+            (answers.status == Status.OPTIMAL) & (answers.transmit_power < room[rows]),
+            answers.transmit_power + problem.circuit_power_w * size[rows],
+            np.inf,
+        )
+        winner = int(total.argmin())
+        if not total[winner] < self.best_w:
+            return False
+        self.best, self.best_w = answers[winner], float(total[winner])
+        return True
+
+    def _around(self, best: Allocation, outsiders: int) -> Bools:
+        """Sets around the best one, (n, M)."""
+        on = np.flatnonzero(best.active)
+        bases = np.repeat(best.active[None], len(on) + 1, axis=0)
+        bases[np.arange(len(on)), on] = False  # without each, and the set itself
+        logits = self._guide.logits(bases)
+        logits[:, on] = -np.inf
+        count = min(outsiders, len(best.active) - len(on))
+        wanted = np.argsort(-logits, axis=-1, kind="stable")[:, :count]
+        attractive = np.repeat(by_price(self.problem, best)[None, :count], len(bases), axis=0)
+        newcomers = np.concatenate([wanted, attractive], axis=1)
+        moves = np.repeat(bases[:, None], newcomers.shape[1], axis=1)
+        np.put_along_axis(moves, newcomers[..., None], True, axis=-1)
+        return np.concatenate([bases[:-1], moves.reshape(-1, moves.shape[-1])])
