@@ -6,6 +6,8 @@ rules out that it is cheaper than the best so far, never twice, and with a cut-o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -83,13 +85,13 @@ class Search:
     def improve(self, rounds: int, outsiders: int) -> Allocation:
         """Move to the cheapest set around the best one, at most so many times.
 
-        A move exchanges one AP, drops one, or adds one. The newcomers are those that the network would rather have, given the APs that
-        stay, and those that the allocator's prices would.
+        A move exchanges one AP, drops one, or adds one; when none of these helps, it exchanges two for one. The newcomers are those that
+        the network would rather have, given the APs that stay, and those that the allocator's prices would.
         """
         if self.best is None:
             raise ValueError("there is no set to improve: `follow` rankings or `start` with one")
         for _ in range(rounds):
-            if self.finished() or not self.price(self._around(self.best, outsiders)):
+            if self.finished() or not any(self.price(sets) for sets in self._around(self.best, outsiders)):
                 break
         return self.best
 
@@ -119,17 +121,25 @@ class Search:
         self.best, self.best_w = answers[winner], float(total[winner])
         return True
 
-    def _around(self, best: Allocation, outsiders: int) -> Bools:
-        """Sets around the best one, (n, M)."""
+    def _around(self, best: Allocation, outsiders: int) -> Iterator[Bools]:
+        """Sets around the best one, (n, M), those with one AP less last."""
         on = np.flatnonzero(best.active)
-        bases = np.repeat(best.active[None], len(on) + 1, axis=0)
-        bases[np.arange(len(on)), on] = False  # without each, and the set itself
+        prices = by_price(self.problem, best)[:outsiders]
+        without = np.repeat(best.active[None], len(on), axis=0)
+        without[np.arange(len(on)), on] = False
+        yield np.concatenate([without, self._joined(np.concatenate([without, best.active[None]]), best.active, prices)])
+        if len(on) > self.fewest:
+            first, second = np.triu_indices(len(on), 1)
+            pairs = np.repeat(best.active[None], len(first), axis=0)
+            pairs[np.arange(len(first)), on[first]] = pairs[np.arange(len(first)), on[second]] = False
+            yield self._joined(pairs, best.active, prices)
+
+    def _joined(self, bases: Bools, barred: Bools, prices: NDArray[np.int64]) -> Bools:
+        """Sets (n, M) with one AP more: as many as have a price that the network would rather have, and those."""
         logits = self._guide.logits(bases)
-        logits[:, on] = -np.inf
-        count = min(outsiders, len(best.active) - len(on))
-        wanted = np.argsort(-logits, axis=-1, kind="stable")[:, :count]
-        attractive = np.repeat(by_price(self.problem, best)[None, :count], len(bases), axis=0)
-        newcomers = np.concatenate([wanted, attractive], axis=1)
+        logits[:, barred] = -np.inf
+        wanted = np.argsort(-logits, axis=-1, kind="stable")[:, : len(prices)]
+        newcomers = np.concatenate([wanted, np.repeat(prices[None], len(bases), axis=0)], axis=1)
         moves = np.repeat(bases[:, None], newcomers.shape[1], axis=1)
         np.put_along_axis(moves, newcomers[..., None], True, axis=-1)
-        return np.concatenate([bases[:-1], moves.reshape(-1, moves.shape[-1])])
+        return moves.reshape(-1, moves.shape[-1])
