@@ -293,7 +293,7 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
 
     def _scores(self) -> _Results:
         N, K, S = self.num_envs, self.config.K, self.config.S
-        zeros = self._backend.zeros
+        zeros = np.zeros if self._backend.name == "numpy" else self._backend.zeros
         return {
             "reward": zeros((N,)),
             "total_power_w": zeros((N,)),
@@ -328,10 +328,11 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
     def _masked(self, results: Mapping[str, Any], rows: Rows) -> _Results:
         """An info in Gymnasium's layout: every value beside a mask of the rows that have it, and zero in the others."""
         laid_out: _Results = {}
+        everywhere = rows.all()
         for name, value in results.items():
             if isinstance(value, dict):
                 laid_out[name] = self._masked(value, rows)
-            elif rows.all():
+            elif everywhere:
                 laid_out[name] = value
             else:
                 chosen = self._backend.array(rows)
@@ -341,7 +342,8 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
         return laid_out
 
     def _mask(self, rows: Rows) -> Array:
-        return self._backend.array(rows.copy())
+        mask = rows.copy()
+        return mask if self._backend.name == "numpy" else self._backend.array(mask)
 
     def _each(self, work: Callable[[Part], None]) -> None:
         """Do the work of every part, on as many threads as there are parts and processors for."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from scipy.optimize import lsq_linear
 
 from cfisac_env import CfIsacVectorEnv, SystemConfig, actions, observations, physics
 from cfisac_env.scenario import Draws, build
@@ -157,7 +158,7 @@ class Share:
     us_per_decision: float
 
 
-def profile(config: SystemConfig, seed: int, environments: int = 32, rounds: int = 60) -> list[Share]:
+def profile(config: SystemConfig, seed: int, environments: int = 256, rounds: int = 60) -> list[Share]:
     """Where a decision's time goes with one decision a drop: each piece alone, the whole step, and the rest as overhead."""
     generators = [np.random.default_rng(seed + i) for i in range(environments)]
     action = _actions(config, environments, seed)
@@ -213,6 +214,25 @@ def scaling(
         yield vector(config, max(1, 256 * base.M * base.K // (M * K)), 1, 1, seed, seconds)
 
 
+@dataclass(frozen=True)
+class Growth:
+    """The time of one step as a line in its numbers of environments N and of links N·M·K, fitted to measured rates."""
+
+    us_a_step: float
+    us_an_environment: float
+    ns_a_link: float
+    deviation: float  # largest relative distance of a measured time from the line
+
+
+def growth(rates: Sequence[Rate]) -> Growth:
+    """Fit by least squares of relative distances; no coefficient is negative."""
+    size = np.array([(1, one.environments, one.environments * one.M * one.K) for one in rates], dtype=np.float64)
+    step_s = np.array([one.environments / one.per_processor_second for one in rates])
+    fit = lsq_linear(size / step_s[:, None] * [1e-6, 1e-6, 1e-9], np.ones(len(rates)), bounds=(0.0, np.inf))
+    step, environment, link = map(float, fit.x)
+    return Growth(step, environment, link, float(np.abs(fit.fun).max()))
+
+
 def table(rates: Sequence[Rate], reference: Rate | None) -> str:
     """Rates as Markdown, with the ratio to mobile-env's."""
     lines = [
@@ -228,6 +248,29 @@ def table(rates: Sequence[Rate], reference: Rate | None) -> str:
             f"| {one.share:.0%} | {one.per_processor_second:,.0f} | {link:.0f} | {ratio} |"
         )
     return "\n".join(lines)
+
+
+def growth_table(rates: Sequence[Rate], fitted: Growth) -> str:
+    """Time of a step and of a decision beside the fitted line, as Markdown."""
+    lines = ["| M | K | environments | ms a step | line | µs a decision | ns a link |", "|---|---|---|---|---|---|---|"]
+    for one in rates:
+        links = one.environments * one.M * one.K
+        line_ms = (
+            fitted.us_a_step + fitted.us_an_environment * one.environments + 1e-3 * fitted.ns_a_link * links
+        ) / 1e3
+        us = 1e6 / one.per_processor_second
+        lines.append(
+            f"| {one.M} | {one.K} | {one.environments} | {us * one.environments / 1e3:.2f} | {line_ms:.2f} | {us:,.1f} "
+            f"| {1e3 * us / (one.M * one.K):.0f} |"
+        )
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"The line: {fitted.us_a_step:.0f} µs a step, {fitted.us_an_environment:.1f} µs an environment and {fitted.ns_a_link:.1f} ns a "
+            f"link; measured times are within {fitted.deviation:.0%} of it.",
+        ]
+    )
 
 
 def profile_table(shares: Sequence[Share], traffic: int, bandwidth: float) -> str:

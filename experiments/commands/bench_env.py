@@ -63,17 +63,23 @@ class BenchEnv:
             rates.append(bench.vector(configs[0], n, 1, 1, self.seed, self.seconds, "torch"))
             reference = bench.mobile_env(self.seed, self.seconds)
             shares = bench.profile(configs[0], self.seed)
-            grown = []
+            grown: list[bench.Rate] = []
             if self.scaling:
                 counts = [4**i for i in range(7)]
                 sizes = [(10, 10), (50, 10), (100, 30), (300, 50), (1000, 100)]
                 grown = list(bench.scaling(configs[0], counts, sizes, self.seed, self.seconds / 3))
             bar.remove_task(task)
+        fitted = bench.growth(grown) if grown else None
+        growth = (
+            []
+            if fitted is None
+            else ["One decision a drop, one thread, processor time:", bench.growth_table(grown, fitted)]
+        )
         traffic, bandwidth = bench.bytes_per_decision(configs[0]), bench.copy_bandwidth()
         text = "\n\n".join(
             [
                 bench.table(rates, reference),
-                *([] if not grown else ["One decision a drop, one thread:", bench.table(grown, reference)]),
+                *growth,
                 bench.profile_table(shares, traffic, bandwidth),
             ]
         )
@@ -84,6 +90,7 @@ class BenchEnv:
             "rates": [asdict(rate) for rate in rates],
             "mobile_env": None if reference is None else asdict(reference),
             "scaling": [asdict(rate) for rate in grown],
+            "growth": None if fitted is None else asdict(fitted),
             "profile": [asdict(share) for share in shares],
             "bytes_per_decision": traffic,
             "copy_bandwidth_bytes_per_s": bandwidth,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,20 @@ def test_rates_count_decisions_and_processor_time() -> None:
     assert next(ticks) == 2  # the warm-up is played and not counted
     one = environment.Rate("test", 3, 2, 1, 1, 2, decisions=600, wall_s=2.0, processor_s=3.0)
     assert (one.per_second, one.per_processor_second, one.share) == (300.0, 200.0, 0.75)
+
+
+def test_growth_finds_the_line_behind_rates() -> None:
+    def rate(M: int, K: int, n: int) -> environment.Rate:
+        step_s = 200e-6 + n * 3e-6 + n * M * K * 40e-9
+        return environment.Rate("test", M, K, n, 1, 1, decisions=n, wall_s=2 * step_s, processor_s=step_s)
+
+    rates = [rate(50, 10, 1), rate(50, 10, 64), rate(50, 10, 4096), rate(10, 10, 64), rate(1000, 100, 1)]
+    fitted = environment.growth(rates)
+    assert (fitted.us_a_step, fitted.us_an_environment, fitted.ns_a_link) == pytest.approx((200, 3, 40), rel=1e-4)
+    assert fitted.deviation < 1e-4
+    off = environment.growth([*rates, replace(rates[0], decisions=2)])
+    assert off.deviation > 0.2
+    assert "| 50 | 10 | 64 | 1.67 | 1.67 | 26.1 | 52 |" in environment.growth_table(rates, fitted)
 
 
 def test_traffic_counts_actions_observations_and_drops() -> None:
