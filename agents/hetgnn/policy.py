@@ -177,7 +177,7 @@ class HetGnnExactPolicy(GraphPolicy):
 
     name = "hetgnn-exact"
 
-    def __init__(self, *, rounds: int = 8, outsiders: int = 6, accept: float = 0.0, **options: Any) -> None:
+    def __init__(self, *, rounds: int = 8, outsiders: int = 6, accept: float = 0.005, **options: Any) -> None:
         super().__init__(**options)
         if rounds < 0 or outsiders < 1 or not accept >= 0.0:
             raise ValueError(
