@@ -327,8 +327,9 @@ class Draws:
     def fill_each(self, generators: Sequence[np.random.Generator]) -> None:
         """Draw the numbers of every drop along the one leading axis, each from its own generator."""
         if compiled.fill(generators, self.uniform, self.normal, self.exponential):
-            for i, rng in enumerate(generators):
-                self._fill_pilots(rng, i)
+            if self.pilot is not None:
+                for i, rng in enumerate(generators):
+                    self._fill_pilots(rng, i)
             return
         with _DRAWING:
             for i, rng in enumerate(generators):

@@ -312,10 +312,9 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
         final: Any = np.full(self.num_envs, None, dtype=object)
         for part in self._parts:
             if part.final is not None:
-                entries = part.final
-                rows = part.span.start + np.flatnonzero(part.ended)
-                for i, values in zip(rows, zip(*entries.values(), strict=True), strict=True):
-                    final[i] = dict(zip(entries, values, strict=True))
+                names = tuple(part.final)
+                each = zip(*part.final.values(), strict=True)
+                final[part.span][part.ended] = [dict(zip(names, values, strict=True)) for values in each]
         going = played & ~ended
         return {
             **(self._masked(scores, going) if going.any() else {}),
