@@ -174,7 +174,7 @@ def scip(problem: Problem) -> float:
     unit = need / problem.estimate_gain / cap  # p_mk in caps, by p'_mk = v_mk p_mk/t_k
     model = Model()
     model.hideOutput()
-    model.setParam("numerics/feastol", 1e-8)
+    model.setParam("numerics/feastol", 1e-9)
     model.setParam("limits/gap", 1e-6)
     model.setParam("parallel/maxnthreads", 1)
     on = [model.addVar(vtype="B") for _ in range(M)]
