@@ -376,7 +376,8 @@ def build(config: SystemConfig, draws: Draws, network: Scenario | None = None) -
     xp = physics.namespace(draws.uniform)
     radius = (config.area_diameter_m / 2) * xp.sqrt(draws.uniform[..., 0])
     angle = (2 * np.pi) * draws.uniform[..., 1]
-    xy = xp.stack([radius * xp.cos(angle), radius * xp.sin(angle)], axis=-1)
+    xy = xp.empty_like(draws.uniform)
+    xy[..., 0], xy[..., 1] = radius * xp.cos(angle), radius * xp.sin(angle)
     lead, ue_xy = tuple(xy.shape[:-2]), xy[..., :K, :]
     if network is None:
         ap_xy, sr_xy, others = xy[..., K : K + M, :], xy[..., K + M : K + M + T, :], xy[..., K + M + T :, :]

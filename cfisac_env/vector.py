@@ -312,9 +312,11 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
         final: Any = np.full(self.num_envs, None, dtype=object)
         for part in self._parts:
             if part.final is not None:
-                names = tuple(part.final)
-                each = zip(*part.final.values(), strict=True)
-                final[part.span][part.ended] = [dict(zip(names, values, strict=True)) for values in each]
+                each: list[dict[str, Array]] = [{} for _ in range(int(part.ended.sum()))]
+                for name, entry in part.final.items():
+                    for seen, row in zip(each, entry, strict=True):
+                        seen[name] = row
+                final[part.span][part.ended] = each
         going = played & ~ended
         return {
             **(self._masked(scores, going) if going.any() else {}),
