@@ -100,6 +100,7 @@ class ModifiedBbPaperPolicy(Policy):
     """
 
     name = "modified-bb-paper"
+    takes_shared_pilots = False
 
     def decide(self, problem: Problem) -> Answer:
         """Eliminate."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,8 @@ class Policy(ABC):
     """
 
     name: str
+    takes_shared_pilots: ClassVar[bool] = True
+    """Whether it decides where users share pilots, too; others raise a ValueError there."""
 
     def __init__(self, *, M: int | None = None, K: int | None = None) -> None:
         self.M = M

@@ -20,8 +20,8 @@ class Compare:
 
     configured: ClassVar[bool] = True
 
-    policies: tuple[str, ...] = tuple(baselines.POLICIES)
-    """Names of oracles (by default all of them) and of agents, such as hetgnn."""
+    policies: tuple[str, ...] = ()
+    """Names of oracles and of agents, such as hetgnn; by default every oracle that takes the drops (not all do when users share pilots)."""
     drops: int = 20
     """Number of random drops."""
     seed: int = 1_000_000
@@ -39,14 +39,19 @@ class Compare:
 
         if self.drops < 1:
             raise ValueError(f"--drops must be 1 or more, got {self.drops}")
-        compare.check_reference(self.reference, self.policies)
         drops: int | Scenario = self.drops
         if self.drops_file is None:
             config, count = SystemConfig(**fields), self.drops
         else:
             drops = load(self.drops_file, fields).batch()
             config, count = drops.config, len(drops)
-        policies = compare.build(self.policies, config)
+        names = self.policies or tuple(
+            name
+            for name, policy in baselines.POLICIES.items()
+            if policy.takes_shared_pilots or not config.pilots_reused
+        )
+        compare.check_reference(self.reference, names)
+        policies = compare.build(names, config)
         with progress(console) as bar:
             task = bar.add_task("deciding", total=count * len(policies))
 

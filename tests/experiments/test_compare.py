@@ -41,6 +41,16 @@ def test_the_command_writes_table_json_csv_and_picture(tmp_path: Path, capsys: p
     assert stored == pytest.approx(info["total_power_w"], rel=1e-9)
 
 
+def test_by_default_every_oracle_decides_that_takes_the_drops(tmp_path: Path) -> None:
+    arguments = ["compare", "--M", "4", "--K", "2", "--drops", "1", "--out", str(tmp_path), "--pilot-length"]
+    for length in (1, 2):
+        assert main([*arguments, str(length)]) == 0
+        content = json.loads((tmp_path / "compare.json").read_text())
+        decided = set(content["drops"]["policies"])
+        missing = {"modified-bb-paper", "branch-and-bound"} if length == 1 else set()
+        assert decided == set(baselines.POLICIES) - missing
+
+
 def test_the_bound_is_what_exact_search_proves_where_it_takes_part() -> None:
     config = SystemConfig(M=10, K=3, preset="urban")
     names = ["local-search", "branch-and-bound"]
