@@ -85,7 +85,7 @@ def _compensated(
     # Who loses less than this by plain rounding is left alone: what is put back at one user's link is interference at another.
     realised = (result.astype(np.float64) + 1.0) * 0.5
     needed = np.abs(np.sum((wanted - realised) * w, axis=-2)) > _NEGLIGIBLE * np.sum(wanted * w, axis=-2)
-    for m in range(w.shape[-2]):
+    for m in range(int(active.sum(-1).max(initial=0))):  # beyond these, nothing is on
         here = w[..., m, :]
         usable = (here > 0) & needed
         # At most 64 steps at a link, so that the power of a weak link never changes visibly.
