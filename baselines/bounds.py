@@ -145,6 +145,9 @@ class DualPool:
         self._problem, self._order, self._size = problem, order, size
         self._entries: list[tuple[Float, Float, float, float]] = []
 
+    def __len__(self) -> int:
+        return len(self._entries)
+
     def add(self, duals: Multipliers) -> None:
         """Put the multipliers of one set in front."""
         problem = self._problem
@@ -164,3 +167,36 @@ class DualPool:
     def reorder(self, order: NDArray[np.int64]) -> None:
         """Take over the order in which the entries proved useful."""
         self._entries = [self._entries[i] for i in order]
+
+
+class DualScreen:
+    """Bounds on the power of sets from the multipliers of others, without a solve: see `enumeration`.
+
+    Args:
+        problem: one drop.
+        size: multipliers to keep.
+    """
+
+    def __init__(self, problem: Problem, size: int = 3) -> None:
+        scale = problem.estimate_gain.sum(0)
+        self._cap = problem.max_ap_power_w
+        self._pool = DualPool(problem, np.arange(problem.M), size)
+        self._numbers = (
+            np.ascontiguousarray(problem.estimate_gain / scale, dtype=np.float64),
+            np.ascontiguousarray(problem.sinr_threshold * problem.gain / scale, dtype=np.float64),
+            np.asarray(problem.sinr_threshold * problem.noise_w / scale, dtype=np.float64),
+        )
+
+    def add(self, duals: Multipliers) -> None:
+        """Learn from the multipliers of a set that was solved."""
+        self._pool.add(duals)
+
+    def rules_out(self, sets: NDArray[np.bool_], limit_w: Float) -> NDArray[np.bool_]:
+        """Whether sets (n, M) are proven to need more transmit power than limits (n,) W."""
+        out = np.zeros(len(sets), dtype=bool)
+        if len(self._pool) == 0:
+            return out
+        enumeration.screened_sets(
+            np.ascontiguousarray(sets), limit_w * (1.0 + 1e-9), *self._numbers, self._cap, *self._pool.arrays(), out
+        )
+        return out

@@ -146,6 +146,24 @@ def screened(
 
 
 @_compiled
+def screened_sets(
+    sets: Any, limits: Float, V: Float, S: Float, b: Float, cap: float, reward: Float, mu: Float, value: Float, share: Float,
+    out: Any,
+) -> None:  # fmt: skip
+    """Which of the sets (n, M) the dual screen rules out at limits (n,) W, into `out` (n,); the rest as in `enumerate_sets`."""
+    M, K = V.shape
+    members, order = np.empty(M, np.int64), np.arange(value.shape[0])
+    rhs, w, lam, J, rows = np.empty(M), np.empty(M), np.empty((2, K)), np.empty((M, M + 1)), np.empty((2, M, K))
+    for i in range(sets.shape[0]):
+        n = 0
+        for m in range(M):
+            if sets[i, m]:
+                members[n] = m
+                n += 1
+        out[i] = screened(members, n, V, S, b, cap, limits[i], reward, mu, value, share, order, rows, rhs, w, lam, J)
+
+
+@_compiled
 def _hopeless(inside: Any, last: int, room: int, quality: Float, ranking: Any, budget: float, recent: Any) -> bool:
     """Whether the sensing knapsack rules out every completion of a partial set.
 

@@ -33,6 +33,7 @@ VARIANTS: Mapping[str, tuple[NetworkConfig, LossConfig]] = {
     "1 layer": (NetworkConfig(layers=1), _LOSS),
     "2 layers": (NetworkConfig(layers=2), _LOSS),
     "no edge updates": (NetworkConfig(edge_updates=False), _LOSS),
+    "paper's widths": (NetworkConfig.paper(), _LOSS),
     "labels of modified-bb": (NetworkConfig(), _LOSS),
     "fixed α, β": (NetworkConfig(), replace(_LOSS, multipliers="fixed")),
     "soft activation": (NetworkConfig(), replace(_LOSS, activation="soft")),

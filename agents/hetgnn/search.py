@@ -1,7 +1,7 @@
 """From a ranking to a set of APs with exact powers: prefixes are priced, then sets around the cheapest one, until nothing is gained.
 
-A set costs T + n P_cir, T from the exact allocator. It is priced only when neither the SINRs' least number of APs nor the sensing knapsack
-rules out that it is cheaper than the best so far, never twice, and with a cut-off.
+A set costs T + n P_cir, T from the exact allocator. It is priced only when neither the SINRs' least number of APs, nor the sensing
+knapsack, nor the multipliers of sets before rule out that it is cheaper than the best so far; never twice; and with a cut-off.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from agents.hetgnn.compiled import Guide
 from baselines.allocation import Allocation, Status, fast
-from baselines.bounds import SensingKnapsack, fewest_active
+from baselines.bounds import DualScreen, SensingKnapsack, fewest_active
 from baselines.local_search import by_price
 from cfisac_env.types import Problem
 
@@ -60,7 +60,7 @@ class Search:
         self.best_w = np.inf
         self.solves = 0
         self._tried: set[bytes] = set()
-        self._knapsack = SensingKnapsack(problem)
+        self._knapsack, self._screen = SensingKnapsack(problem), DualScreen(problem)
         self.fewest = fewest_active(problem, self._knapsack.least_w)
         self.lower_bound_w = self._knapsack.least_w + self.fewest * problem.circuit_power_w
 
@@ -71,6 +71,7 @@ class Search:
     def start(self, allocation: Allocation) -> None:
         """Begin with a set that has its price already."""
         self.best = allocation
+        self._screen.add(allocation.multipliers)
         self.best_w = float(allocation.transmit_power) + self.problem.circuit_power_w * int(allocation.active.sum())
 
     def follow(self, width: int) -> Allocation | None:
@@ -106,6 +107,7 @@ class Search:
                 chosen.append(i)
         rows = np.array(chosen, dtype=np.int64)
         rows = rows[~self._knapsack.rules_out(sets[rows], room[rows])]
+        rows = rows[~self._screen.rules_out(sets[rows], room[rows])]
         if not len(rows):
             return False
         answers = fast.solve(problem, sets[rows], cutoff_w=room[rows])
@@ -119,6 +121,7 @@ class Search:
         if not total[winner] < self.best_w:
             return False
         self.best, self.best_w = answers[winner], float(total[winner])
+        self._screen.add(self.best.multipliers)
         return True
 
     def _around(self, best: Allocation, outsiders: int) -> Iterator[Bools]:

@@ -16,7 +16,7 @@ from baselines import branch_and_bound, local_search
 from baselines.allocation import fast
 from baselines.allocation.certificate import dual_bound
 from baselines.allocation.result import Allocation, Status
-from baselines.bounds import DualPool, SensingKnapsack, fewest_active, sensing_qualities
+from baselines.bounds import DualPool, DualScreen, SensingKnapsack, fewest_active, sensing_qualities
 from baselines.elimination import ACCURACY, cheapest_removal, without_one
 from baselines.enumeration import enumerate_sets
 from cfisac_env import SystemConfig, physics, sample
@@ -112,6 +112,26 @@ def test_the_sensing_knapsack_rules_out_only_what_needs_more(preset: str) -> Non
             assert not (ruled_out & np.isfinite(power) & (power <= limit)).any()
     assert hopeless > 100
     assert SensingKnapsack(drop(0, M=3, K=2, crlb_threshold_m2=1e-5)).least_w == np.inf
+
+
+@pytest.mark.parametrize("preset", ["paper", "high-rate", "urban"])
+def test_the_dual_screen_rules_out_only_what_needs_more(preset: str) -> None:
+    ruled_out = 0
+    for seed in range(4):
+        problem = drop(seed, M=9, K=3, preset=preset, S=1 + seed % 2)
+        sets = every_set(9)
+        answers = fast.solve(problem, sets, threads=1)
+        served = np.flatnonzero(np.isfinite(answers.transmit_power))
+        screen = DualScreen(problem)
+        for i in served[: 4 * 7 : 7]:
+            screen.add(answers[int(i)].multipliers)
+        for share in (0.7, 1.0 + 1e-6):
+            limit = np.where(np.isfinite(answers.transmit_power), share * answers.transmit_power, 0.9)
+            out = screen.rules_out(sets, limit)
+            ruled_out += int(out.sum())
+            if share > 1.0:
+                assert not out[served].any()
+    assert ruled_out > 100
 
 
 @pytest.mark.parametrize("preset", PRESETS)
