@@ -164,7 +164,7 @@ class HetGnnPolicy(GraphPolicy):
 
 
 class HetGnnExactPolicy(GraphPolicy):
-    """The network ranks, the exact allocator prices the prefixes, and what is rather had is swapped in while that pays.
+    """The network ranks, the exact allocator prices the prefixes, and then sets around the cheapest while that pays.
 
     Feasible whenever the drop is: in the end, all APs are a prefix.
 
