@@ -24,7 +24,6 @@ from experiments.cli import main
 torch.set_num_threads(1)
 
 CONFIG = SystemConfig(8, 2, crlb_threshold_m2=20.0)
-DIRECT = ("ddpg", "td3", "sac", "ppo")
 BRIEF: dict[str, dict[str, Any]] = {
     name: {"steps": 96, "envs": 4, "batch_size": 16, "validate_every": 48, "checkpoint_every": 48}
     for name in ALGORITHMS
@@ -39,7 +38,7 @@ def run_of(algorithm: str, seed: int = 1, **given: Any) -> Run:
     return Run(algorithm, CONFIG, hyper_parameters(algorithm, CONFIG, **(BRIEF[algorithm] | given)), seed)
 
 
-@pytest.mark.parametrize("algorithm", DIRECT)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_run_that_was_killed_ends_with_the_weights_it_would_have_ended_with(
     algorithm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -57,7 +56,7 @@ def test_a_run_that_was_killed_ends_with_the_weights_it_would_have_ended_with(
     training.train(run_of(algorithm), tmp_path / "whole", drops=2)
 
     def kill(steps: int, text: str) -> None:
-        if steps >= (48 if algorithm == "ppo" else 72):
+        if steps >= (48 if algorithm in ("ppo", "maskable-ppo") else 72):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -1,0 +1,86 @@
+"""Cards of the shipped agents as one readable page: `python -m experiments.cards` writes it beside the weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from agents.rl import storage, validation
+from agents.rl.agent import WEIGHTS
+from agents.rl.models import FIRST_SEED, Run
+from agents.rl.parameters import hyper_parameters
+from experiments.files import write_text
+
+RESULTS = Path(__file__).parent.parent / "docs" / "results" / "rl"
+
+
+def page(weights: Path = WEIGHTS, results: Path = RESULTS) -> str:
+    """Markdown: one section an agent, from the header of its file and the comparison on test drops.
+
+    Args:
+        weights: folder of the agents.
+        results: folder of `compare-MxK.json`.
+    """
+    parts = [
+        "# Shipped agents\n\nWritten by `python -m experiments.cards` from the headers of the files and from the comparisons in "
+        "docs/results/rl. `agents.load(algorithm, M=…, K=…)` loads them; docs/rl.md says what they are and how good.\n"
+    ]
+    for path in sorted(weights.glob("*.safetensors")):
+        run, _, card = storage.read(path)
+        parts.append(f"## {path.name}\n\n{_made(path, run, card)}\n{_tested(run, results)}")
+    return "\n".join(parts)
+
+
+def command(run: Run) -> str:
+    """The `cfisac` command that trains an agent: what it has beyond the tuned values is spelled out."""
+    tuned = asdict(hyper_parameters(run.algorithm, run.config))
+    options = [f"--{k.replace('_', '-')} {v}" for k, v in asdict(run.parameters).items() if v != tuned[k]]
+    if run.policy == "graph" and run.algorithm != "maskable-ppo":
+        options.append("--policy graph")
+    if run.start_from is not None:
+        options.append(f"--start-from {run.start_from}")
+    size = f"--M {run.config.M} --K {run.config.K} --seed {run.seed}"
+    return " ".join(["cfisac train", run.algorithm, size, *options])
+
+
+def _made(path: Path, run: Run, card: dict[str, Any]) -> str:
+    first = FIRST_SEED + 1000 * run.seed
+    serves = "every size" if run.policy == "graph" else f"M={run.config.M}, K={run.config.K}"
+    gap = "–" if card["gap"] is None or card["gap"] != card["gap"] else f"{100 * card['gap']:.1f} %"
+    values = ", ".join(f"{name} {value:g}" for name, value in asdict(run.parameters).items())
+    return (
+        f"- {run.algorithm} in {run.environment}, {run.policy} policy, preset {run.config.preset}; "
+        f"trained at M={run.config.M}, K={run.config.K}, serves {serves}\n"
+        f"- SHA-256 begins with {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}\n"
+        f"- command: `{command(run)}`\n"
+        f"- data: drops of environments seeded from {first:,} on (one seed each); the best validation on drops with seeds from "
+        f"{validation.FIRST_SEED:,} on was kept; test drops have seeds from 1,000,000 on\n"
+        f"- kept after {card['steps']:,.0f} of {run.parameters.steps:,} environment steps, {card['seconds']:.0f} s after the start\n"
+        f"- validation: {100 * card['feasible']:.1f} % feasible, gap to local-search {gap}, {card['total_power_w']:.3f} W, "
+        f"{card['active_aps']:.1f} APs on\n"
+        f"- hyper-parameters: {values}\n"
+    )
+
+
+def _tested(run: Run, results: Path) -> str:
+    lines = ["| test drops | total W | active APs | feasible | gap to best known |", "|---|---:|---:|---:|---:|"]
+    for path in sorted(results.glob("compare-*.json"), key=lambda p: [int(x) for x in p.stem.split("-")[1].split("x")]):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        config = content["config"]
+        if run.policy != "graph" and (config["M"], config["K"]) != (run.config.M, run.config.K):
+            continue
+        for row in content["rows"]:
+            if row["policy"] == run.algorithm:
+                gap = row["gap_to_best"]
+                lines.append(
+                    f"| {len(content['seeds'])} at M={config['M']}, K={config['K']} | {row['total_power_w']['value']:.3f} | "
+                    f"{row['active_aps']:.1f} | {100 * row['feasible_share']:.1f} % | {'–' if gap is None else f'{100 * gap:.2f} %'} |"
+                )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(f"wrote {write_text(WEIGHTS / 'README.md', page())}")
