@@ -36,3 +36,11 @@ def test_readme_shows_the_stored_comparison() -> None:
 def test_pages_show_the_stored_benchmarks(page: str, result: str) -> None:
     table = (ROOT / "docs" / "results" / "bench" / f"{result}.md").read_text(encoding="utf-8")
     assert table in (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+
+
+def test_pages_show_the_stored_table_of_the_paper() -> None:
+    stored = (ROOT / "docs" / "results" / "paper" / "table2.md").read_text(encoding="utf-8")
+    table = stored[stored.index("| M, K | method") :].split("\n\n")[0]
+    assert table.count("\n") == 17
+    for page in ("README.md", "docs/reproduction.md"):
+        assert table in (ROOT / page).read_text(encoding="utf-8")
