@@ -178,9 +178,15 @@ def test_looking_on_the_way_changes_nothing() -> None:
 
 
 def test_no_ap_on_is_a_set_too() -> None:
-    logits, power = _everything(_network(), _observation(), torch.zeros(3, 9, dtype=torch.bool))
+    network, on = _network(), _sets(3, 9)
+    on[1] = False
+    logits, power = _everything(network, _observation(), on)
     assert torch.isfinite(logits).all()
-    assert (power == 0).all()
+    assert (power[1] == 0).all()
+    torch.sqrt(power + 1e-9).sum().backward()  # type: ignore[no-untyped-call]
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    assert gradients
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
 
 
 @pytest.mark.parametrize("config", [SMALL, DEEP], ids=["compact", "deep"])
