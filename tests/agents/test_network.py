@@ -180,8 +180,9 @@ def test_looking_on_the_way_changes_nothing() -> None:
 def test_no_ap_on_is_a_set_too() -> None:
     network, on = _network(), _sets(3, 9)
     on[1] = False
-    logits, power = _everything(network, _observation(), on)
-    assert torch.isfinite(logits).all()
+    embedding = network.embed(build(_observation()))
+    assert torch.isfinite(network.propose(embedding, on)).all()
+    power = network.power(embedding, on)
     assert (power[1] == 0).all()
     torch.sqrt(power + 1e-9).sum().backward()  # type: ignore[no-untyped-call]
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
