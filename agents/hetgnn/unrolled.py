@@ -33,6 +33,9 @@ AIM = 1e-4
 BALANCING, SCALING = 4, 4
 """Steps at the end that leave the ratios of the AP powers: shares are balanced between the users, then everything is scaled, too."""
 
+FAR = 1e8
+"""Largest CRLB, over what is required, that is told apart from still larger ones."""
+
 _OFF = -60.0
 
 
@@ -109,9 +112,12 @@ def _signal(log_share: Tensor, level: Tensor, log_v: Tensor, off: Tensor) -> Ten
 def _sensing(power: Tensor, fisher: Tensor) -> tuple[Tensor, Tensor]:
     """CRLB_s/ν (B, S), and what a watt of each AP takes off it: ⟨J_s⁻², Q_ms⟩ (B, M, S)."""
     a, b, c = torch.einsum("bm,bmsj->bsj", power, fisher).unbind(-1)
-    determinant = (a * b - c * c).clamp(min=1e-6 * a * b + 1e-30)
-    crlb = (a + b) / determinant
-    x, y, z = b / determinant, a / determinant, -c / determinant
+    # What has next to no power, or sees the target from one side only, is as bad as FAR at most: its gradients stay finite in float32.
+    trace = (a + b).clamp(min=1.0 / FAR)
+    a, b, c = a / trace, b / trace, c / trace
+    determinant = (a * b - c * c).clamp(min=1e-6 * a * b + 1.0 / FAR)
+    crlb = (1.0 / (trace * determinant)).clamp(max=FAR)
+    x, y, z = b * crlb, a * crlb, -c * crlb
     square = torch.stack([x * x + z * z, y * y + z * z, 2.0 * z * (x + y)], -1)
     return crlb, torch.einsum("bsj,bmsj->bms", square, fisher).clamp(min=0.0)
 

@@ -32,6 +32,9 @@ LEARNED = ("hetgnn", "hetgnn-exact", "ddpg")
 SLOW = ("modified-bb-paper",)
 """Policies that solve hundreds of cvxpy programs a drop, and get fewer drops."""
 
+LARGEST: Mapping[str, int] = {"modified-bb-paper": 200, "full-ap-paper": 200}
+"""M beyond which the paper's problem (9) is not timed: (9d) couples all APs, and with 500 of them cvxpy needs more than 24 GB."""
+
 
 class FullApPaperPolicy(Policy):
     """Every AP on with the powers of the paper's problem (9), "Full AP + Constraint relaxed".

@@ -85,6 +85,8 @@ def measure(
     decisions.one_thread()
     for name in names:
         for point in sorted(points, key=lambda p: (p.M * p.K, p.M)):
+            if name in policies.LARGEST and point.M > policies.LARGEST[name]:
+                break
             taken = store.seconds.get(point.key, {}).get(name)
             if taken is None:
                 step(f"{name} {point.key}")
