@@ -6,6 +6,7 @@ Seconds are CPU seconds of that process, all its threads together, so that other
 from __future__ import annotations
 
 import itertools
+import math
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -84,8 +85,9 @@ def measure(
     """
     decisions.one_thread()
     for name in names:
+        largest = policies.LARGEST.get(name, math.inf)
         for point in sorted(points, key=lambda p: (p.M * p.K, p.M)):
-            if name in policies.LARGEST and point.M > policies.LARGEST[name]:
+            if point.M > largest:
                 break
             taken = store.seconds.get(point.key, {}).get(name)
             if taken is None:
