@@ -6,8 +6,8 @@ Seconds are CPU seconds of that process, all its threads together, so that other
 from __future__ import annotations
 
 import itertools
-import math
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -87,7 +87,7 @@ def measure(
     for name in names:
         largest = policies.LARGEST.get(name, math.inf)
         for point in sorted(points, key=lambda p: (p.M * p.K, p.M)):
-            if point.M > largest:
+            if largest < point.M:
                 break
             taken = store.seconds.get(point.key, {}).get(name)
             if taken is None:
