@@ -172,11 +172,12 @@ def test_gradients_reach_every_head_and_are_finite() -> None:
 def test_gradients_are_finite_where_next_to_no_power_is_left() -> None:
     drops = build(_observation(4, seed=5)).drops
     on = _sets(4, 9)
-    starts = [torch.full(shape, value, requires_grad=True) for shape, value in (((4, 9), -50.0), ((4, 4), -20.0))]
+    level = torch.full((4, 9), -50.0, requires_grad=True)
+    prices = torch.full((4, 4), -20.0, requires_grad=True)
     sensing = torch.full((4, drops.fisher.shape[2]), -20.0, requires_grad=True)
-    power = next(unrolled.allocate(drops, on, *starts, sensing, (1,)))
+    power = next(unrolled.allocate(drops, on, level, prices, sensing, (1,)))
     torch.sqrt(power + 1e-9).sum().backward()  # type: ignore[no-untyped-call]
-    for start in (*starts, sensing):
+    for start in (level, prices, sensing):
         assert start.grad is not None
         assert torch.isfinite(start.grad).all()
 
