@@ -96,4 +96,10 @@ def read(path: Path) -> tuple[Run, dict[str, torch.Tensor], dict[str, Any]]:
             f"{path} was trained with cfisac {content['version']}, this is {cfisac_env.__version__}; observations or physics may "
             "differ, so train it again or install that version"
         )
-    return Run.from_dict(content), tensors, json.loads(header["card"])
+    try:
+        return Run.from_dict(content), tensors, json.loads(header["card"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} says too little, or other things, about the run that made it ({error}): an early version of the suite wrote it; "
+            "train it again"
+        ) from None
