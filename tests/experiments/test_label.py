@@ -50,7 +50,9 @@ def test_two_ray_workers_label_like_one_process(tmp_path: Path) -> None:
     for path in paths:
         here, there = Labels.load(path), Labels.load(tmp_path / "ray" / path.name)
         np.testing.assert_array_equal(here.active, there.active)
-        np.testing.assert_array_equal(here.power, there.power)
+        np.testing.assert_allclose(
+            here.power, there.power, rtol=1e-6
+        )  # sums may be ordered otherwise in another process
 
 
 def test_other_labels_under_the_same_name_are_not_overwritten(

@@ -41,7 +41,9 @@ def test_a_stored_drop_is_decided_the_same_again(point: Point, place: int) -> No
         stored, new = made[name], again["decisions"][name]
         assert new["total_power_w"] == pytest.approx(stored["total_power_w"], rel=1e-3), name
         assert (new["feasible"], len(new["active"])) == (stored["feasible"], len(stored["active"])), name
-        assert new["violation"] == pytest.approx(stored["violation"], abs=2e-3), name
+        # The least power of the paper's (9) is unique, who misses the SINR by how much at it is not, and moves with rounding.
+        loose = name == "full-ap-paper"
+        assert new["violation"] == pytest.approx(stored["violation"], abs=2e-2 if loose else 2e-3), name
 
 
 def test_the_slow_policy_decides_a_stored_drop_the_same_again() -> None:
