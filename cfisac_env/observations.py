@@ -92,10 +92,8 @@ def encode(
         return xp.empty((*lead, *tail), dtype=xp.float32, device=scenario.gain.device)
 
     comm = entry("comm", config.M, config.K, 2)
-    logs, noise_log = (
-        [_log10(xp, values) for values in (scenario.gain, scenario.estimate_gain)],
-        math.log10(config.noise_w),
-    )
+    logs = [_log10(xp, values) for values in (scenario.gain, scenario.estimate_gain)]
+    noise_log = math.log10(config.noise_w)
     if not compiled.pairs(logs[0], logs[1], noise_log, LOG_LIMIT, comm):
         for i in range(2):
             comm[..., i] = clip(logs[i] - noise_log, -LOG_LIMIT, LOG_LIMIT)
