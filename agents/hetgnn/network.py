@@ -293,11 +293,15 @@ class HetGnn(nn.Module):
             for h, nodes in ((self.user_head, embedding.ue), (self.target_head, embedding.target))
         )
         kind = drops.fisher.dtype
-        # Only APs that are on take part, so the others are left out: the largest set says how many rows there are.
+        # Only APs that are on take part, so the others are left out: the largest set says how many rows there are. Where none is on, the
+        # first one takes part all the same, and has its power taken away in the end: without power there is no CRLB to learn from.
         rows = torch.argsort((~on).to(torch.uint8), dim=-1, stable=True)[:, : max(1, int(on.sum(-1).max()))]
+        among = torch.gather(on, 1, rows)
+        playing = among | ((~on.any(-1, keepdim=True)) & (torch.arange(among.shape[1], device=on.device) == 0))
         some, nothing = drops.of_aps(rows), torch.zeros_like(drops.log_gain)
         starts = (torch.gather(log_power, 1, rows).to(kind), users.to(kind), targets.to(kind))
-        for answer in unrolled.allocate(some, torch.gather(on, 1, rows), *starts, checkpoints):
+        for powers in unrolled.allocate(some, playing, *starts, checkpoints):
+            answer = powers.masked_fill(~among[..., None], 0.0)
             yield nothing.scatter(1, rows[..., None].expand_as(answer), answer)
 
     def _layers(

@@ -190,13 +190,14 @@ def test_looking_on_the_way_changes_nothing() -> None:
             torch.testing.assert_close(power, network.power(embedding, on, steps))
 
 
-def test_no_ap_on_is_a_set_too() -> None:
+@pytest.mark.parametrize("empty", [[1], [0, 1, 2]])
+def test_no_ap_on_is_a_set_too(empty: list[int]) -> None:
     network, on = _network(), _sets(3, 9)
-    on[1] = False
+    on[empty] = False
     embedding = network.embed(build(_observation()))
     assert torch.isfinite(network.propose(embedding, on)).all()
     power = network.power(embedding, on)
-    assert (power[1] == 0).all()
+    assert (power[empty] == 0).all()
     torch.sqrt(power + 1e-9).sum().backward()  # type: ignore[no-untyped-call]
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
     assert gradients
