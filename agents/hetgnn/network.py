@@ -294,7 +294,8 @@ class HetGnn(nn.Module):
         )
         kind = drops.fisher.dtype
         # Only APs that are on take part, so the others are left out: the largest set says how many rows there are. Where none is on, the
-        # first one takes part all the same, and has its power taken away in the end: without power there is no CRLB to learn from.
+        # first one takes part all the same, and has its power taken away in the end: for users without any signal the steps raise the
+        # prices until they overflow, and the gradients are NaN.
         rows = torch.argsort((~on).to(torch.uint8), dim=-1, stable=True)[:, : max(1, int(on.sum(-1).max()))]
         among = torch.gather(on, 1, rows)
         playing = among | ((~on.any(-1, keepdim=True)) & (torch.arange(among.shape[1], device=on.device) == 0))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.hetgnn import unrolled
+from agents.hetgnn import unrolled, weights
 from agents.hetgnn.compiled import Guide
 from agents.hetgnn.graph import Graph, build
 from agents.hetgnn.network import HetGnn, NetworkConfig
@@ -192,7 +192,7 @@ def test_looking_on_the_way_changes_nothing() -> None:
 
 @pytest.mark.parametrize("empty", [[1], [0, 1, 2]])
 def test_no_ap_on_is_a_set_too(empty: list[int]) -> None:
-    network, on = _network(), _sets(3, 9)
+    network, on = weights.load()[0].requires_grad_(True), _sets(3, 9)  # of trained prices, and as many steps as in use
     on[empty] = False
     embedding = network.embed(build(_observation()))
     assert torch.isfinite(network.propose(embedding, on)).all()
