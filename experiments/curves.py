@@ -14,6 +14,9 @@ from matplotlib.figure import Figure
 from experiments.files import provenance, write_json, write_text
 
 CURVE = "curve.json"
+COLUMNS = ("steps", "seconds", "feasible", "gap", "active_aps", "reward")
+"""What every validation must say."""
+
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 
@@ -36,8 +39,12 @@ def read(folders: Sequence[Path]) -> list[dict[str, Any]]:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             curve = [{k: np.nan if v is None else v for k, v in row.items()} for row in content["curve"]]
+            lacking = [name for name in COLUMNS if not all(name in row for row in curve)]
+            if lacking or not curve:
+                raise ValueError(f"validations lack {', '.join(lacking)}" if lacking else "no validations")
             runs.append({"run": content["run"], "curve": curve})
-        except (json.JSONDecodeError, KeyError, AttributeError) as error:
+            table(runs[-1:])  # reads whatever will be read
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} cannot be read as a learning curve ({error}); train again") from None
     return sorted(runs, key=lambda r: (*_group(r), r["run"]["seed"]))
 

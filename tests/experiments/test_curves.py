@@ -71,6 +71,16 @@ def test_folders_without_a_run_are_refused(tmp_path: Path) -> None:
         curves.read([])
     with pytest.raises(FileNotFoundError, match=r"no curve\.json in .*none"):
         curves.read([tmp_path / "none"])
-    (tmp_path / "curve.json").write_text("{")
-    with pytest.raises(ValueError, match="cannot be read as a learning curve"):
-        curves.read([tmp_path])
+    whole = json.loads((write_run(tmp_path / "run", 0, [1.0]) / "curve.json").read_text())
+    for content, message in (
+        ("{", "Expecting"),
+        ("[]", "indices"),
+        ("\0", "Expecting"),
+        (json.dumps({**whole, "curve": []}), "no validations"),
+        (json.dumps({**whole, "curve": [{"steps": 1}]}), "validations lack seconds, feasible, gap, active_aps, reward"),
+        (json.dumps({**whole, "run": None}), "NoneType"),
+        (json.dumps({**whole, "run": {"algorithm": "ddpg"}}), "parameters"),
+    ):
+        (tmp_path / "curve.json").write_text(content)
+        with pytest.raises(ValueError, match=rf"cannot be read as a learning curve \(.*{message}"):
+            curves.read([tmp_path])
