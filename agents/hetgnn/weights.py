@@ -63,7 +63,9 @@ def load(path: str | os.PathLike[str] = SHIPPED) -> tuple[HetGnn, dict[str, Any]
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no weights at {path}; `cfisac train hetgnn` writes them")
+        raise FileNotFoundError(
+            f"no weights at {path}{' (a folder)' if path.is_dir() else ''}; `cfisac train hetgnn` writes them into a file"
+        )
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}

@@ -202,10 +202,13 @@ def checked(observation: Any, space: Any, name: str) -> dict[str, NDArray[Any]]:
         if array.shape[-len(shape) :] != shape or array.ndim > len(shape) + 1:
             raise ValueError(
                 f"{name} was trained for {key!r} of shape {shape}, got {array.shape}; a model serves the size that it was trained for: "
-                "load or train one for this M and K"
+                "load or train one for this M, K, T and S"
             )
         if not np.isfinite(array).all():
             raise ValueError(f"the observation's {key!r} holds values that aren't finite")
+    batches = {key: array.shape[: array.ndim - len(space[key].shape)] for key, array in arrays.items()}
+    if len(set(batches.values())) > 1:
+        raise ValueError(f"the observation's entries are of batches of different sizes: {batches}")
     return arrays
 
 
@@ -236,7 +239,7 @@ def load(
     for name, wanted, found in (("M", M, run.config.M), ("K", K, run.config.K)):
         if wanted is not None and wanted != found:
             raise ValueError(
-                f"{path} holds an agent for {name}={found}, not {name}={wanted}; a {algorithm} agent serves one size"
+                f"{path} holds an agent for {name}={found}, not {name}={wanted!r}; a {algorithm} agent serves one size"
             )
     policy = empty_policy(run)
     storage.fill(policy, tensors, path)

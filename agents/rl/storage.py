@@ -40,7 +40,7 @@ def fill(policy: BasePolicy, tensors: dict[str, torch.Tensor], path: Path) -> No
     """Give the actor of a policy the weights that `read` returned.
 
     Raises:
-        ValueError: they are not those of such a policy.
+        ValueError: they are not those of such a policy, or not finite.
     """
     try:
         missing, more = actor_of(policy).load_state_dict(tensors, strict=False)
@@ -51,6 +51,8 @@ def fill(policy: BasePolicy, tensors: dict[str, torch.Tensor], path: Path) -> No
         raise ValueError(
             f"the weights in {path} don't fit the policy that they name: {', '.join([*missing, *more][:5])}"
         )
+    if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
+        raise ValueError(f"{path} holds weights that aren't finite; train it again")
 
 
 def write_json(path: Path, content: dict[str, Any]) -> Path:
@@ -79,7 +81,7 @@ def read(path: Path) -> tuple[Run, dict[str, torch.Tensor], dict[str, Any]]:
     """
     if not path.is_file():
         raise FileNotFoundError(
-            f"no agent at {path}; `cfisac train` writes best.safetensors into the folder of its run"
+            f"no agent at {path}{' (a folder)' if path.is_dir() else ''}; `cfisac train` writes best.safetensors into the folder of its run"
         )
     try:
         with safe_open(path, framework="pt") as file:
@@ -89,17 +91,19 @@ def read(path: Path) -> tuple[Run, dict[str, torch.Tensor], dict[str, Any]]:
         raise ValueError(f"{path} cannot be read as an agent: it is damaged or of another kind ({error})") from None
     if header.get("format") != FILE_FORMAT:
         raise ValueError(f"{path} is not an agent of format {FILE_FORMAT!r}, got {header.get('format')!r}")
-    content = json.loads(header["run"])
-    ours, theirs = cfisac_env.__version__.split(".")[:2], str(content["version"]).split(".")[:2]
-    if ours != theirs:
+    try:
+        content, card = json.loads(header["run"]), json.loads(header["card"])
+        theirs = str(content["version"])
+        same = theirs.split(".")[:2] == cfisac_env.__version__.split(".")[:2]
+        run = Run.from_dict(content) if same else None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(
-            f"{path} was trained with cfisac {content['version']}, this is {cfisac_env.__version__}; observations or physics may "
+            f"{path} says too little, or other things, about the run that made it ({error}): another version of the suite wrote it, or "
+            "it was changed; train it again"
+        ) from None
+    if run is None:
+        raise ValueError(
+            f"{path} was trained with cfisac {theirs}, this is {cfisac_env.__version__}; observations or physics may "
             "differ, so train it again or install that version"
         )
-    try:
-        return Run.from_dict(content), tensors, json.loads(header["card"])
-    except (KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} says too little, or other things, about the run that made it ({error}): an early version of the suite wrote it; "
-            "train it again"
-        ) from None
+    return run, tensors, card
