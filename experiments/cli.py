@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         command, fields = tyro.extras.subcommand_cli_from_dict(parsers, prog=prog, args=arguments)
         command.run({} if fields is None else _given(fields), console)
-    except (ValueError, TypeError, FileNotFoundError, FileExistsError, ImportError) as error:
+    except (ValueError, TypeError, OSError, MemoryError, ImportError) as error:
         Console(stderr=True).print(f"cfisac: {error}", style="red", markup=False, highlight=False)
         return 2
     except KeyboardInterrupt:

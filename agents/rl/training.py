@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
@@ -29,6 +30,7 @@ from agents.rl.validation import Validation
 
 BEST = "best.safetensors"
 CURVE = "curve.json"
+ORACLE = "oracle.json"
 RUN = "run.json"
 
 
@@ -68,23 +70,37 @@ def train(
 
     Raises:
         FileExistsError: the folder holds a run and `resume` is False.
-        ValueError: the folder holds another run; the message says what differs.
+        NotADirectoryError: the folder is a file, or lies in one.
+        ValueError: the folder holds another run, and the message says what differs; or what it holds is damaged, torch has no such device,
+            the oracle serves no validation drop, or training diverges.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    _claim(folder, run, resume)
-    validation = _validation(folder, run, drops)
+    _refuse_device(device)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise NotADirectoryError(f"{folder}, or what it lies in, is a file; name another folder for the run") from None
+    _refuse_others(folder, run, drops, resume)
+    validation = Validation(run.config, drops, run.parameters.penalty, _known(folder))
     found = _newest(folder)
     if found is None:
         venv = training_environments(run)
         model, progress = build(run, venv, device), Progress(next_checkpoint=run.parameters.checkpoint_every)
     else:
         model, venv, progress = _restore(found, run, device)
+    _claim(folder, run, validation)
     model.set_logger(configure(str(folder / "tensorboard"), ["tensorboard"]))
     watch = _Watch(run, folder, validation, progress, step)
     left = run.parameters.steps - model.num_timesteps
     try:
         if left > 0:
             model.learn(left, callback=watch, reset_num_timesteps=found is None)
+    except ValueError as error:  # environments and distributions refuse NaN, each in words of its own
+        if all(torch.isfinite(parameter).all() for parameter in model.policy.parameters()):
+            raise
+        raise ValueError(
+            f"training diverged: after {model.num_timesteps} steps the weights aren't finite any more; "
+            "lower learning_rate, reward_scale or penalty, and train in another folder"
+        ) from error
     finally:
         model.logger.close()
         venv.close()
@@ -181,8 +197,8 @@ def _restore(checkpoint: Path, run: Run, device: str) -> tuple[BaseAlgorithm, Ve
 
 def _newest(folder: Path) -> Path | None:
     """The last whole checkpoint."""
-    found = [path for path in folder.glob("checkpoint-*") if path.is_dir()]
-    return max(found, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
+    steps = {path: path.name.removeprefix("checkpoint-") for path in folder.glob("checkpoint-*") if path.is_dir()}
+    return max((path for path in steps if steps[path].isdecimal()), key=lambda path: int(steps[path]), default=None)
 
 
 def _random_state() -> dict[str, Any]:
@@ -195,22 +211,45 @@ def _set_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
 
 
-def _claim(folder: Path, run: Run, resume: bool) -> None:
-    """Write the run's description, or make sure that it is the one that is there."""
-    path = folder / RUN
-    wanted = run.as_dict()
-    if not path.exists():
-        storage.write_json(path, wanted)
+def _refuse_device(device: str) -> None:
+    """Refuse what torch cannot compute on; Stable-Baselines3 would take the CPU in silence where there is no CUDA."""
+    if device == "auto":
+        return
+    try:
+        torch.ones(1, device=device).item()
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"torch cannot compute on the device {device!r} here ({reason}); leave it at cpu") from None
+
+
+def _refuse_others(folder: Path, run: Run, drops: int, resume: bool) -> None:
+    """Refuse a folder with a run that isn't this one."""
+    if not (folder / RUN).exists():
+        parts = [path.name for path in (folder / ORACLE, _newest(folder)) if path is not None and path.exists()]
+        if parts:
+            raise ValueError(f"{folder} holds {' and '.join(parts)} of a run, but no {RUN}; choose another folder")
         return
     if not resume:
         raise FileExistsError(
             f"{folder} holds a run already; choose another folder, or leave resuming on to go on with it"
         )
-    differing = _differences(json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(wanted)))
+    differing = _differences(_stored(folder / RUN), json.loads(json.dumps(run.as_dict())))
+    known = _known(folder)
+    if known is not None and len(known) != drops:
+        differing.append(f"validation drops (there {len(known)}, now {drops})")
     if differing:
         raise ValueError(
             f"{folder} holds another run, which differs in {'; '.join(differing)}; choose another folder, or the same options"
         )
+
+
+def _claim(folder: Path, run: Run, validation: Validation) -> None:
+    """Write what the folder is for, and what the oracle said, unless that is there."""
+    if not (folder / RUN).exists():
+        storage.write_json(folder / RUN, run.as_dict())
+    if not (folder / ORACLE).exists():
+        totals = [None if math.isnan(x) else float(x) for x in validation.oracle_w]
+        storage.write_json(folder / ORACLE, {"total_power_w": totals})
 
 
 def _differences(there: dict[str, Any], here: dict[str, Any], prefix: str = "") -> list[str]:
@@ -224,15 +263,27 @@ def _differences(there: dict[str, Any], here: dict[str, Any], prefix: str = "") 
     return sorted(found)
 
 
-def _validation(folder: Path, run: Run, drops: int) -> Validation:
-    """The validation drops; what the oracle said about them is kept in the folder."""
-    path = folder / "oracle.json"
-    known = None
-    if path.exists():
-        stored = json.loads(path.read_text(encoding="utf-8"))["total_power_w"]
-        known = np.array([math.nan if x is None else x for x in stored]) if len(stored) == drops else None
-    validation = Validation(run.config, drops, run.parameters.penalty, known)
-    if known is None:
-        totals = [None if math.isnan(x) else float(x) for x in validation.oracle_w]
-        storage.write_json(path, {"total_power_w": totals})
-    return validation
+def _known(folder: Path) -> NDArray[np.float64] | None:
+    """What the oracle has said about the validation drops, if it was asked."""
+    path = folder / ORACLE
+    if not path.exists():
+        return None
+    try:
+        return np.array([math.nan if x is None else x for x in _stored(path)["total_power_w"]], dtype=np.float64)
+    except (KeyError, TypeError) as error:
+        raise _damaged(path, error) from None
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    """A JSON object of the folder."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise _damaged(path, error) from None
+    if not isinstance(content, dict):
+        raise _damaged(path, f"it holds a {type(content).__name__}")
+    return content
+
+
+def _damaged(path: Path, reason: object) -> ValueError:
+    return ValueError(f"{path} is damaged ({reason}); train in another folder, or remove this folder to start over")

@@ -16,6 +16,9 @@ from cfisac_env.config import SystemConfig
 FIRST_SEED = 900_000
 """Seeds of validation drops: from here on, below the test seeds."""
 
+MOST_DROPS = 100_000
+"""From there on they would be test seeds."""
+
 ORACLE = "local-search"
 
 
@@ -38,16 +41,26 @@ class Validation:
         drops: how many.
         penalty: W, of a missed requirement in `Score.reward`.
         oracle_w: (drops,) total power of the oracle's decisions, NaN where it serves none; None asks the oracle.
+
+    Raises:
+        ValueError: there are too few drops or too many, or the oracle serves none of them.
     """
 
     def __init__(
         self, config: SystemConfig, drops: int, penalty: float, oracle_w: NDArray[np.float64] | None = None
     ) -> None:
+        if not 1 <= drops <= MOST_DROPS:
+            raise ValueError(f"validation drops must be from 1 to {MOST_DROPS}, got {drops}")
         self._config = SystemConfig(**{**config.as_dict(), "sinr_penalty": penalty, "crlb_penalty": penalty})
         self._scenario = draw(config, range(FIRST_SEED, FIRST_SEED + drops))
         self._observation = observations.encode(self._scenario)
         self.oracle_w = self._ask() if oracle_w is None else oracle_w
         self._served = ~np.isnan(self.oracle_w)
+        if not self._served.any():
+            raise ValueError(
+                f"{ORACLE} serves none of the {drops} validation drops, so that there is nothing to hold an agent against; "
+                "ask for less (sinr_threshold_db, crlb_threshold_m2), or take more APs or drops"
+            )
 
     def score(self, agent: Any) -> Score:
         """Let an agent decide about every drop.

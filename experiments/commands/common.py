@@ -21,8 +21,8 @@ class Command(Protocol):
             console: where to print.
 
         Raises:
-            ValueError, TypeError, FileNotFoundError, FileExistsError, ImportError: bad input, or a missing extra; the message is all
-                that the user sees.
+            ValueError, TypeError, OSError, MemoryError, ImportError: bad input, files or numbers that have no room, or a missing extra;
+                the message is all that the user sees.
         """
 
 
