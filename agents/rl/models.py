@@ -24,7 +24,7 @@ from agents.hetgnn import weights
 from agents.hetgnn.network import HetGnn, NetworkConfig
 from agents.rl.features import ScaledFlatten
 from agents.rl.graph import SMALL, GraphFeatures, GraphMaskablePolicy, GraphPPOPolicy, GraphSACPolicy, GraphTD3Policy
-from agents.rl.parameters import OffPolicy, OnPolicy, hyper_parameters
+from agents.rl.parameters import OffPolicy, OnPolicy, family, hyper_parameters
 from agents.rl.vec_env import SB3VecEnv
 from cfisac_env import SystemConfig, observations, sample
 from cfisac_env.config import nearest
@@ -86,28 +86,39 @@ class Run:
         config: of the drops.
         parameters: of the algorithm.
         seed: of everything random.
-        policy: `mlp` on the flattened observation, or `graph`; `maskable-ppo` always has the graph.
+        policy: `mlp` on the flattened observation, or `graph`; None is `mlp`, but for `maskable-ppo`, which always has the graph.
         start_from: HetGNN weights that the graph policy begins with, a file or `shipped`; None begins from scratch.
         network: sizes of the graph policy's layers; those of the weights that it begins with.
 
     Raises:
-        ValueError: the seed is outside 0 … 399, or there is no such policy for the algorithm.
+        ValueError: the seed is outside 0 … 399, or there is no such algorithm, or no such policy for it.
+        TypeError: the hyper-parameters are those of another family.
     """
 
     algorithm: str
     config: SystemConfig
     parameters: OffPolicy | OnPolicy
     seed: int = 0
-    policy: str = "mlp"
+    policy: str | None = None
     start_from: str | None = None
     network: NetworkConfig = SMALL
 
     def __post_init__(self) -> None:
-        if self.algorithm == "maskable-ppo":
-            object.__setattr__(self, "policy", "graph")
+        wanted, masked = family(self.algorithm), self.algorithm == "maskable-ppo"
+        if not isinstance(self.parameters, wanted):
+            raise TypeError(
+                f"{self.algorithm} takes {wanted.__name__} hyper-parameters, got {type(self.parameters).__name__}; "
+                f"make them with hyper_parameters({self.algorithm!r}, config, …)"
+            )
+        if self.policy is None:
+            object.__setattr__(self, "policy", "graph" if masked else "mlp")
         if self.policy not in POLICIES:
             raise ValueError(
-                f"policy must be one of {', '.join(POLICIES)}, got {self.policy!r}{nearest(self.policy, list(POLICIES))}"
+                f"policy must be one of {', '.join(POLICIES)}, got {self.policy!r}{nearest(str(self.policy), list(POLICIES))}"
+            )
+        if masked and self.policy != "graph":
+            raise ValueError(
+                f"maskable-ppo always has the graph policy, got {self.policy!r}; leave it out, or choose ppo"
             )
         if self.start_from is not None and self.policy != "graph":
             raise ValueError(

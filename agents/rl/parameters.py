@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,14 @@ from cfisac_env.config import SystemConfig, nearest
 
 ALGORITHMS = ("ddpg", "td3", "sac", "ppo", "maskable-ppo")
 """`maskable-ppo` plays `CfIsacSequential-v0` with the graph policy, the others play `CfIsac-v0`."""
+
+FROM_ZERO = ("warm_up", "margin_db", "entropy", "noise_std", "penalty")
+"""Hyper-parameters that may be 0; the others are above."""
+
+MOST = {
+    "envs": 1000, "learning_rate": 1, "penalty": 10**9, "margin_db": 20, "tau": 1, "clip_range": 1, "gae_lambda": 1, "gamma": 1,
+}  # fmt: skip
+"""Largest values, where there is one; a run has the seeds of 1000 environments."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,9 @@ class HyperParameters:
         reward_scale: the reward is multiplied by it.
         validate_every: environment steps between validations.
         checkpoint_every: environment steps between checkpoints.
+
+    Raises:
+        ValueError: a value is out of range or of another kind, or two of them don't go together.
     """
 
     steps: int = 8_000
@@ -39,6 +51,16 @@ class HyperParameters:
     reward_scale: float = 0.1
     validate_every: int = 1_000
     checkpoint_every: int = 2_000
+
+    def __post_init__(self) -> None:
+        for spec in dataclasses.fields(self):
+            name, value = spec.name, getattr(self, spec.name)
+            whole, zero, most = str(spec.type) == "int", name in FROM_ZERO, MOST.get(name, math.inf)
+            number = isinstance(value, (int,) if whole else (int, float)) and not isinstance(value, bool)
+            if not number or not math.isfinite(value) or not 0 <= value <= most or (value == 0 and not zero):
+                kind = "a whole number" if whole else "a number"
+                bounds = ("of 0 or more" if zero else "above 0") + (f", at most {most}" if name in MOST else "")
+                raise ValueError(f"{name} must be {kind} {bounds}, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -60,6 +82,19 @@ class OffPolicy(HyperParameters):
     gradient_steps: int = 8
     tau: float = 0.01
     noise_std: float = 0.2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        first = math.ceil(self.warm_up / self.envs) * self.envs  # steps before those that gradient steps follow
+        if self.steps < self.envs or self.steps <= first:
+            raise ValueError(
+                f"nothing would be learned in {self.steps} steps of {self.envs} envs after a warm_up of {self.warm_up}: "
+                "raise steps, or lower warm_up or envs"
+            )
+        if self.batch_size > self.buffer_size:
+            raise ValueError(
+                f"batch_size must be at most the {self.buffer_size} transitions of buffer_size, got {self.batch_size}"
+            )
 
 
 @dataclass(frozen=True)
@@ -88,6 +123,19 @@ class OnPolicy(HyperParameters):
     gamma: float = 0.99
     noise_std: float = 0.2
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        together = self.envs * self.rollout
+        if self.steps < together:
+            raise ValueError(
+                f"steps must be {together} (envs × rollout) or more, for learning follows whole rollouts, got {self.steps}: "
+                "raise it, or lower envs or rollout"
+            )
+        if not 2 <= self.batch_size <= together or together % self.batch_size == 1:
+            raise ValueError(
+                f"batch_size must be 2 or more, at most {together} (envs × rollout), and leave no batch of 1, got {self.batch_size}"
+            )
+
 
 FAMILY: Mapping[str, type[OffPolicy] | type[OnPolicy]] = {
     "ddpg": OffPolicy,
@@ -109,36 +157,37 @@ TUNED: Mapping[tuple[str, int, int], Mapping[str, Any]] = {}
 """(algorithm, M, K) → what differs from the defaults; nothing so far."""
 
 
+def family(algorithm: str) -> type[OffPolicy] | type[OnPolicy]:
+    """The class of an algorithm's hyper-parameters.
+
+    Raises:
+        ValueError: there is no such algorithm; the message suggests the nearest.
+    """
+    if algorithm not in ALGORITHMS:
+        raise ValueError(
+            f"unknown algorithm {algorithm!r}{nearest(algorithm, list(ALGORITHMS))}; valid ones: {', '.join(ALGORITHMS)}"
+        )
+    return FAMILY[algorithm]
+
+
 def names(algorithm: str) -> list[str]:
     """The hyper-parameters of an algorithm."""
-    return [spec.name for spec in dataclasses.fields(FAMILY[algorithm])]
+    return [spec.name for spec in dataclasses.fields(family(algorithm))]
 
 
 def hyper_parameters(algorithm: str, config: SystemConfig, **given: Any) -> OffPolicy | OnPolicy:
     """The tuned values for an algorithm and a size, then the ones that are given.
 
     Raises:
-        ValueError: there is no such algorithm, or a value is out of range.
+        ValueError: there is no such algorithm, a value is out of range, or two of them don't go together.
         TypeError: there is no such hyper-parameter; the message suggests the nearest.
     """
-    if algorithm not in ALGORITHMS:
-        raise ValueError(
-            f"unknown algorithm {algorithm!r}{nearest(algorithm, list(ALGORITHMS))}; valid ones: {', '.join(ALGORITHMS)}"
-        )
     valid = names(algorithm)
-    for name, value in given.items():
+    for name in given:
         if name not in valid:
             raise TypeError(
                 f"{algorithm} has no hyper-parameter {name!r}{nearest(name, valid)}; it has {', '.join(valid)}"
             )
-        low_included = name in ("warm_up", "margin_db", "entropy", "noise_std", "penalty")
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or value < 0
-            or (value == 0 and not low_included)
-        ):
-            raise ValueError(f"{name} must be a number {'of 0 or more' if low_included else 'above 0'}, got {value!r}")
-    return FAMILY[algorithm](
+    return family(algorithm)(
         **{**DEFAULTS.get(algorithm, {}), **TUNED.get((algorithm, config.M, config.K), {}), **given}
     )

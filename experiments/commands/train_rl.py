@@ -32,8 +32,9 @@ class TrainRl:
     """Go on with the run in the folder; --no-resume refuses a folder that holds one."""
     validation_drops: int = 50
     """Number of fixed drops on which the agent is held against local-search."""
-    policy: Literal["mlp", "graph"] = "mlp"
-    """MLPs on the flattened observation, for one M and K, or the layers of the HetGNN, for every size, as maskable-ppo always has."""
+    policy: Literal["mlp", "graph"] | None = None
+    """MLPs on the flattened observation, for one M and K, or the layers of the HetGNN, for every size; by default mlp, but maskable-ppo
+    always has the graph."""
     start_from: str | None = None
     """HetGNN weights that a graph policy begins with: a file, or shipped."""
     device: str = "cpu"
@@ -46,8 +47,6 @@ class TrainRl:
         from agents.rl import training
         from agents.rl.models import Run, starting_from
 
-        if self.validation_drops < 1:
-            raise ValueError(f"--validation-drops must be 1 or more, got {self.validation_drops}")
         config = SystemConfig(**fields)
         names = [spec.name for spec in dataclasses.fields(FAMILY[self.algorithm])]
         given = {name: value for name in names if (value := getattr(self, name)) is not None}
@@ -55,7 +54,7 @@ class TrainRl:
         run = Run(self.algorithm, config, parameters, self.seed, self.policy)
         if self.start_from is not None:
             run = starting_from(run, self.start_from)
-        kind = "-graph" if self.policy == "graph" else ""
+        kind = "-graph" if run.policy == "graph" and self.algorithm != "maskable-ppo" else ""
         folder = self.out or Path(f"runs/{self.algorithm}{kind}-{config.M}x{config.K}-seed{self.seed}")
         torch.set_num_threads(1)  # networks this small lose by more
         with progress(console) as bar:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,9 @@ def run_of(algorithm: str, seed: int = 1, **given: Any) -> Run:
     return Run(algorithm, CONFIG, hyper_parameters(algorithm, CONFIG, **(BRIEF[algorithm] | given)), seed)
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize(("algorithm", "saving"), [*((name, False) for name in ALGORITHMS), ("ddpg", True)])
 def test_a_run_that_was_killed_ends_with_the_weights_it_would_have_ended_with(
-    algorithm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    algorithm: str, saving: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     final = {}
     write = storage.write
@@ -57,12 +58,23 @@ def test_a_run_that_was_killed_ends_with_the_weights_it_would_have_ended_with(
     training.train(run_of(algorithm), tmp_path / "whole", drops=2)
 
     def kill(steps: int, text: str) -> None:
-        if steps >= (48 if algorithm in ("ppo", "maskable-ppo") else 72):
+        if not saving and steps >= (48 if algorithm in ("ppo", "maskable-ppo") else 72):
             raise KeyboardInterrupt
 
+    state = training._random_state
+
+    def kill_in_the_second_checkpoint() -> Any:
+        if (tmp_path / "killed" / "checkpoint-48").exists():
+            raise KeyboardInterrupt
+        return state()
+
+    if saving:
+        monkeypatch.setattr(training, "_random_state", kill_in_the_second_checkpoint)
     with pytest.raises(KeyboardInterrupt):
         training.train(run_of(algorithm), tmp_path / "killed", drops=2, step=kill)
-    assert [path.name for path in (tmp_path / "killed").glob("checkpoint*")] == ["checkpoint-48"]
+    monkeypatch.setattr(training, "_random_state", state)
+    left = sorted(path.name for path in (tmp_path / "killed").glob("checkpoint*"))
+    assert left == ["checkpoint-48", *(["checkpoint.partial"] if saving else [])]
     training.train(run_of(algorithm), tmp_path / "killed", drops=2)
     assert final["whole"].keys() == final["killed"].keys()
     assert all(torch.equal(final["whole"][name], final["killed"][name]) for name in final["whole"])
@@ -191,10 +203,22 @@ def test_an_agent_of_another_version_or_a_damaged_one_is_refused(
     with safe_open(weights, framework="pt") as file:
         header = file.metadata()
     run = json.loads(header["run"])
-    del run["policy"]
-    broken.write_bytes(save(load_file(weights), {**header, "run": json.dumps(run)}))
-    with pytest.raises(ValueError, match="says too little"):
+    for damage in (
+        {"run": json.dumps({name: value for name, value in run.items() if name != "policy"})},
+        {"run": json.dumps({name: value for name, value in run.items() if name != "version"})},
+        {"run": json.dumps({**run, "seed": 1000})},
+        {"run": json.dumps({**run, "network": None})},
+        {"run": "{"},
+        {"card": "{"},
+    ):
+        broken.write_bytes(save(load_file(weights), {**header, **damage}))
+        with pytest.raises(ValueError, match=r"broken\.safetensors says too little"):
+            agent.load("ddpg", weights=broken)
+    broken.write_bytes(save({name: value * torch.nan for name, value in load_file(weights).items()}, header))
+    with pytest.raises(ValueError, match="holds weights that aren't finite"):
         agent.load("ddpg", weights=broken)
+    with pytest.raises(FileNotFoundError, match=r"no agent at .* \(a folder\)"):
+        agent.load("ddpg", weights=weights.parent)
     monkeypatch.setattr(cfisac_env, "__version__", "0.9.0")
     with pytest.raises(ValueError, match=r"trained with cfisac 0\.1\.0, this is 0\.9\.0"):
         agent.load("ddpg", weights=weights)
@@ -213,6 +237,10 @@ def test_observations_of_another_size_are_refused(weights: Path) -> None:
     small["comm"][0, 0, 0] = np.nan
     with pytest.raises(ValueError, match="'comm' holds values that aren't finite"):
         learned.predict(small)
+    small, _ = gym.make("CfIsac-v0", M=8, K=2).reset(seed=0)
+    uneven = {key: np.stack([value] * (3 if key == "ap" else 2)) for key, value in small.items()}
+    with pytest.raises(ValueError, match=r"batches of different sizes: \{'ap': \(3,\), 'comm': \(2,\)"):
+        learned.predict(uneven)
 
 
 def test_a_folder_with_another_run_is_refused_by_what_differs(weights: Path) -> None:
@@ -220,8 +248,57 @@ def test_a_folder_with_another_run_is_refused_by_what_differs(weights: Path) -> 
         training.train(run_of("ddpg", validate_every=32), weights.parent)
     with pytest.raises(ValueError, match=r"algorithm \(there 'ddpg', now 'td3'\)"):
         training.train(run_of("td3"), weights.parent)
+    with pytest.raises(ValueError, match=r"validation drops \(there 1, now 2\)"):
+        training.train(run_of("ddpg", steps=32, validate_every=32), weights.parent, drops=2)
     with pytest.raises(FileExistsError, match="holds a run already"):
         training.train(run_of("ddpg", steps=32, validate_every=32), weights.parent, resume=False)
+    with pytest.raises(NotADirectoryError, match="is a file; name another folder"):
+        training.train(run_of("ddpg"), weights / "run")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("run.json", "{", r"run\.json is damaged .*remove this folder to start over"),
+        ("run.json", "[]", r"run\.json is damaged \(it holds a list\)"),
+        ("run.json", None, r"holds oracle\.json and checkpoint-32 of a run, but no run\.json"),
+        ("oracle.json", "{}", r"oracle\.json is damaged"),
+        ("checkpoint-32/state.pkl", "", "checkpoint-32 cannot be read .*remove it to start over"),
+        ("checkpoint-32/replay.pkl", None, "checkpoint-32 cannot be read"),
+    ],
+)
+def test_a_folder_with_a_damaged_run_is_refused(
+    name: str, content: str | None, message: str, weights: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(weights.parent, tmp_path / "run")
+    if content is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        training.train(run_of("ddpg", steps=32, validate_every=32), folder, drops=1)
+
+
+def test_what_cannot_be_trained_is_refused_before_the_folder_is_taken(tmp_path: Path) -> None:
+    for options, message in (
+        ({"device": "cudda"}, "torch cannot compute on the device 'cudda'"),
+        ({"device": "meta"}, "torch cannot compute on the device 'meta'"),
+        ({"drops": 0}, "validation drops must be from 1 to 100000, got 0"),
+        ({"drops": 100_001}, "validation drops must be from 1 to 100000, got 100001"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            training.train(run_of("ddpg"), tmp_path, **options)
+    hopeless = SystemConfig(8, 2, crlb_threshold_m2=1e-9)
+    with pytest.raises(ValueError, match="local-search serves none of the 2 validation drops"):
+        training.train(Run("ddpg", hopeless, run_of("ddpg").parameters), tmp_path, drops=2)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("algorithm", ["ddpg", "ppo"])
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+def test_training_that_diverges_says_so(algorithm: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"training diverged: after .* steps the weights aren't finite"):
+        training.train(run_of(algorithm, reward_scale=1e38), tmp_path, drops=1)
 
 
 def test_hyper_parameters_that_are_not_there_are_refused_with_the_nearest() -> None:
@@ -231,10 +308,45 @@ def test_hyper_parameters_that_are_not_there_are_refused_with_the_nearest() -> N
         hyper_parameters("ppo", CONFIG, tau=0.1)
     with pytest.raises(ValueError, match="did you mean 'ddpg'"):
         hyper_parameters("dpg", CONFIG)
-    with pytest.raises(ValueError, match="steps must be a number above 0, got -1"):
-        hyper_parameters("ddpg", CONFIG, steps=-1)
+    with pytest.raises(ValueError, match="did you mean 'ddpg'"):
+        Run("dpg", CONFIG, hyper_parameters("ddpg", CONFIG))
+    with pytest.raises(TypeError, match="ppo takes OnPolicy hyper-parameters, got OffPolicy"):
+        Run("ppo", CONFIG, hyper_parameters("ddpg", CONFIG))
+    with pytest.raises(ValueError, match="maskable-ppo always has the graph policy, got 'mlp'"):
+        Run("maskable-ppo", CONFIG, hyper_parameters("maskable-ppo", CONFIG), policy="mlp")
     with pytest.raises(ValueError, match="seed must be a whole number from 0 to 399"):
         run_of("ddpg", seed=400)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "given", "message"),
+    [
+        ("ddpg", {"steps": -1}, "steps must be a whole number above 0, got -1"),
+        ("ddpg", {"batch_size": 1.5}, "batch_size must be a whole number above 0, got 1.5"),
+        ("ddpg", {"steps": "96"}, "steps must be a whole number above 0, got '96'"),
+        ("ddpg", {"envs": True}, "envs must be a whole number above 0, at most 1000, got True"),
+        ("ddpg", {"envs": 1001}, "envs must be a whole number above 0, at most 1000, got 1001"),
+        ("ddpg", {"learning_rate": np.nan}, "learning_rate must be a number above 0, at most 1, got nan"),
+        ("ddpg", {"reward_scale": np.inf}, "reward_scale must be a number above 0, got inf"),
+        ("ddpg", {"noise_std": np.nan}, "noise_std must be a number of 0 or more, got nan"),
+        ("ddpg", {"tau": 2.0}, "tau must be a number above 0, at most 1, got 2.0"),
+        ("ddpg", {"warm_up": 93}, "nothing would be learned in 96 steps of 4 envs after a warm_up of 93"),
+        ("ddpg", {"steps": 3, "warm_up": 0}, "nothing would be learned in 3 steps of 4 envs"),
+        ("ddpg", {"batch_size": 201}, "batch_size must be at most the 200 transitions of buffer_size, got 201"),
+        ("ppo", {"gamma": 1.5}, "gamma must be a number above 0, at most 1, got 1.5"),
+        ("ppo", {"steps": 47}, r"steps must be 48 \(envs × rollout\) or more"),
+        ("ppo", {"batch_size": 49}, r"batch_size must be 2 or more, at most 48 \(envs × rollout\)"),
+        ("maskable-ppo", {"batch_size": 1}, "batch_size must be 2 or more"),
+        ("maskable-ppo", {"batch_size": 47}, "leave no batch of 1, got 47"),
+    ],
+)
+def test_hyper_parameters_out_of_range_are_refused(algorithm: str, given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        hyper_parameters(algorithm, CONFIG, **(BRIEF[algorithm] | given))
+
+
+def test_the_last_warm_up_from_which_something_is_learned_is_taken(tmp_path: Path) -> None:
+    assert training.train(run_of("ddpg", warm_up=92), tmp_path, drops=1).curve[-1]["steps"] == 96
 
 
 def test_seeds_of_training_validation_and_test_never_meet() -> None:
@@ -256,6 +368,11 @@ def test_the_command_trains_resumes_and_refuses(tmp_path: Path, capsys: pytest.C
     assert "holds a run already" in " ".join(capsys.readouterr().err.split())
     assert main([*command, "--learning-rate", "0"]) == 2
     assert "learning_rate must be a number above 0" in capsys.readouterr().err
+    assert main([*command, "--out", str(tmp_path / "run" / "run.json" / "below")]) == 2
+    assert "is a file; name another folder" in " ".join(capsys.readouterr().err.split())
+    assert main([*command, "--out", str(tmp_path / "large"), "--buffer-size", str(10**15)]) == 2
+    assert "Unable to allocate" in capsys.readouterr().err
+    assert main([*command, "--out", str(tmp_path / "large")]) == 0  # not taken by the run that couldn't be built
     with pytest.raises(SystemExit):
         main(["train", "ddpg", "--learning-rat", "1"])
 
