@@ -228,9 +228,9 @@ def consequences(drops: Drops, action: Tensor) -> tuple[Tensor, Tensor, Tensor, 
     soft = torch.sigmoid(4.0 * action[..., 0])
     on = (action[..., 0] >= 0).to(soft.dtype) + soft - soft.detach()
     share = ((action[..., 1:] + 1.0) * 0.5) ** 2
-    power = (share / share.sum(-1, keepdim=True).clamp(min=1.0) * on[..., None]).clamp(min=0.0)
-    load = power.sum(-1)
-    signal = (torch.sqrt(power + 1e-12) * torch.exp(0.5 * drops.log_estimate)).sum(1)
+    share = share / share.sum(-1, keepdim=True).clamp(min=1.0)
+    load = share.sum(-1) * on
+    signal = (torch.sqrt(share + 1e-12) * on[..., None] * torch.exp(0.5 * drops.log_estimate)).sum(1)
     interference = torch.einsum("bm,bmk->bk", load, torch.exp(drops.log_gain)) + 1.0
     user = torch.log10(signal * signal / interference / drops.sinr_threshold[:, None] + 1e-3)
     a, b, c = torch.einsum("bm,bmsj->bsj", load, drops.fisher).unbind(-1)
