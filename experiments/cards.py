@@ -11,7 +11,7 @@ from typing import Any
 from agents.rl import storage, validation
 from agents.rl.agent import WEIGHTS
 from agents.rl.models import FIRST_SEED, Run
-from agents.rl.parameters import hyper_parameters
+from agents.rl.parameters import hyper_parameters, usual_policy
 from experiments.files import write_text
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "rl"
@@ -36,10 +36,10 @@ def page(weights: Path = WEIGHTS, results: Path = RESULTS) -> str:
 
 def command(run: Run) -> str:
     """The `cfisac` command that trains an agent: what it has beyond the tuned values is spelled out."""
-    tuned = asdict(hyper_parameters(run.algorithm, run.config))
+    tuned = asdict(hyper_parameters(run.algorithm, run.config, run.policy))
     options = [f"--{k.replace('_', '-')} {v}" for k, v in asdict(run.parameters).items() if v != tuned[k]]
-    if run.policy == "graph" and run.algorithm != "maskable-ppo":
-        options.append("--policy graph")
+    if run.policy is not None and run.policy != usual_policy(run.algorithm):
+        options.append(f"--policy {run.policy}")
     if run.start_from is not None:
         options.append(f"--start-from {run.start_from}")
     size = f"--M {run.config.M} --K {run.config.K} --seed {run.seed}"

@@ -58,11 +58,11 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
     for entry in runs:
         run, curve = entry["run"], entry["curve"]
         options = run["parameters"]
-        first = options.get("warm_up", 0) + options["envs"]  # steps with which the first gradient step is taken
+        first = max(options.get("warm_up", 0), options.get("actor_from", 0)) + options["envs"]  # the actor has learned
         best = max([row for row in curve if row["steps"] >= first] or curve[-1:], key=lambda row: row["reward"])
         gap = f"{100 * best['gap']:.1f} %" if np.isfinite(best["gap"]) else "–"
         lines.append(
-            f"| {run['algorithm']} | {run['config']['M']}, {run['config']['K']} | {run['seed']} | {curve[-1]['steps']:.0f} | "
+            f"| {_name(run)} | {run['config']['M']}, {run['config']['K']} | {run['seed']} | {curve[-1]['steps']:.0f} | "
             f"{curve[-1]['seconds']:.0f} | {best['steps']:.0f} | {100 * best['feasible']:.0f} % | {gap} | {best['active_aps']:.1f} |"
         )
     return "\n".join(lines) + "\n"
@@ -70,12 +70,12 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
 
 def figure(runs: Sequence[dict[str, Any]]) -> Figure:
     """Feasible share and gap against steps: the median over seeds, and from the least to the largest."""
-    algorithms = list(dict.fromkeys(entry["run"]["algorithm"] for entry in runs))
+    algorithms = list(dict.fromkeys(_name(entry["run"]) for entry in runs))
     picture = Figure(figsize=(9.0, 3.0 * len(algorithms)), layout="constrained")
     FigureCanvasAgg(picture)
     axes = picture.subplots(len(algorithms), 2, squeeze=False)
     for row, algorithm in zip(axes, algorithms, strict=True):
-        groups = list(dict.fromkeys(_group(entry) for entry in runs if entry["run"]["algorithm"] == algorithm))
+        groups = list(dict.fromkeys(_group(entry) for entry in runs if _name(entry["run"]) == algorithm))
         for colour, group in zip(_COLOURS * len(groups), groups, strict=False):
             curves = [entry["curve"] for entry in runs if _group(entry) == group]
             for axis, key in zip(row, ("feasible", "gap"), strict=True):
@@ -120,4 +120,9 @@ def write(folder: Path, runs: Sequence[dict[str, Any]]) -> list[Path]:
 
 def _group(entry: dict[str, Any]) -> tuple[str, int, int]:
     run = entry["run"]
-    return run["algorithm"], run["config"]["M"], run["config"]["K"]
+    return _name(run), run["config"]["M"], run["config"]["K"]
+
+
+def _name(run: dict[str, Any]) -> str:
+    """Algorithm and policy."""
+    return run["algorithm"] if run["algorithm"] == "maskable-ppo" else f"{run['algorithm']}, {run['policy']}"

@@ -17,6 +17,7 @@ from agents.rl import storage
 from agents.rl.environments import masks, priced
 from agents.rl.graph import GraphMaskablePolicy, Look
 from agents.rl.models import Run, empty_policy
+from agents.rl.order import Order
 from baselines.allocation import allocator
 from baselines.policy import read_observation
 from cfisac_env import SystemConfig, actions, physics
@@ -37,7 +38,7 @@ class DirectAgent:
     def __init__(self, policy: BasePolicy, run: Run) -> None:
         self.policy = policy
         self.run = run
-        self.name = run.algorithm if run.policy == "mlp" else f"{run.algorithm}-graph"
+        self.name = f"{run.algorithm}-graph" if run.policy == "graph" else run.algorithm
         policy.set_training_mode(False)
 
     def predict(
@@ -62,8 +63,17 @@ class DirectAgent:
             ValueError: the observation lacks a key, holds NaN, or is of another size than the agent was trained for.
         """
         space: Any = self.policy.observation_space
-        action, _ = self.policy.predict(dict(checked(observation, space, self.name)), deterministic=deterministic)
-        return np.asarray(action, dtype=np.float32), state
+        batch = checked(observation, space, self.name)
+        if self.run.policy != "sorted-mlp":
+            action, _ = self.policy.predict(dict(batch), deterministic=deterministic)
+            return np.asarray(action, dtype=np.float32), state
+        single = batch["ap"].ndim == 2
+        if single:
+            batch = {key: value[None] for key, value in batch.items()}
+        order = Order.of(batch)
+        action, _ = self.policy.predict(order.arrange(batch), deterministic=deterministic)
+        action = order.restore(np.asarray(action, dtype=np.float32))
+        return action[0] if single else action, state
 
 
 class SequentialAgent:

@@ -24,7 +24,9 @@ from agents.hetgnn import weights
 from agents.hetgnn.network import HetGnn, NetworkConfig
 from agents.rl.features import ScaledFlatten
 from agents.rl.graph import SMALL, GraphFeatures, GraphMaskablePolicy, GraphPPOPolicy, GraphSACPolicy, GraphTD3Policy
-from agents.rl.parameters import OffPolicy, OnPolicy, family, hyper_parameters
+from agents.rl.informed import InformedSACPolicy, InformedTD3Policy
+from agents.rl.order import Order, Sorted
+from agents.rl.parameters import POLICIES, OffPolicy, OnPolicy, family, usual_policy
 from agents.rl.vec_env import SB3VecEnv
 from cfisac_env import SystemConfig, observations, sample
 from cfisac_env.config import nearest
@@ -38,15 +40,18 @@ ACTOR, CRITIC = [128, 64], [64, 128]
 
 
 class _SlowActor:
-    """Gives the actor a smaller learning rate than the critics, as in Lillicrap et al. 2016: it follows what they know."""
+    """Lets the actor begin after the critics, at a smaller learning rate, as in Lillicrap et al. 2016, which falls linearly to 0."""
 
     actor_share = 1.0
+    actor_from = 0
 
     def _update_learning_rate(self, optimizers: Any) -> None:
         super()._update_learning_rate(optimizers)  # type: ignore[misc]
+        learns = self.num_timesteps >= self.actor_from  # type: ignore[attr-defined]
+        left: float = self._current_progress_remaining  # type: ignore[attr-defined]
         actor: Any = self.policy.actor  # type: ignore[attr-defined]
         for group in actor.optimizer.param_groups:
-            group["lr"] *= self.actor_share
+            group["lr"] *= self.actor_share * left if learns else 0.0
 
 
 class SlowActorDDPG(_SlowActor, DDPG):
@@ -65,10 +70,11 @@ CLASSES: dict[str, type[BaseAlgorithm]] = {
     "ddpg": SlowActorDDPG, "td3": SlowActorTD3, "sac": SlowActorSAC, "ppo": PPO, "maskable-ppo": MaskablePPO,
 }  # fmt: skip
 
-POLICIES = ("mlp", "graph")
 GRAPHS: dict[str, type[BasePolicy]] = {
     "ddpg": GraphTD3Policy, "td3": GraphTD3Policy, "sac": GraphSACPolicy, "ppo": GraphPPOPolicy, "maskable-ppo": GraphMaskablePolicy,
 }  # fmt: skip
+
+INFORMED: dict[str, type[BasePolicy]] = {"ddpg": InformedTD3Policy, "td3": InformedTD3Policy, "sac": InformedSACPolicy}
 
 LIFT = 1.0
 """Of the activation logits of a graph policy that starts from scratch: every AP is on."""
@@ -86,7 +92,7 @@ class Run:
         config: of the drops.
         parameters: of the algorithm.
         seed: of everything random.
-        policy: `mlp` on the flattened observation, or `graph`; None is `mlp`, but for `maskable-ppo`, which always has the graph.
+        policy: one of `POLICIES`; None is `sorted-mlp`, but for `maskable-ppo`, which always has the graph.
         start_from: HetGNN weights that the graph policy begins with, a file or `shipped`; None begins from scratch.
         network: sizes of the graph policy's layers; those of the weights that it begins with.
 
@@ -111,7 +117,7 @@ class Run:
                 f"make them with hyper_parameters({self.algorithm!r}, config, …)"
             )
         if self.policy is None:
-            object.__setattr__(self, "policy", "graph" if masked else "mlp")
+            object.__setattr__(self, "policy", usual_policy(self.algorithm))
         if self.policy not in POLICIES:
             raise ValueError(
                 f"policy must be one of {', '.join(POLICIES)}, got {self.policy!r}{nearest(str(self.policy), list(POLICIES))}"
@@ -150,7 +156,7 @@ class Run:
     def from_dict(cls, content: dict[str, Any]) -> Run:
         """The run that `as_dict` wrote."""
         config = SystemConfig(**content["config"])
-        parameters = hyper_parameters(content["algorithm"], config, **content["parameters"])
+        parameters = family(content["algorithm"])(**content["parameters"])
         network: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in content.get("network", asdict(SMALL)).items()
         }
@@ -216,6 +222,8 @@ def training_environments(run: Run) -> VecEnv:
     if run.environment == "CfIsac-v0":
         many = gym.make_vec(run.environment, num_envs=parameters.envs, autoreset_mode="SameStep", **fields)
         together = SB3VecEnv(many)
+        if run.policy == "sorted-mlp":
+            together = Sorted(together)
     else:
         together = DummyVecEnv([partial(gym.make, run.environment, **fields)] * parameters.envs)
     venv = ScaledReward(together, parameters.reward_scale)
@@ -246,10 +254,10 @@ def build(run: Run, venv: VecEnv, device: str = "cpu") -> BaseAlgorithm:
         policy_class(run), venv, policy_kwargs=policy_arguments(run), seed=run.seed, device=device, **arguments
     )
     if isinstance(model, _SlowActor) and isinstance(p, OffPolicy):
-        model.actor_share = p.actor_share
-    if run.policy == "mlp":
-        fit_features(model.policy, run.config)
-        _start_moderate(model, run.config)
+        model.actor_share, model.actor_from = p.actor_share, p.actor_from
+    if run.policy != "graph":
+        fit_features(model.policy, run)
+        _start_moderate(model, run)
     elif run.start_from is not None:
         trained = _trained(run.start_from)
         for module in model.policy.modules():
@@ -263,6 +271,8 @@ def policy_class(run: Run) -> type[BasePolicy]:
     """What decides in a run."""
     if run.policy == "graph":
         return GRAPHS[run.algorithm]
+    if run.policy == "sorted-mlp" and run.algorithm in INFORMED:
+        return INFORMED[run.algorithm]
     return CLASSES[run.algorithm].policy_aliases["MultiInputPolicy"]
 
 
@@ -288,18 +298,22 @@ def empty_policy(run: Run) -> BasePolicy:
     return policy_class(run)(env.observation_space, env.action_space, lambda _: 0.0, **policy_arguments(run))
 
 
-def fit_features(policy: nn.Module, config: SystemConfig, drops: int = 512) -> None:
+def fit_features(policy: nn.Module, run: Run, drops: int = 512) -> None:
     """Take the statistics of every feature from drops with a seed of training."""
-    batch = observations.encode(sample(config, np.random.default_rng(FIRST_SEED), drops))
+    batch = observations.encode(sample(run.config, np.random.default_rng(FIRST_SEED), drops))
+    if run.policy == "sorted-mlp":
+        batch = Order.of(batch).arrange(batch)
     for module in policy.modules():
         if isinstance(module, ScaledFlatten):
             module.fit(batch)
 
 
-def _start_moderate(model: BaseAlgorithm, config: SystemConfig) -> None:
+def _start_moderate(model: BaseAlgorithm, run: Run) -> None:
     """Make the last layer of the actor put out all APs on, with equal powers, whatever it sees: it learns from there."""
+    config = run.config
     wanted = torch.full((config.M, config.K + 1), 2.0 * math.sqrt(MODERATE / config.K) - 1.0)
     wanted[:, 0] = 0.5
+    wanted[round(run.parameters.first_on * config.M) :, 0] = -0.5
     wanted = wanted.flatten()
     policy: Any = model.policy
     if isinstance(model, PPO):
@@ -313,6 +327,11 @@ def _start_moderate(model: BaseAlgorithm, config: SystemConfig) -> None:
         if isinstance(model, SAC):
             policy.actor.log_std.weight.mul_(0.01)
             policy.actor.log_std.bias.fill_(math.log(0.3))
+        for network in policy.critic.q_networks if not isinstance(model, PPO) else ():
+            start = policy.critic.features_extractor.features_dim
+            network[0].weight[:, start : start + wanted.numel()] = 0.0
+    if not isinstance(model, PPO):
+        policy.critic_target.load_state_dict(policy.critic.state_dict())
     if isinstance(model, TD3):
         policy.actor_target.load_state_dict(policy.actor.state_dict())
 

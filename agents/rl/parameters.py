@@ -13,11 +13,17 @@ from cfisac_env.config import SystemConfig, nearest
 ALGORITHMS = ("ddpg", "td3", "sac", "ppo", "maskable-ppo")
 """`maskable-ppo` plays `CfIsacSequential-v0` with the graph policy, the others play `CfIsac-v0`."""
 
-FROM_ZERO = ("warm_up", "margin_db", "entropy", "noise_std", "penalty")
+POLICIES = ("mlp", "sorted-mlp", "graph")
+"""`mlp` is the paper's: it reads the flattened observation as APs and users are numbered, and its critics state and action
+alone. In `sorted-mlp` APs and users stand in an order (`agents.rl.order`), and critics hear what an action comes to
+(`agents.rl.informed`). `graph` has the layers of the HetGNN."""
+
+FROM_ZERO = ("warm_up", "actor_from", "margin_db", "entropy", "noise_std", "penalty")
 """Hyper-parameters that may be 0; the others are above."""
 
 MOST = {
-    "envs": 1000, "learning_rate": 1, "penalty": 10**9, "margin_db": 20, "tau": 1, "clip_range": 1, "gae_lambda": 1, "gamma": 1,
+    "first_on": 1, "envs": 1000, "learning_rate": 1, "penalty": 10**9, "margin_db": 20, "tau": 1, "clip_range": 1, "gae_lambda": 1,
+    "gamma": 1,
 }  # fmt: skip
 """Largest values, where there is one; a run has the seeds of 1000 environments."""
 
@@ -35,6 +41,7 @@ class HyperParameters:
             the power that is to be saved.
         margin_db: how much more than what is required is asked for while training, so that decisions near the edge fall inside.
         reward_scale: the reward is multiplied by it.
+        first_on: share of APs that the initial policy of an MLP has on, the first ones.
         validate_every: environment steps between validations.
         checkpoint_every: environment steps between checkpoints.
 
@@ -49,6 +56,7 @@ class HyperParameters:
     penalty: float = 3.0
     margin_db: float = 0.1
     reward_scale: float = 0.1
+    first_on: float = 1.0
     validate_every: int = 1_000
     checkpoint_every: int = 2_000
 
@@ -70,7 +78,8 @@ class OffPolicy(HyperParameters):
     Attributes:
         buffer_size: transitions in the replay buffer.
         warm_up: environment steps with the initial policy and noise before the first gradient step.
-        actor_share: learning rate of the actor over that of the critics.
+        actor_share: learning rate of the actor over that of the critics at first; it falls linearly to 0.
+        actor_from: environment steps after which the actor learns, too.
         gradient_steps: after every step of all the environments.
         tau: of the target networks' moving average.
         noise_std: of the Gaussian noise added to actions (DDPG and TD3).
@@ -79,17 +88,24 @@ class OffPolicy(HyperParameters):
     buffer_size: int = 8_000
     warm_up: int = 2_000
     actor_share: float = 0.1
+    actor_from: int = 0
     gradient_steps: int = 8
     tau: float = 0.01
     noise_std: float = 0.2
 
+    @property
+    def learns_from(self) -> int:
+        """Environment steps after which the actor is no longer the initial one."""
+        return max(self.warm_up, self.actor_from) + self.envs
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        first = math.ceil(self.warm_up / self.envs) * self.envs  # steps before those that gradient steps follow
+        start = max(self.warm_up, self.actor_from)
+        first = math.ceil(start / self.envs) * self.envs  # steps before those that the actor learns from
         if self.steps < self.envs or self.steps <= first:
             raise ValueError(
-                f"nothing would be learned in {self.steps} steps of {self.envs} envs after a warm_up of {self.warm_up}: "
-                "raise steps, or lower warm_up or envs"
+                f"nothing would be learned in {self.steps} steps of {self.envs} envs when warm_up is {self.warm_up} and actor_from "
+                f"{self.actor_from}: raise steps, or lower the others"
             )
         if self.batch_size > self.buffer_size:
             raise ValueError(
@@ -123,6 +139,11 @@ class OnPolicy(HyperParameters):
     gamma: float = 0.99
     noise_std: float = 0.2
 
+    @property
+    def learns_from(self) -> int:
+        """Environment steps after which the actor is no longer the initial one."""
+        return self.envs * self.rollout
+
     def __post_init__(self) -> None:
         super().__post_init__()
         together = self.envs * self.rollout
@@ -145,16 +166,33 @@ FAMILY: Mapping[str, type[OffPolicy] | type[OnPolicy]] = {
     "maskable-ppo": OnPolicy,
 }
 
-DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    "maskable-ppo": {
+_SORTED = {
+    "steps": 60_000, "envs": 128, "penalty": 20.0, "margin_db": 1.0, "reward_scale": 0.05, "validate_every": 4_000,
+    "checkpoint_every": 20_000, "buffer_size": 30_000, "warm_up": 4_000, "actor_from": 8_000, "actor_share": 1.0, "gradient_steps": 16,
+    "first_on": 0.3,
+}  # fmt: skip
+
+DEFAULTS: Mapping[tuple[str, str], Mapping[str, Any]] = {
+    ("ddpg", "sorted-mlp"): _SORTED,
+    ("td3", "sorted-mlp"): _SORTED,
+    ("sac", "sorted-mlp"): _SORTED,
+    ("maskable-ppo", "graph"): {
         "steps": 8_192, "envs": 8, "learning_rate": 1e-3, "batch_size": 256, "rollout": 128, "epochs": 4, "penalty": 1.0,
         "reward_scale": 5.0, "entropy": 0.003, "gamma": 0.98, "validate_every": 1_024, "checkpoint_every": 2_048,
     },
 }  # fmt: skip
-"""Algorithm → what differs from its family's defaults, at every size."""
+"""(algorithm, policy) → what differs from the defaults of the family, at every size."""
 
-TUNED: Mapping[tuple[str, int, int], Mapping[str, Any]] = {}
-"""(algorithm, M, K) → what differs from the defaults; nothing so far."""
+TUNED: Mapping[tuple[str, str, int, int], Mapping[str, Any]] = {
+    ("ddpg", "sorted-mlp", 20, 5): {"first_on": 0.4},
+    ("ddpg", "sorted-mlp", 30, 6): {"first_on": 0.27},
+    ("ddpg", "sorted-mlp", 30, 10): {"first_on": 0.4},
+    ("ddpg", "sorted-mlp", 50, 10): {"steps": 100_000, "first_on": 0.24},
+    ("ddpg", "sorted-mlp", 50, 20): {
+        "steps": 120_000, "buffer_size": 20_000, "actor_share": 0.5, "first_on": 0.4, "validate_every": 8_000, "checkpoint_every": 40_000,
+    },
+}  # fmt: skip
+"""(algorithm, policy, M, K) → what differs from those."""
 
 
 def family(algorithm: str) -> type[OffPolicy] | type[OnPolicy]:
@@ -170,24 +208,37 @@ def family(algorithm: str) -> type[OffPolicy] | type[OnPolicy]:
     return FAMILY[algorithm]
 
 
+def usual_policy(algorithm: str) -> str:
+    """The policy of an algorithm when none is named."""
+    return "graph" if algorithm == "maskable-ppo" else "sorted-mlp"
+
+
 def names(algorithm: str) -> list[str]:
     """The hyper-parameters of an algorithm."""
     return [spec.name for spec in dataclasses.fields(family(algorithm))]
 
 
-def hyper_parameters(algorithm: str, config: SystemConfig, **given: Any) -> OffPolicy | OnPolicy:
-    """The tuned values for an algorithm and a size, then the ones that are given.
+def hyper_parameters(
+    algorithm: str, config: SystemConfig, policy: str | None = None, **given: Any
+) -> OffPolicy | OnPolicy:
+    """The tuned values for an algorithm, a policy and a size, then the ones that are given.
+
+    Args:
+        algorithm: one of `ALGORITHMS`.
+        config: whose M and K count.
+        policy: one of `POLICIES`; None is the usual one.
+        given: hyper-parameters of the algorithm.
 
     Raises:
         ValueError: there is no such algorithm, a value is out of range, or two of them don't go together.
         TypeError: there is no such hyper-parameter; the message suggests the nearest.
     """
-    valid = names(algorithm)
+    valid, policy = names(algorithm), policy or usual_policy(algorithm)
     for name in given:
         if name not in valid:
             raise TypeError(
                 f"{algorithm} has no hyper-parameter {name!r}{nearest(name, valid)}; it has {', '.join(valid)}"
             )
     return family(algorithm)(
-        **{**DEFAULTS.get(algorithm, {}), **TUNED.get((algorithm, config.M, config.K), {}), **given}
+        **{**DEFAULTS.get((algorithm, policy), {}), **TUNED.get((algorithm, policy, config.M, config.K), {}), **given}
     )

@@ -142,7 +142,9 @@ class _Watch(BaseCallback):
 
     def _validate(self, last: bool = False) -> None:
         self._clock()
-        learned = self.model._n_updates > 0 or last  # the initial policy is no trained agent
+        learned = (
+            last or self.num_timesteps >= self._run.parameters.learns_from
+        )  # the initial policy is no trained agent
         score = asdict(self._validation.score(agent_of(self.model.policy, self._run)))
         for name, value in score.items():
             self.logger.record(f"validation/{name}", value)

@@ -12,7 +12,7 @@ import tyro
 from docstring_parser import parse
 from rich.console import Console
 
-from agents.rl.parameters import ALGORITHMS, FAMILY, HyperParameters, hyper_parameters
+from agents.rl.parameters import ALGORITHMS, FAMILY, HyperParameters, hyper_parameters, usual_policy
 from cfisac_env import SystemConfig
 from experiments.commands.common import Command, progress
 
@@ -32,9 +32,9 @@ class TrainRl:
     """Go on with the run in the folder; --no-resume refuses a folder that holds one."""
     validation_drops: int = 50
     """Number of fixed drops on which the agent is held against local-search."""
-    policy: Literal["mlp", "graph"] | None = None
-    """MLPs on the flattened observation, for one M and K, or the layers of the HetGNN, for every size; by default mlp, but maskable-ppo
-    always has the graph."""
+    policy: Literal["mlp", "sorted-mlp", "graph"] | None = None
+    """The paper's MLPs on the flattened observation (mlp), the same with APs and users in an order and critics that hear what actions come
+    to (sorted-mlp, the default), both for one M and K, or the layers of the HetGNN for every size (graph, as maskable-ppo always has)."""
     start_from: str | None = None
     """HetGNN weights that a graph policy begins with: a file, or shipped."""
     device: str = "cpu"
@@ -50,11 +50,11 @@ class TrainRl:
         config = SystemConfig(**fields)
         names = [spec.name for spec in dataclasses.fields(FAMILY[self.algorithm])]
         given = {name: value for name in names if (value := getattr(self, name)) is not None}
-        parameters = hyper_parameters(self.algorithm, config, **given)
+        parameters = hyper_parameters(self.algorithm, config, self.policy, **given)
         run = Run(self.algorithm, config, parameters, self.seed, self.policy)
         if self.start_from is not None:
             run = starting_from(run, self.start_from)
-        kind = "-graph" if run.policy == "graph" and self.algorithm != "maskable-ppo" else ""
+        kind = "" if run.policy == usual_policy(self.algorithm) else f"-{run.policy}"
         folder = self.out or Path(f"runs/{self.algorithm}{kind}-{config.M}x{config.K}-seed{self.seed}")
         torch.set_num_threads(1)  # networks this small lose by more
         with progress(console) as bar:

@@ -15,7 +15,13 @@ from experiments.cli import main
 
 def write_run(folder: Path, seed: int, gaps: list[float | None], K: int = 6) -> Path:
     folder.mkdir(parents=True)
-    run = {"algorithm": "ddpg", "seed": seed, "config": {"M": 30, "K": K}, "parameters": {"envs": 50, "warm_up": 100}}
+    run = {
+        "algorithm": "ddpg",
+        "seed": seed,
+        "policy": "mlp",
+        "config": {"M": 30, "K": K},
+        "parameters": {"envs": 50, "warm_up": 100},
+    }
     curve: list[dict[str, Any]] = [
         {"steps": 100 * i, "seconds": 2.0 * i, "feasible": 0.25 * i, "gap": gap, "active_aps": 9.0, "reward": -5.0 + i}
         for i, gap in enumerate(gaps)
@@ -28,7 +34,7 @@ def test_the_command_tables_and_draws_every_run(tmp_path: Path, capsys: pytest.C
     runs = [write_run(tmp_path / f"run{seed}", seed, [None, 8.0, 5.0 + seed]) for seed in (1, 0)]
     assert main(["curves", *map(str, runs), "--out", str(tmp_path / "out")]) == 0
     table = (tmp_path / "out" / "runs.md").read_text()
-    assert "| ddpg | 30, 6 | 0 | 200 | 4 | 200 | 50 % | 500.0 % | 9.0 |" in table
+    assert "| ddpg, mlp | 30, 6 | 0 | 200 | 4 | 200 | 50 % | 500.0 % | 9.0 |" in table
     assert table.index("| 0 | 200") < table.index("| 1 | 200")
     assert table.strip() in capsys.readouterr().out
     stored = json.loads((tmp_path / "out" / "curves.json").read_text())

@@ -14,6 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.logger import configure
 from stable_baselines3.common.monitor import Monitor
 
 import cfisac_env
@@ -31,13 +32,15 @@ BRIEF: dict[str, dict[str, Any]] = {
     for name in ALGORITHMS
 }
 for name in ("ddpg", "td3", "sac"):
-    BRIEF[name] |= {"warm_up": 16, "gradient_steps": 2, "buffer_size": 200}
+    BRIEF[name] |= {"warm_up": 16, "actor_from": 24, "gradient_steps": 2, "buffer_size": 200}
 for name in ("ppo", "maskable-ppo"):
     BRIEF[name] |= {"rollout": 12, "epochs": 2}
 
 
-def run_of(algorithm: str, seed: int = 1, **given: Any) -> Run:
-    return Run(algorithm, CONFIG, hyper_parameters(algorithm, CONFIG, **(BRIEF[algorithm] | given)), seed)
+def run_of(algorithm: str, seed: int = 1, policy: str | None = None, **given: Any) -> Run:
+    return Run(
+        algorithm, CONFIG, hyper_parameters(algorithm, CONFIG, policy, **(BRIEF[algorithm] | given)), seed, policy
+    )
 
 
 @pytest.mark.parametrize(("algorithm", "saving"), [*((name, False) for name in ALGORITHMS), ("ddpg", True)])
@@ -84,7 +87,7 @@ def test_a_run_that_was_killed_ends_with_the_weights_it_would_have_ended_with(
 
 
 def test_ddpg_starts_with_every_ap_on_at_moderate_power_and_has_the_papers_networks(tmp_path: Path) -> None:
-    run = run_of("ddpg")
+    run = run_of("ddpg", policy="mlp")
     venv = models.training_environments(run)
     model: Any = models.build(run, venv)
     observation: Any = venv.reset()
@@ -110,7 +113,7 @@ def test_ddpg_starts_with_every_ap_on_at_moderate_power_and_has_the_papers_netwo
 
 @pytest.mark.parametrize("algorithm", ["ppo", "sac"])
 def test_the_other_algorithms_start_there_too(algorithm: str) -> None:
-    run = run_of(algorithm)
+    run = run_of(algorithm, policy="mlp")
     venv = models.training_environments(run)
     action, _ = models.build(run, venv).predict(venv.reset(), deterministic=True)  # type: ignore[arg-type]
     decision = actions.decode(action, CONFIG.max_ap_power_w)
@@ -131,7 +134,7 @@ def test_what_is_asked_for_in_training_is_tightened_and_what_is_missed_costs_the
 
 def test_a_thousand_moves_teach_an_agent_to_switch_off_what_is_not_needed(tmp_path: Path) -> None:
     config = SystemConfig(10, 2, crlb_threshold_m2=20.0)
-    given = {
+    given: dict[str, Any] = {
         "steps": 1152,
         "envs": 4,
         "rollout": 96,
@@ -139,7 +142,7 @@ def test_a_thousand_moves_teach_an_agent_to_switch_off_what_is_not_needed(tmp_pa
         "validate_every": 1152,
         "checkpoint_every": 1152,
     }
-    run = Run("maskable-ppo", config, hyper_parameters("maskable-ppo", config, **given), 0)
+    run = Run("maskable-ppo", config, hyper_parameters("maskable-ppo", config, None, **given), 0)
     progress = training.train(run, tmp_path, drops=12)
     first, last = progress.curve[0], progress.curve[-1]
     assert last["feasible"] == 1.0
@@ -330,7 +333,11 @@ def test_hyper_parameters_that_are_not_there_are_refused_with_the_nearest() -> N
         ("ddpg", {"reward_scale": np.inf}, "reward_scale must be a number above 0, got inf"),
         ("ddpg", {"noise_std": np.nan}, "noise_std must be a number of 0 or more, got nan"),
         ("ddpg", {"tau": 2.0}, "tau must be a number above 0, at most 1, got 2.0"),
-        ("ddpg", {"warm_up": 93}, "nothing would be learned in 96 steps of 4 envs after a warm_up of 93"),
+        (
+            "ddpg",
+            {"warm_up": 93},
+            "nothing would be learned in 96 steps of 4 envs when warm_up is 93 and actor_from 24",
+        ),
         ("ddpg", {"steps": 3, "warm_up": 0}, "nothing would be learned in 3 steps of 4 envs"),
         ("ddpg", {"batch_size": 201}, "batch_size must be at most the 200 transitions of buffer_size, got 201"),
         ("ppo", {"gamma": 1.5}, "gamma must be a number above 0, at most 1, got 1.5"),
@@ -349,6 +356,17 @@ def test_the_last_warm_up_from_which_something_is_learned_is_taken(tmp_path: Pat
     assert training.train(run_of("ddpg", warm_up=92), tmp_path, drops=1).curve[-1]["steps"] == 96
 
 
+def test_the_actor_waits_for_the_critics_and_slows_down() -> None:
+    model: Any = models.build(run := run_of("ddpg", actor_share=0.5), models.training_environments(run))
+    model.set_logger(configure(None, []))
+    rates = []
+    for steps, left in ((23, 0.8), (24, 0.75), (96, 0.0)):
+        model.num_timesteps, model._current_progress_remaining = steps, left
+        model._update_learning_rate([model.actor.optimizer])
+        rates.append(model.actor.optimizer.param_groups[0]["lr"])
+    np.testing.assert_allclose(rates, [0.0, 1e-3 * 0.5 * 0.75, 0.0])
+
+
 def test_seeds_of_training_validation_and_test_never_meet() -> None:
     from agents.rl import validation
     from experiments.compare import TEST_SEED
@@ -359,7 +377,7 @@ def test_seeds_of_training_validation_and_test_never_meet() -> None:
 
 
 def test_the_command_trains_resumes_and_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = "--M 8 --K 2 --crlb-threshold-m2 20 --steps 32 --envs 4 --warm-up 8 --batch-size 8 --validation-drops 2"
+    options = "--M 8 --K 2 --crlb-threshold-m2 20 --steps 32 --envs 4 --warm-up 8 --actor-from 8 --batch-size 8 --validation-drops 2"
     command = ["train", "ddpg", "--out", str(tmp_path / "run"), *options.split()]
     assert main(command) == 0
     assert "% feasible" in capsys.readouterr().out
