@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from experiments.files import provenance, write_json, write_text
 
@@ -95,6 +96,7 @@ def figure(runs: Sequence[dict[str, Any]]) -> Figure:
             row, ("drops with every requirement met, %", "gap to local-search where met, %"), strict=True
         ):
             axis.set(title=algorithm, xlabel="environment steps", ylabel=name)
+            axis.xaxis.set_major_locator(MaxNLocator(5))
             axis.grid(alpha=0.3)
         row[1].set_yscale("log")
         row[0].set_ylim(-3, 103)
