@@ -92,7 +92,7 @@ class Run:
         config: of the drops.
         parameters: of the algorithm.
         seed: of everything random.
-        policy: one of `POLICIES`; None is `sorted-mlp`, but for `maskable-ppo`, which always has the graph.
+        policy: one of `POLICIES`; None is the usual one of the algorithm; `maskable-ppo` always has the graph.
         start_from: HetGNN weights that the graph policy begins with, a file or `shipped`; None begins from scratch.
         network: sizes of the graph policy's layers; those of the weights that it begins with.
 

@@ -175,7 +175,6 @@ _SORTED = {
 DEFAULTS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("ddpg", "sorted-mlp"): _SORTED,
     ("td3", "sorted-mlp"): _SORTED,
-    ("sac", "sorted-mlp"): _SORTED,
     ("maskable-ppo", "graph"): {
         "steps": 8_192, "envs": 8, "learning_rate": 1e-3, "batch_size": 256, "rollout": 128, "epochs": 4, "penalty": 1.0,
         "reward_scale": 5.0, "entropy": 0.003, "gamma": 0.98, "validate_every": 1_024, "checkpoint_every": 2_048,
@@ -210,7 +209,7 @@ def family(algorithm: str) -> type[OffPolicy] | type[OnPolicy]:
 
 def usual_policy(algorithm: str) -> str:
     """The policy of an algorithm when none is named."""
-    return "graph" if algorithm == "maskable-ppo" else "sorted-mlp"
+    return {"ddpg": "sorted-mlp", "td3": "sorted-mlp", "maskable-ppo": "graph"}.get(algorithm, "mlp")
 
 
 def names(algorithm: str) -> list[str]:

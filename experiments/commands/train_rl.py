@@ -34,7 +34,7 @@ class TrainRl:
     """Number of fixed drops on which the agent is held against local-search."""
     policy: Literal["mlp", "sorted-mlp", "graph"] | None = None
     """The paper's MLPs on the flattened observation (mlp), the same with APs and users in an order and critics that hear what actions come
-    to (sorted-mlp, the default), both for one M and K, or the layers of the HetGNN for every size (graph, as maskable-ppo always has)."""
+    to (sorted-mlp, the default of ddpg and td3), both for one M and K, or the HetGNN's layers, for every size (graph; maskable-ppo's)."""
     start_from: str | None = None
     """HetGNN weights that a graph policy begins with: a file, or shipped."""
     device: str = "cpu"

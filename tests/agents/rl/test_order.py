@@ -31,7 +31,7 @@ def environments(config: SystemConfig = CONFIG) -> SB3VecEnv:
 
 
 def run_of(algorithm: str, config: SystemConfig = CONFIG) -> Run:
-    return Run(algorithm, config, hyper_parameters(algorithm, config, **BRIEF))
+    return Run(algorithm, config, hyper_parameters(algorithm, config, "sorted-mlp", **BRIEF), policy="sorted-mlp")
 
 
 def test_the_first_aps_tell_most_about_the_target_and_users_follow_them() -> None:
