@@ -26,7 +26,8 @@ def page(weights: Path = WEIGHTS, results: Path = RESULTS) -> str:
     """
     parts = [
         "# Shipped agents\n\nWritten by `python -m experiments.cards` from the headers of the files and from the comparisons in "
-        "docs/results/rl. `agents.load(algorithm, M=…, K=…)` loads them; docs/rl.md says what they are and how good.\n"
+        "docs/results/rl. `agents.load(algorithm, M=…, K=…)` loads them; docs/rl.md says what they are and how good. "
+        "Runs of `ddpg` had `--validation-drops 200` besides.\n"
     ]
     for path in sorted(weights.glob("*.safetensors")):
         run, _, card = storage.read(path)
