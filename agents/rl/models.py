@@ -309,7 +309,10 @@ def fit_features(policy: nn.Module, run: Run, drops: int = 512) -> None:
 
 
 def _start_moderate(model: BaseAlgorithm, run: Run) -> None:
-    """Make the last layer of the actor put out all APs on, with equal powers, whatever it sees: it learns from there."""
+    """Make the last layer of the actor put out the first APs on, with equal powers, whatever it sees: it learns from there.
+
+    Critics begin without an opinion about actions, so that the actor follows what rewards have said, not how a critic was drawn.
+    """
     config = run.config
     wanted = torch.full((config.M, config.K + 1), 2.0 * math.sqrt(MODERATE / config.K) - 1.0)
     wanted[:, 0] = 0.5
