@@ -39,7 +39,7 @@ def command(run: Run) -> str:
     """The `cfisac` command that trains an agent: what it has beyond the tuned values is spelled out."""
     tuned = asdict(hyper_parameters(run.algorithm, run.config, run.policy))
     options = [f"--{k.replace('_', '-')} {v}" for k, v in asdict(run.parameters).items() if v != tuned[k]]
-    if run.policy is not None and run.policy != usual_policy(run.algorithm):
+    if run.policy != usual_policy(run.algorithm):
         options.append(f"--policy {run.policy}")
     if run.start_from is not None:
         options.append(f"--start-from {run.start_from}")

@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from agents.rl.parameters import FAMILY
 from experiments.files import provenance, write_json, write_text
 
 CURVE = "curve.json"
@@ -58,8 +59,7 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
     ]
     for entry in runs:
         run, curve = entry["run"], entry["curve"]
-        options = run["parameters"]
-        first = max(options.get("warm_up", 0), options.get("actor_from", 0)) + options["envs"]  # the actor has learned
+        first = FAMILY[run["algorithm"]](**run["parameters"]).learns_from
         best = max([row for row in curve if row["steps"] >= first] or curve[-1:], key=lambda row: row["reward"])
         gap = f"{100 * best['gap']:.1f} %" if np.isfinite(best["gap"]) else "–"
         lines.append(

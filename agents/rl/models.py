@@ -47,11 +47,10 @@ class _SlowActor:
 
     def _update_learning_rate(self, optimizers: Any) -> None:
         super()._update_learning_rate(optimizers)  # type: ignore[misc]
-        learns = self.num_timesteps >= self.actor_from  # type: ignore[attr-defined]
-        left: float = self._current_progress_remaining  # type: ignore[attr-defined]
-        actor: Any = self.policy.actor  # type: ignore[attr-defined]
-        for group in actor.optimizer.param_groups:
-            group["lr"] *= self.actor_share * left if learns else 0.0
+        model: Any = self
+        share = self.actor_share * model._current_progress_remaining if model.num_timesteps >= self.actor_from else 0.0
+        for group in model.policy.actor.optimizer.param_groups:
+            group["lr"] *= share
 
 
 class SlowActorDDPG(_SlowActor, DDPG):
@@ -232,7 +231,7 @@ def training_environments(run: Run) -> VecEnv:
 
 
 def build(run: Run, venv: VecEnv, device: str = "cpu") -> BaseAlgorithm:
-    """A model ready to learn: features scaled, the initial policy with every AP on at moderate power."""
+    """A model ready to learn: features scaled, the initial policy with the first APs, or every one, on at moderate power."""
     p = run.parameters
     arguments: dict[str, Any] = {"learning_rate": p.learning_rate, "batch_size": p.batch_size}
     if isinstance(p, OffPolicy):
@@ -330,11 +329,11 @@ def _start_moderate(model: BaseAlgorithm, run: Run) -> None:
         if isinstance(model, SAC):
             policy.actor.log_std.weight.mul_(0.01)
             policy.actor.log_std.bias.fill_(math.log(0.3))
-        for network in policy.critic.q_networks if not isinstance(model, PPO) else ():
+        if not isinstance(model, PPO):
             start = policy.critic.features_extractor.features_dim
-            network[0].weight[:, start : start + wanted.numel()] = 0.0
-    if not isinstance(model, PPO):
-        policy.critic_target.load_state_dict(policy.critic.state_dict())
+            for network in policy.critic.q_networks:
+                network[0].weight[:, start : start + wanted.numel()] = 0.0
+            policy.critic_target.load_state_dict(policy.critic.state_dict())
     if isinstance(model, TD3):
         policy.actor_target.load_state_dict(policy.actor.state_dict())
 

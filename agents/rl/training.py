@@ -142,9 +142,8 @@ class _Watch(BaseCallback):
 
     def _validate(self, last: bool = False) -> None:
         self._clock()
-        learned = (
-            last or self.num_timesteps >= self._run.parameters.learns_from
-        )  # the initial policy is no trained agent
+        # The initial policy is no trained agent.
+        learned = last or self.num_timesteps >= self._run.parameters.learns_from
         score = asdict(self._validation.score(agent_of(self.model.policy, self._run)))
         for name, value in score.items():
             self.logger.record(f"validation/{name}", value)

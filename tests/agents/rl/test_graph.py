@@ -103,25 +103,18 @@ def test_an_ap_that_is_off_hears_what_switching_it_on_would_come_to() -> None:
     drops = build(observations.encode(sample(CONFIG, np.random.default_rng(5), 4))).drops
     action = torch.full((4, 7, 4), -0.2)
     action[..., 0] = 0.4
-    action[:, 2, 0] = -0.4
 
-    def signal(switch: float) -> torch.Tensor:
-        given = action.clone()
-        given[:, 2, 0] = switch
-        _, load, user, _ = graph.consequences(drops, given)
+    def amplitude(switch: torch.Tensor) -> torch.Tensor:
+        third = torch.cat([switch.expand(4, 1, 1), action[:, 2:3, 1:]], -1)
+        _, load, user, _ = graph.consequences(drops, torch.cat([action[:, :2], third, action[:, 3:]], 1))
         received = (10**user - 1e-3) * drops.sinr_threshold[:, None]
-        return torch.sqrt(received * (torch.einsum("bm,bmk->bk", load, torch.exp(drops.log_gain)) + 1.0))
+        return torch.sqrt(received * (torch.einsum("bm,bmk->bk", load, torch.exp(drops.log_gain)) + 1.0)).sum()
 
     switch = torch.tensor(-0.4, requires_grad=True)
-    given = torch.cat([action[:, :2], torch.cat([switch.expand(4, 1, 1), action[:, 2:3, 1:]], -1), action[:, 3:]], 1)
-    _, load, user, _ = graph.consequences(drops, given)
-    received = (10**user - 1e-3) * drops.sinr_threshold[:, None]
-    amplitude = torch.sqrt(received * (torch.einsum("bm,bmk->bk", load, torch.exp(drops.log_gain)) + 1.0))
-    (slope,) = torch.autograd.grad(amplitude.sum(), switch)
+    (slope,) = torch.autograd.grad(amplitude(switch), switch)
     soft = torch.sigmoid(torch.tensor(-1.6))
-    expected = (
-        4.0 * soft * (1 - soft) * (signal(0.4) - signal(-0.4)).sum()
-    )  # a sigmoid's slope times the whole difference
+    difference = amplitude(torch.tensor(0.4)) - amplitude(torch.tensor(-0.4))
+    expected = 4.0 * soft * (1 - soft) * difference  # a sigmoid's slope times the whole difference
     torch.testing.assert_close(slope, expected, rtol=1e-3, atol=1e-3)
 
 
