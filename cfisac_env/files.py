@@ -1,0 +1,118 @@
+"""Files that are written whole or not at all, and folders that have one writer at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+_LOCK, _HOLDER = ".lock", ".lock.json"
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path` that takes its place when the block ends without an error.
+
+    Readers see the old file or the new one, never a part of either, also after a crash or on a full disk. The temporary path has the
+    suffix of `path`, for writers that choose a format by it, and a name that no other process uses.
+
+    Args:
+        path: of the file; missing folders are made.
+
+    Raises:
+        OSError: the folder can't be written, or its disk is full; the old file is as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _beside(path)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> Path:
+    """Write a file, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+    return path
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a UTF-8 text file, whole or not at all."""
+    return write_bytes(path, text.encode())
+
+
+@contextlib.contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `path` that takes its place when the block ends without an error.
+
+    A folder can't be exchanged in one system call: for an instant there is none, and the old one is kept under its temporary name until
+    the new one stands.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary, old = _beside(path), _beside(path)
+    try:
+        temporary.mkdir()
+        yield temporary
+        if path.exists():
+            path.rename(old)
+        try:
+            temporary.rename(path)
+        except OSError:
+            if old.exists():
+                old.rename(path)
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Be the only writer of a folder until the block ends; the operating system frees the lock of a process that dies.
+
+    Args:
+        folder: made if it doesn't exist.
+
+    Raises:
+        BlockingIOError: another process writes there; the message names it.
+        ModuleNotFoundError: filelock isn't installed; every extra that writes results has it.
+    """
+    import filelock
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / _LOCK, blocking=False)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise BlockingIOError(
+            f"another process is writing to {folder}: {_holder(folder)}; wait for it, stop it, or choose another folder"
+        ) from None
+    try:
+        me = {"pid": os.getpid(), "host": socket.gethostname(), "command": " ".join(sys.argv)}
+        write_text(folder / _HOLDER, json.dumps(me))
+        yield
+    finally:
+        (folder / _HOLDER).unlink(missing_ok=True)
+        lock.release()
+
+
+def _holder(folder: Path) -> str:
+    try:
+        known = json.loads((folder / _HOLDER).read_text(encoding="utf-8"))
+        return f"process {known['pid']} on {known['host']} ({known['command']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "one that has just begun"
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.partial{path.suffix}")

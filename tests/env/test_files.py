@@ -1,0 +1,54 @@
+"""Files are replaced whole, and a folder has one writer at a time."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cfisac_env.files import locked, replacing, replacing_folder, write_text
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def _fail(text: str, temporary: Path) -> None:
+    temporary.write_text(text)
+    raise OSError("disk full")
+
+
+def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = write_text(tmp_path / "result.json", "old")
+    with pytest.raises(OSError, match="full"), replacing(path) as temporary:
+        _fail("ne", temporary)
+    assert path.read_text() == "old"
+    assert temporary.suffix == ".json"
+    assert _names(tmp_path) == ["result.json"]
+
+
+def test_a_folder_is_exchanged_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    for content in ("first", "second"):
+        with replacing_folder(path) as temporary:
+            (temporary / "state").write_text(content)
+        assert (path / "state").read_text() == content
+    with pytest.raises(OSError, match="full"), replacing_folder(path) as temporary:
+        _fail("third", temporary / "state")
+    assert (path / "state").read_text() == "second"
+    assert _names(tmp_path) == ["checkpoint"]
+
+
+def test_a_second_writer_of_a_folder_is_refused_by_name_and_a_killed_one_frees_it(tmp_path: Path) -> None:
+    hold = (
+        f"import pathlib, time\nfrom cfisac_env.files import locked\n"
+        f"with locked(pathlib.Path({str(tmp_path)!r})):\n    print('held', flush=True)\n    time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(BlockingIOError, match=f"process {holder.pid} on "), locked(tmp_path):
+            pass
+        holder.kill()
+    with locked(tmp_path):
+        pass
