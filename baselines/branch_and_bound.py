@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from baselines import interruption
 from baselines.allocation import fast
 from baselines.allocation.certificate import ORTHOGONAL_ONLY, pilots_shared
 from baselines.allocation.result import Allocation, Float, Status
@@ -48,7 +49,14 @@ class SearchResult:
         Ended  # optimal: within the requested gap; infeasible: proven, see `allocation`; unknown: the allocator failed
     )
     allocation: Allocation  # of the best set; of all APs on, with the proof, when the drop is infeasible
-    interrupted: bool = False  # a KeyboardInterrupt ended the search
+
+
+class SearchInterrupted(KeyboardInterrupt):
+    """A `KeyboardInterrupt` that ended a search, with the best set and the bound so far in `result`."""
+
+    def __init__(self, result: SearchResult) -> None:
+        super().__init__("the search was interrupted; its best set and bound so far are in `result`")
+        self.result = result
 
 
 def solve(
@@ -61,8 +69,6 @@ def solve(
 ) -> SearchResult:
     """Find the set of APs with the least total power T(A) + |A| P_cir, and prove it.
 
-    A `KeyboardInterrupt` ends the search like the time limit: with the best set so far and the bound proven so far.
-
     Args:
         problem: one drop with orthogonal pilots.
         gap: relative distance between total power and bound that counts as optimal. The allocator's own bounds are within 1e-6 of the
@@ -74,6 +80,7 @@ def solve(
 
     Raises:
         ValueError: gap or time limit out of range, reused pilots, or a batch of drops.
+        SearchInterrupted: on `KeyboardInterrupt`, with the best set so far and the bound proven so far.
     """
     if not 0.0 <= gap < 1.0:
         raise ValueError(f"gap is {gap}, expected a relative gap in [0, 1), for example 1e-6")
@@ -82,21 +89,14 @@ def solve(
     begin = time.perf_counter()
     run = Search(problem, threads=threads, deadline=deadline_in(time_limit_s))
     if run.everyone.status == Status.INFEASIBLE:
-        return _result(run, np.inf, 0, begin, "infeasible", False)
+        return _result(run, np.inf, 0, begin, "infeasible")
     proof = _Proof(run, gap)
-    interrupted = False
     try:
         improve(run, seed=seed)
         proof.search()
-    except KeyboardInterrupt:
-        interrupted = True
-    bound = proof.lower_bound_w()
-    if run.best is None:
-        status: Ended = "infeasible" if bound == np.inf else "unknown"
-    else:
-        # Sizes that are through leave nothing below the bound; what the allocator can't resolve is its 1e-6.
-        status = "optimal" if bound >= run.best_w * (1.0 - max(gap, 1e-6)) * (1.0 - 1e-12) else "feasible"
-    return _result(run, bound, proof.nodes, begin, status, interrupted)
+    except KeyboardInterrupt as stop:
+        raise SearchInterrupted(_proven(run, proof, begin)) from stop
+    return _proven(run, proof, begin)
 
 
 class _Proof:
@@ -162,6 +162,7 @@ class _Proof:
         # About a tenth of a second, by the work of a screen, so that time limits and interrupts come through.
         steps = max(200, int(1.5e7 / (size * size * problem.K)))
         while depth > 0:
+            interruption.check()
             if time.perf_counter() >= self.run.deadline:
                 return False
             limit = self.limit_w()
@@ -192,7 +193,18 @@ class _Proof:
             self.pool.add(answers[i].multipliers)
 
 
-def _result(run: Search, bound: float, nodes: int, begin: float, status: Ended, interrupted: bool) -> SearchResult:
+def _proven(run: Search, proof: _Proof, begin: float) -> SearchResult:
+    """What a search has at its end, or where it was interrupted."""
+    bound = proof.lower_bound_w()
+    if run.best is None:
+        status: Ended = "infeasible" if bound == np.inf else "unknown"
+    else:
+        # Sizes that are through leave nothing below the bound; what the allocator can't resolve is its 1e-6.
+        status = "optimal" if bound >= run.best_w * (1.0 - max(proof.gap, 1e-6)) * (1.0 - 1e-12) else "feasible"
+    return _result(run, bound, proof.nodes, begin, status)
+
+
+def _result(run: Search, bound: float, nodes: int, begin: float, status: Ended) -> SearchResult:
     best = run.best if run.best is not None else run.everyone
     power = best.power if run.best is not None else np.zeros_like(best.power)
     return SearchResult(
@@ -205,7 +217,6 @@ def _result(run: Search, bound: float, nodes: int, begin: float, status: Ended, 
         seconds=time.perf_counter() - begin,
         status=status,
         allocation=best,
-        interrupted=interrupted,
     )
 
 
@@ -234,11 +245,13 @@ class BranchAndBoundPolicy(Policy):
         """Search and allocate.
 
         Raises:
-            KeyboardInterrupt: after the search has put its incumbent into `last_result`.
+            SearchInterrupted: after the search has put its incumbent into `last_result`, too.
         """
-        self.last_result = result = solve(problem, **self._options)
-        if result.interrupted:
-            raise KeyboardInterrupt
+        try:
+            self.last_result = result = solve(problem, **self._options)
+        except SearchInterrupted as stop:
+            self.last_result = stop.result
+            raise
         if not np.isfinite(result.total_power_w):
             proof = result.allocation if result.status == "infeasible" else None
             return Answer(everything(problem), feasible=False, certificate=proof, lower_bound_w=result.lower_bound_w)

@@ -11,6 +11,7 @@ import tyro
 from rich.console import Console
 
 from cfisac_env import SystemConfig
+from experiments import signals
 from experiments.commands.ablate_hetgnn import AblateHetGnn
 from experiments.commands.bench_allocator import BenchAllocator
 from experiments.commands.bench_env import BenchEnv
@@ -76,20 +77,32 @@ def main(arguments: list[str] | None = None) -> int:
         prog = "cfisac"
         parsers = {name: _parser(command) for name, command in COMMANDS.items()}
         parsers |= {name: _pointer(purpose, list(commands)) for name, (purpose, commands) in GROUPS.items()}
+    command: Command | None = None
+    errors = Console(stderr=True, style="red", markup=False, highlight=False, soft_wrap=True)
     try:
-        command, fields = tyro.extras.subcommand_cli_from_dict(parsers, prog=prog, args=arguments)
-        command.run({} if fields is None else _given(fields), console)
-    except (ValueError, TypeError, OSError, MemoryError, ImportError) as error:
-        Console(stderr=True).print(f"cfisac: {error}", style="red", markup=False, highlight=False)
-        return 2
+        with signals.raised():
+            command, fields = tyro.extras.subcommand_cli_from_dict(parsers, prog=prog, args=arguments)
+            command.run({} if fields is None else _given(fields), console)
     except KeyboardInterrupt:
-        Console(stderr=True).print("cfisac: interrupted", style="red")
-        return 130
-    return 0
+        pass
+    except (ValueError, TypeError, OSError, MemoryError, ImportError) as error:
+        if signals.exit_status() is None:  # else it is what the interruption broke
+            errors.print(f"cfisac: {error}")
+            return 2
+    status = signals.exit_status()
+    if status is not None:
+        errors.print(f"cfisac: interrupted; {_kept(command)}")
+    return status or 0
 
 
 def _given(fields: Any) -> dict[str, Any]:
     return {name: value for name, value in dataclasses.asdict(fields).items() if value is not None}
+
+
+def _kept(command: Command | None) -> str:
+    if command is None:
+        return "nothing had begun"
+    return command.kept.format(out=getattr(command, "out", None) or "the folder of the run")
 
 
 def _parser(command: type[Command]) -> Callable[..., tuple[Any, Any]]:

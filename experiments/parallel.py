@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
+import threading
+import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from multiprocessing import resource_tracker
 from typing import TypeVar
+
+from baselines import interruption
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -32,14 +40,47 @@ def in_order(
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be 1 or more, got {workers}; leave it out to use every processor")
     if ray is not None:
-        return _on_ray(function, tasks, workers, ray)
+        return _interruptible(_on_ray(function, tasks, workers, ray))
     if workers == 1:
-        return map(function, tasks)
-    import joblib
+        return _interruptible(map(function, tasks))
+    return _interruptible(_on_joblib(function, tasks, workers))
 
-    pool = joblib.Parallel(n_jobs=-1 if workers is None else workers, return_as="generator")
-    results: Iterator[R] = pool(joblib.delayed(function)(task) for task in tasks)
-    return results
+
+def _interruptible(results: Iterator[R]) -> Iterator[R]:
+    for result in results:
+        interruption.check()
+        yield result
+
+
+def _on_joblib(function: Callable[[T], R], tasks: Iterable[T], workers: int | None) -> Iterator[R]:
+    import joblib
+    from joblib.externals.loky.backend import resource_tracker as loky_tracker
+
+    pool = joblib.Parallel(
+        n_jobs=-1 if workers is None else workers, return_as="generator", initializer=_follow, initargs=(os.getpid(),)
+    )
+    for tracker in (resource_tracker, loky_tracker):
+        tracker.ensure_running()  # before: starting them would let the signal through
+    with interruption.held():
+        results = pool(joblib.delayed(function)(task) for task in tasks)
+    try:
+        yield from results
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that tasks were cancelled: it is meant
+            results.close()  # ends the workers when results were left
+
+
+def _follow(parent: int) -> None:
+    """Let this worker end within seconds of its parent, however that ends, and leave Ctrl+C to it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="watch-parent").start()
 
 
 def _on_ray(function: Callable[[T], R], tasks: Iterable[T], workers: int | None, address: str) -> Iterator[R]:

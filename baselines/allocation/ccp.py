@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
+from baselines import interruption
 from baselines.allocation import fast
 from baselines.allocation.certificate import dual_bound, meets, raised
 from baselines.allocation.result import Allocation, Float, Multipliers, Status
@@ -66,6 +67,7 @@ def solve(problem: Problem, active: NDArray[np.bool_], *, cutoff_w: ArrayLike | 
     limits = np.broadcast_to(np.asarray(np.inf if cutoff_w is None else cutoff_w, dtype=np.float64), lead)
     answers = np.empty(lead, dtype=object)
     for index in np.ndindex(lead):
+        interruption.check()
         answers[index] = _solve_one(problem, orthogonal[index], float(limits[index]))
     flat = answers.ravel()
 

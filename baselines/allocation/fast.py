@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from baselines import interruption
 from baselines.allocation import interior_point
 from baselines.allocation.certificate import ORTHOGONAL_ONLY, pilots_shared
 from baselines.allocation.result import Allocation, Float, Multipliers, Status
@@ -54,6 +55,7 @@ def solve(
         ValueError: pilots are reused, or an array has the wrong shape or values outside its range.
         TypeError: `active` is not boolean.
     """
+    interruption.check()
     gain, estimate, fisher = _validated(problem)
     M, K, S = problem.M, problem.K, problem.S
     active = np.asarray(active)

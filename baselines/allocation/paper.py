@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -10,7 +9,7 @@ import cvxpy as cp
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.allocation.reference import SOLVERS, validate
+from baselines.allocation.reference import run_solver, validate
 from baselines.allocation.result import Float
 from cfisac_env.types import Problem
 
@@ -71,9 +70,7 @@ def solve_paper(problem: Problem, active: NDArray[np.bool_], *, solver: str = "C
         matrix = np.outer(a, b) - np.outer(c, c)
         parameter.value = problem.crlb_threshold_m2 * cap * (matrix + matrix.T) / 2 / (a + b)[:, None]
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Solution may be inaccurate")
-            model.program.solve(solver=solver, **SOLVERS[solver])
+        run_solver(model.program, solver)
     except cp.error.SolverError as error:
         return PaperAllocation(nothing, False, str(error))
     if model.program.status not in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE) or model.y.value is None:

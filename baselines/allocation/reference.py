@@ -12,6 +12,7 @@ import cvxpy as cp
 import numpy as np
 from numpy.typing import NDArray
 
+from baselines import interruption
 from baselines.allocation.certificate import ORTHOGONAL_ONLY, dual_bound, meets, pilots_shared, raised
 from baselines.allocation.result import Allocation, Float, Multipliers, Status
 from cfisac_env import physics
@@ -136,6 +137,19 @@ def _program(n: int, K: int, S: int, elastic: bool) -> _Program:
     return _Program(program, root_share, interference, noise, information, price, x, sinr, cap, sensing)
 
 
+def run_solver(program: cp.Problem, solver: str) -> None:
+    """Solve a cvxpy program; an interruption is raised when the solver returns.
+
+    Raises:
+        cvxpy.error.SolverError: the solver failed.
+        KeyboardInterrupt: it was interrupted; without `held`, SCS would call that a failure.
+    """
+    interruption.check()
+    with interruption.held(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Solution may be inaccurate")
+        program.solve(solver=solver, **SOLVERS[solver])
+
+
 def _solve_one(problem: Problem, active: NDArray[np.bool_], solver: str) -> Allocation:
     if not active.any():
         return _answer(problem, active, Status.INFEASIBLE, bound=np.inf)
@@ -178,9 +192,7 @@ def _run(
     if model.elastic_price is not None:
         model.elastic_price.value = elastic_price
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Solution may be inaccurate")
-            model.program.solve(solver=solver, **SOLVERS[solver])
+        run_solver(model.program, solver)
     except cp.error.SolverError:
         return None
     if model.x.value is None or model.sinr.dual_value is None:

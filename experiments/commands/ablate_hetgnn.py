@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from rich.console import Console
 
 from agents.hetgnn.config import TrainingConfig
+from experiments.commands.common import GOES_ON
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class AblateHetGnn:
     """Train small variants of the network that differ in one thing each, and measure them on validation drops."""
 
     configured: ClassVar[bool] = False
+    kept: ClassVar[str] = GOES_ON
 
     variants: tuple[str, ...] = ()
     """Names of variants; by default all. An unknown one lists them."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from rich.console import Console
 
-from experiments.commands.common import progress
+from experiments.commands.common import NOTHING_KEPT, progress
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class BenchAllocator:
     """Time the compiled allocator against Clarabel and cvxpy, or check that they agree; writes JSON and Markdown."""
 
     configured: ClassVar[bool] = True
+    kept: ClassVar[str] = NOTHING_KEPT
 
     sizes: tuple[str, ...] = ("30x6", "50x10", "50x20", "100x40")
     """APs x users."""

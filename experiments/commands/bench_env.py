@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from rich.console import Console
 
-from experiments.commands.common import progress
+from experiments.commands.common import NOTHING_KEPT, progress
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class BenchEnv:
     """Measure decisions a second of the environments, beside mobile-env when it is installed; writes JSON and Markdown."""
 
     configured: ClassVar[bool] = True
+    kept: ClassVar[str] = NOTHING_KEPT
 
     sizes: tuple[str, ...] = ("50x10", "30x6")
     """APs x users."""

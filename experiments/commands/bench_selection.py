@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from rich.console import Console
 
-from experiments.commands.common import progress
+from experiments.commands.common import GOES_ON, progress
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class BenchSelection:
     """Prove optima, measure how far the heuristics are from them, and time it all; a run that was killed goes on where it was."""
 
     configured: ClassVar[bool] = False
+    kept: ClassVar[str] = GOES_ON
 
     cases: tuple[str, ...] = (
         "paper:30x6:2:100", "paper:50x10:2:100", "paper:50x20:60:20", "high-rate:30x6:60:8", "high-rate:50x10:60:4",

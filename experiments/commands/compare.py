@@ -11,7 +11,7 @@ from rich.console import Console
 import baselines
 from cfisac_env import Scenario, SystemConfig
 from cfisac_env.drops import load
-from experiments.commands.common import progress
+from experiments.commands.common import NOTHING_KEPT, progress
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Compare:
     """Compare policies on the same drops; writes compare.json, compare.csv, compare.md and compare.png."""
 
     configured: ClassVar[bool] = True
+    kept: ClassVar[str] = NOTHING_KEPT
 
     policies: tuple[str, ...] = ()
     """Names of oracles and of agents, such as hetgnn; by default every oracle that takes the drops (not all do when users share pilots)."""

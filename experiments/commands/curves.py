@@ -9,12 +9,15 @@ from typing import Any, ClassVar
 import tyro
 from rich.console import Console
 
+from experiments.commands.common import NOTHING_KEPT
+
 
 @dataclass(frozen=True)
 class Curves:
     """Learning curves of training runs with their spread over seeds; writes curves.json, runs.md, curves.png and curves.svg."""
 
     configured: ClassVar[bool] = False
+    kept: ClassVar[str] = NOTHING_KEPT
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Folders of runs of `cfisac train ddpg`, `td3`, `sac`, `ppo` or `maskable-ppo`."""

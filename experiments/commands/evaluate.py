@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from rich.console import Console
 
-from experiments.commands.common import progress
+from experiments.commands.common import GOES_ON, progress
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class Evaluate:
     """Compare policies for several sizes and presets; one table of all, a folder each. What is decided is not decided again."""
 
     configured: ClassVar[bool] = True
+    kept: ClassVar[str] = GOES_ON
 
     policies: tuple[str, ...] = ("hetgnn", "hetgnn-exact", "local-search")
     """Names of oracles and agents; the best known decision of a drop is the best of theirs."""

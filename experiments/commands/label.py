@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from rich.console import Console
 
-from experiments.commands.common import progress
+from experiments.commands.common import GOES_ON, progress
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class Label:
     """Label drops with an oracle's decisions and certified bounds, for training; a run that was killed goes on where it was."""
 
     configured: ClassVar[bool] = True
+    kept: ClassVar[str] = GOES_ON
 
     sizes: tuple[str, ...] = (
         "30x6", "30x5", "30x10", "30x15", "30x20", "50x5", "50x10", "50x15", "50x20", "80x5", "80x10", "80x15", "80x20",

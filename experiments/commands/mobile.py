@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from rich.console import Console
 
-from experiments.commands.common import progress
+from experiments.commands.common import NOTHING_KEPT, progress
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class Mobile:
     """Compare policies over episodes in which users walk, targets drive and switching costs; writes mobile.json, .csv, .md and .png."""
 
     configured: ClassVar[bool] = True
+    kept: ClassVar[str] = NOTHING_KEPT
 
     policies: tuple[str, ...] = ("full-ap", "strongest-ap", "myopic", "hysteresis", "clairvoyant")
     """Names of the policies; those of `cfisac compare` play, too. `clairvoyant` sees the whole episode."""

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from rich.console import Console
 
 from cfisac_env import PRESETS, SystemConfig
-from experiments.commands.common import progress
+from experiments.commands.common import NOTHING_KEPT, progress
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class Presets:
     """Measure every preset: drops served, active APs, what binds, and whether the reward's penalties are exact."""
 
     configured: ClassVar[bool] = True
+    kept: ClassVar[str] = NOTHING_KEPT
 
     drops: int = 200
     """Number of random drops a preset."""

@@ -8,12 +8,15 @@ from typing import Any, ClassVar
 
 from rich.console import Console
 
+from experiments.commands.common import NOTHING_KEPT
+
 
 @dataclass(frozen=True)
 class Report:
     """Write one HTML file, complete in itself, with the tables, figures and drops of a folder of results."""
 
     configured: ClassVar[bool] = False
+    kept: ClassVar[str] = NOTHING_KEPT
 
     results: Path = Path("docs/results/paper")
     """Folder that `cfisac reproduce … --out` wrote."""

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from rich.console import Console
 
 from cfisac_env import PRESETS, SystemConfig
-from experiments.commands.common import Command, progress
+from experiments.commands.common import GOES_ON, NOTHING_KEPT, Command, progress
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class Errata:
     """Measure the paper's errata on random drops; writes errata.json and errata.md."""
 
     configured: ClassVar[bool] = True
+    kept: ClassVar[str] = NOTHING_KEPT
 
     drops: int = 100
     """Number of random drops."""
@@ -66,6 +67,7 @@ class _Study:
     """Options that the tables and figures share."""
 
     configured: ClassVar[bool] = False
+    kept: ClassVar[str] = GOES_ON
     targets: ClassVar[tuple[str, ...]]
 
     drops: int = 100

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from rich.console import Console
 
 from cfisac_env import SystemConfig
-from experiments.commands.common import progress
+from experiments.commands.common import NOTHING_KEPT, progress
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class Trace:
     """Trace the rays of a city with Sionna RT (extra `sionna`) and write a drops file that CfIsac-v0 plays and `compare` compares."""
 
     configured: ClassVar[bool] = True
+    kept: ClassVar[str] = NOTHING_KEPT
 
     scene: str = "etoile"
     """Bundled scene of sionna.rt.scene (etoile, munich, florence, …), or the path of a Mitsuba scene."""

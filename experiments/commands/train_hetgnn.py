@@ -12,6 +12,7 @@ import tyro
 from rich.console import Console
 
 from agents.hetgnn.config import TrainingConfig
+from experiments.commands.common import GOES_ON
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class TrainHetGnn:
     """Train the graph network on labels; writes checkpoints, logs, weights and a model card. A killed run goes on after its last epoch."""
 
     configured: ClassVar[bool] = False
+    kept: ClassVar[str] = GOES_ON
 
     training: Annotated[TrainingConfig, tyro.conf.arg(name="")] = field(default_factory=TrainingConfig)
     """How to train."""

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from agents.rl.parameters import ALGORITHMS, FAMILY, HyperParameters, hyper_parameters, usual_policy
 from cfisac_env import SystemConfig
-from experiments.commands.common import Command, progress
+from experiments.commands.common import GOES_ON, Command, progress
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class TrainRl:
     """Options of every algorithm."""
 
     configured: ClassVar[bool] = True
+    kept: ClassVar[str] = GOES_ON
     algorithm: ClassVar[str]
 
     seed: int = 0

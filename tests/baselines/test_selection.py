@@ -319,7 +319,7 @@ def test_a_time_limit_of_zero_gives_greedy_elimination_and_the_floor() -> None:
 
 @pytest.mark.parametrize("calls", [1, 4, 12])
 @pytest.mark.parametrize("where", ["allocator", "enumeration"])
-def test_an_interrupted_search_returns_its_incumbent_and_a_valid_bound(
+def test_an_interrupted_search_raises_with_its_incumbent_and_a_valid_bound(
     monkeypatch: pytest.MonkeyPatch, where: str, calls: int
 ) -> None:
     problem = drop(1, M=24, K=6, preset="high-rate")
@@ -334,8 +334,9 @@ def test_an_interrupted_search_returns_its_incumbent_and_a_valid_bound(
         return original(*arguments, **options)
 
     monkeypatch.setattr(module, name, interrupting)
-    result = branch_and_bound.solve(problem, time_limit_s=None, threads=1)
-    assert result.interrupted
+    with pytest.raises(branch_and_bound.SearchInterrupted) as stop:
+        branch_and_bound.solve(problem, time_limit_s=None, threads=1)
+    result = stop.value.result
     assert result.status == "feasible"
     assert result.lower_bound_w <= exact.total_power_w <= result.total_power_w * (1 + 2e-6)
     assert physics.evaluate(problem, Decision(active=result.active, power=result.power)).feasible
