@@ -8,6 +8,7 @@ from gymnasium.envs.registration import register
 from cfisac_env.config import PRESETS, SystemConfig
 from cfisac_env.env import CfIsacEnv
 from cfisac_env.mobile import CfIsacMobileEnv
+from cfisac_env.mobile_vector import CfIsacMobileVectorEnv
 from cfisac_env.scenario import Scenario, sample
 from cfisac_env.types import Decision, Outcome, Problem
 from cfisac_env.vector import CfIsacVectorEnv
@@ -18,6 +19,7 @@ __all__ = [
     "PRESETS",
     "CfIsacEnv",
     "CfIsacMobileEnv",
+    "CfIsacMobileVectorEnv",
     "CfIsacVectorEnv",
     "Decision",
     "Outcome",
@@ -32,4 +34,8 @@ register(
     entry_point="cfisac_env.env:CfIsacEnv",
     vector_entry_point="cfisac_env.vector:CfIsacVectorEnv",
 )
-register(id="CfIsacMobile-v0", entry_point="cfisac_env.mobile:CfIsacMobileEnv")
+register(
+    id="CfIsacMobile-v0",
+    entry_point="cfisac_env.mobile:CfIsacMobileEnv",
+    vector_entry_point="cfisac_env.mobile_vector:CfIsacMobileVectorEnv",
+)

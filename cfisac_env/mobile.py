@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from cfisac_env import physics, pilots
-from cfisac_env.config import SystemConfig
-from cfisac_env.drops import Block, DropSource
-from cfisac_env.env import CfIsacEnv, checked_action
+from cfisac_env import physics
+from cfisac_env.drops import DropSource, load
+from cfisac_env.env import CfIsacEnv, checked_action, checked_count
+from cfisac_env.episodes import (
+    Dynamics,
+    StoredTrajectories,
+    TrajectorySource,
+    checked_trajectories,
+    velocity_spaces,
+)
 from cfisac_env.mobility import (
     CorrelatedShadowing,
     Motion,
@@ -21,54 +28,12 @@ from cfisac_env.mobility import (
     Shadowing,
     SmoothTurns,
     checked_number,
-    moved,
-    shadowed,
 )
 from cfisac_env.observations import Observation
-from cfisac_env.scenario import Scenario, sample
+from cfisac_env.scenario import Scenario
 
 MAX_STEPS = 1000
 """Longest episode, as one is drawn whole and shadowing correlates all of its instants."""
-
-
-@dataclass(frozen=True)
-class Dynamics:
-    """How a network changes from instant to instant."""
-
-    users: Motion
-    targets: Motion
-    shadowing: Shadowing
-
-    def trajectory(self, config: SystemConfig, rng: np.random.Generator, steps: int, step_s: float) -> Scenario:
-        """An episode as a batch of `steps` consecutive instants of one network.
-
-        Positions begin as in `sample`. APs, receivers, pilots and drawn radar cross-sections stay; gains and Fisher information follow
-        from where users and targets are, so that an instant differs from the one before by as much as the geometry does.
-
-        Raises:
-            ValueError, TypeError: a strategy returns something else than it should.
-        """
-        network = sample(config, rng)
-        ue_xy = moved(self.users, "users", rng, network.ue_xy, config, steps, step_s)
-        target_xy = moved(self.targets, "targets", rng, network.target_xy, config, steps, step_s)
-        shadowing_db = shadowed(self.shadowing, rng, network.ap_xy, ue_xy, config)
-        offset = network.ap_xy[:, None] - ue_xy[:, None]
-        distance = np.maximum(np.linalg.norm(offset, axis=-1), config.min_distance_m)
-        gain = physics.path_gain(distance, config.path_loss_intercept_db, config.path_loss_per_decade_db, shadowing_db)
-        ap_xy, sr_xy = (np.repeat(xy[None], steps, axis=0) for xy in (network.ap_xy, network.sr_xy))
-        shape = (config.M, config.S, config.T)
-        rcs = config.rcs_m2 if config.rcs_model == "constant" else rng.exponential(config.rcs_m2, shape)
-        pilot = pilots.assign(config, gain[0], rng)
-        return Scenario.from_gains(
-            config,
-            ap_xy=ap_xy,
-            ue_xy=ue_xy,
-            sr_xy=sr_xy,
-            target_xy=target_xy,
-            gain=gain,
-            rcs_gain=physics.radar_gain(ap_xy, sr_xy, target_xy, config.wavelength_m, rcs, config.min_distance_m),
-            pilot=None if pilot is None else np.repeat(pilot[None], steps, axis=0),
-        )
 
 
 @dataclass(frozen=True)
@@ -95,14 +60,13 @@ class Switching:
 
     def after(self, active: NDArray[np.bool_]) -> Switching:
         """Where the network stands at the next instant."""
-        wait = np.zeros(len(active), dtype=np.int64) if self.wait is None else self.wait
-        return Switching(
-            step_s=self.step_s,
-            energy_j=self.energy_j,
-            wake_up_steps=self.wake_up_steps,
+        xp = physics.namespace(active)
+        wait = xp.zeros_like(active, dtype=xp.int64) if self.wait is None else self.wait
+        return replace(
+            self,
             steps_left=self.steps_left - 1,
-            previous_active=active.copy(),
-            wait=np.where(active, np.maximum(wait - 1, 0), self.wake_up_steps),
+            previous_active=xp.asarray(active, copy=True),
+            wait=active * physics.clip(wait - 1, 0) + self.wake_up_steps * ~active,
         )
 
 
@@ -119,32 +83,6 @@ def switching(observation: Mapping[str, NDArray[Any]]) -> Switching:
         previous_active=np.asarray(observation["ap"])[:, 2] > 0.5,
         wait=np.asarray(observation["wait"]).astype(np.int64),
     )
-
-
-class TrajectorySource:
-    """Instants of one episode after the other, each episode drawn whole."""
-
-    def __init__(self, config: SystemConfig, dynamics: Dynamics, steps: int, step_s: float) -> None:
-        self._config, self._dynamics, self._steps, self._step_s = config, dynamics, steps, step_s
-        self.restart()
-
-    def restart(self) -> None:
-        """Forget the episode."""
-        self.block: Block | None = None
-        self._index = 0
-
-    def first(self, rng: np.random.Generator, options: dict[str, Any]) -> tuple[Block, int]:
-        """A new episode at its first instant."""
-        self.block = Block(self._dynamics.trajectory(self._config, rng, self._steps, self._step_s))
-        self._index = 0
-        return self.block, 0
-
-    def next(self, rng: np.random.Generator) -> tuple[Block, int]:
-        """The next instant."""
-        if self.block is None:
-            raise RuntimeError("an episode has to begin with first() before next()")
-        self._index += 1
-        return self.block, self._index
 
 
 class CfIsacMobileEnv(CfIsacEnv):
@@ -170,6 +108,18 @@ class CfIsacMobileEnv(CfIsacEnv):
 
     - `wait` (M,): for how many instants an AP that is on from now on will not serve yet (0: it serves now)
     - `sequence` (4,): seconds an instant, switching energy in J, wake-up steps, decisions left in the episode
+    - `ue_velocity` (K, 2), `target_velocity` (S, 2): present velocity in radii of the disc a second
+    - `ue_turn_rate` (K,), `target_turn_rate` (S,): present turn rate in rad/s, counterclockwise
+
+    With `velocities=False` the last four are left out.
+
+    ## State
+
+    The future depends on the past through the following alone. In the observation: positions, velocities, turn rates, gains, pilots,
+    radar gains, which APs are on and awake, and the time left; with the default dynamics that is the whole state of APs, receivers and
+    targets, which are Markov. Not in the observation: how far each user's waypoint is (it lies ahead, in the direction of the velocity),
+    and the shadowing at points that a user has passed, which it finds again if it comes back (along a straight way the shadowing is
+    Markov). Own strategies may keep more to themselves.
 
     ## Rewards
 
@@ -184,6 +134,12 @@ class CfIsacMobileEnv(CfIsacEnv):
     ## Episode End
 
     Truncated after `episode_steps` decisions.
+
+    ## Trajectories of your own
+
+    `drops=` takes a `Scenario`, or a file of one, with a time axis: leading axes (instants,), or (episodes, instants), `step_s` apart.
+    Episodes are played in order, `options={"drop": i}` picks one, and a seed starts from the first again. Velocities are differences of
+    positions. APs and receivers must stay where they are.
 
     ## Information
 
@@ -202,7 +158,7 @@ class CfIsacMobileEnv(CfIsacEnv):
     ```
 
     Args:
-        episode_steps: decisions an episode, at most 1000.
+        episode_steps: decisions an episode, at most 1000; 50, or with `drops` as many as the trajectories have instants.
         step_s: seconds from one to the next.
         switching_energy_j: what switching an AP on costs, in J.
         wake_up_steps: instants during which an AP that was switched on serves nobody.
@@ -212,17 +168,20 @@ class CfIsacMobileEnv(CfIsacEnv):
         user_motion: a `Motion` instead of the default; takes the place of `user_speed_m_s`.
         target_motion: the same for the targets.
         shadowing: a `Shadowing` instead of the default; takes the place of `decorrelation_m`.
+        velocities: whether the observation has velocities and turn rates.
+        drops: trajectories to play instead of random ones; takes the place of speeds and strategies.
         render_mode: `rgb_array` or `human`.
         fields: any field of `SystemConfig`, and `preset`.
 
     Raises:
-        ValueError: a number out of its range, or both a strategy and the number that it takes the place of.
+        ValueError: a number out of its range, both a strategy and the number that it takes the place of, or trajectories that are
+            shorter than an episode, have no time axis, or whose APs move.
     """
 
     def __init__(
         self,
         *,
-        episode_steps: int = 50,
+        episode_steps: int | None = None,
         step_s: float = 1.0,
         switching_energy_j: float = 0.0,
         wake_up_steps: int = 0,
@@ -232,13 +191,32 @@ class CfIsacMobileEnv(CfIsacEnv):
         user_motion: Motion | None = None,
         target_motion: Motion | None = None,
         shadowing: Shadowing | None = None,
+        velocities: bool = True,
+        drops: str | os.PathLike[str] | Scenario | None = None,
         render_mode: str | None = None,
         **fields: Any,
     ) -> None:
         if "decisions_per_drop" in fields:
             raise TypeError("CfIsacMobile-v0 has no decisions_per_drop: time goes on with every decision")
+        self.step_s = checked_number("step_s", step_s, 1e6, positive=True)
+        brought = None
+        if drops is not None:
+            moving = {
+                "user_speed_m_s": user_speed_m_s, "target_speed_m_s": target_speed_m_s, "decorrelation_m": decorrelation_m,
+                "user_motion": user_motion, "target_motion": target_motion, "shadowing": shadowing,
+            }  # fmt: skip
+            if given := [name for name, value in moving.items() if value is not None]:
+                raise ValueError(
+                    f"{given[0]} doesn't go with drops, which say how everything moves; leave one of them out"
+                )
+            stored = load(drops, fields)
+            fields = stored.config.as_dict()
+            steps = None if episode_steps is None else checked_count("episode_steps", episode_steps)
+            brought = checked_trajectories(stored, steps, self.step_s)
+            episode_steps = brought.scenario.batch_shape[1]
+        episode_steps = 50 if episode_steps is None else episode_steps
         super().__init__(episode_steps=episode_steps, render_mode=render_mode, **fields)
-        if episode_steps > MAX_STEPS:
+        if brought is None and episode_steps > MAX_STEPS:
             raise ValueError(
                 f"episode_steps must be {MAX_STEPS} or less, as an episode is drawn whole, got {episode_steps!r}"
             )
@@ -252,7 +230,6 @@ class CfIsacMobileEnv(CfIsacEnv):
         ):
             if number is not None and strategy is not None:
                 raise ValueError(f"{name} belongs to the default strategy; leave it out when {other} is given")
-        self.step_s = checked_number("step_s", step_s, 1e6, positive=True)
         self.switching_energy_j = checked_number("switching_energy_j", switching_energy_j, 1e9)
         self.wake_up_steps = int(wake_up_steps)
         # A speed is checked by its own name, which is the one that was given.
@@ -264,7 +241,13 @@ class CfIsacMobileEnv(CfIsacEnv):
             targets=target_motion or SmoothTurns(15.0 if target_speed_m_s is None else target_speed_m_s),
             shadowing=shadowing or CorrelatedShadowing(13.0 if decorrelation_m is None else decorrelation_m),
         )
-        self._trajectories = TrajectorySource(self.config, self.dynamics, self.episode_steps, self.step_s)
+        self.velocities = bool(velocities)
+        self.brought = brought
+        self._trajectories = (
+            TrajectorySource(self.config, self.dynamics, self.episode_steps, self.step_s, self.velocities)
+            if brought is None
+            else StoredTrajectories(brought, self.velocities)
+        )
         self._source: DropSource = self._trajectories
         M = self.config.M
         self.observation_space = spaces.Dict(
@@ -272,6 +255,7 @@ class CfIsacMobileEnv(CfIsacEnv):
                 **self.observation_space.spaces,  # type: ignore[attr-defined]
                 "sequence": spaces.Box(0.0, 1e9, (4,), np.float32),
                 "wait": spaces.Box(0.0, float(MAX_STEPS), (M,), np.float32),
+                **(velocity_spaces(self.config) if self.velocities else {}),
             }
         )
         self._state = self.beginning()

@@ -1,12 +1,14 @@
 """How users and targets move, and how shadowing follows them: strategies for the episodes of `CfIsacMobile-v0`.
 
 A strategy is asked once an episode, for all of its instants, and keeps no state: whatever is random comes from the generator it is given.
-Everything moves in the disc of the configuration, centred at (0, 0).
+Everything moves in the disc of the configuration, centred at (0, 0). The built-in strategies answer for many episodes at once (`tracks`,
+`fields`), each with its own generator, and exactly as for one.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,13 +18,41 @@ from numpy.typing import NDArray
 from cfisac_env.config import SystemConfig
 
 Floats = NDArray[np.float64]
+Generators = Sequence[np.random.Generator]
 
 MAX_SPEED_M_S = 1000.0
 """Fastest that the built-in motions go."""
 
+_PAIRS = 2**16
+"""Pairs of instants whose correlation is factorised at once: few enough to stay in the caches."""
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """Positions and their present rates of change at the instants of an episode."""
+
+    xy: Floats  # (…, steps, N, 2) m
+    velocity: Floats  # (…, steps, N, 2) m/s
+    turn_rate: Floats  # (…, steps, N) rad/s, counterclockwise
+
+    @classmethod
+    def through(cls, xy: Floats, step_s: float) -> Track:
+        """The track through given positions (…, steps, N, 2).
+
+        Velocities are differences to the instant before, at the first instant to the second. Turn rates are changes of direction since
+        the instant before, over the time, and 0 at the first instant.
+        """
+        change = np.diff(xy, axis=-3) / step_s
+        velocity = np.concatenate([change[..., :1, :, :], change], axis=-3) if change.size else np.zeros_like(xy)
+        before, after = velocity[..., :-1, :, :], velocity[..., 1:, :, :]
+        cross = before[..., 0] * after[..., 1] - before[..., 1] * after[..., 0]
+        turn_rate = np.zeros(xy.shape[:-1])
+        turn_rate[..., 1:, :] = np.arctan2(cross, (before * after).sum(-1)) / step_s
+        return cls(xy, velocity, turn_rate)
+
 
 class Motion(Protocol):
-    """Moves the users, or the targets, through an episode."""
+    """Moves the users, or the targets, through an episode. Velocities and turn rates follow from the positions (`Track.through`)."""
 
     def trajectory(
         self, rng: np.random.Generator, start_xy: Floats, radius_m: float, steps: int, step_s: float
@@ -75,16 +105,56 @@ class RandomWaypoint:
         self, rng: np.random.Generator, start_xy: Floats, radius_m: float, steps: int, step_s: float
     ) -> Floats:
         """Positions, (steps, N, 2) m."""
+        return np.asarray(self.tracks([rng], start_xy[None], radius_m, steps, step_s).xy[0])
+
+    def tracks(self, rngs: Generators, start_xy: Floats, radius_m: float, steps: int, step_s: float) -> Track:
+        """Tracks from (n, N, 2) m, each episode with its own generator; the velocity points to the waypoint, and nothing turns."""
+        n, count = start_xy.shape[:2]
         way_m = self.speed_m_s * step_s * np.arange(steps)
-        result = np.empty((steps, len(start_xy), 2))
-        for i, start in enumerate(start_xy):
-            corners, length_m = start[None], np.zeros(1)
-            while length_m[-1] < way_m[-1]:
-                corners = np.concatenate([corners, uniform_in_disc(rng, 16, radius_m)])
-                length_m = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(corners, axis=0), axis=1))])
-            for axis in range(2):
-                result[:, i, axis] = np.interp(way_m, length_m, corners[:, axis])
-        return result
+        drawn = [
+            [self._waypoints(rng, xy, radius_m, way_m[-1]) for xy in starts.tolist()]
+            for rng, starts in zip(rngs, start_xy, strict=True)
+        ]
+        most = max(polar.shape[1] for row in drawn for polar in row)
+        corners = np.zeros((n, count, most + 1, 2))  # beyond the last waypoint of a way, which it doesn't reach
+        for i, row in enumerate(drawn):
+            for j, polar in enumerate(row):
+                corners[i, j, 1 : polar.shape[1] + 1] = polar.T
+        corners = np.stack([corners[..., 0] * np.cos(corners[..., 1]), corners[..., 0] * np.sin(corners[..., 1])], -1)
+        corners[:, :, 0] = start_xy
+        leg = np.diff(corners, axis=2)
+        length_m = np.sqrt(leg[..., 0] ** 2 + leg[..., 1] ** 2)
+        end_m = np.cumsum(length_m, axis=2)
+        turn_rate = np.zeros((n, steps, count))
+        if most == 0:
+            xy = np.repeat(start_xy[:, None], steps, axis=1)
+            return Track(xy, np.zeros_like(xy), turn_rate)
+        index = (end_m[..., None] <= way_m).sum(2)  # (n, N, steps), of the leg
+        leg_end = np.take_along_axis(end_m, index, 2)
+        direction = np.take_along_axis(leg / np.maximum(length_m, 1e-300)[..., None], index[..., None], 2)
+        xy = np.take_along_axis(corners[:, :, 1:], index[..., None], 2) - (leg_end - way_m)[..., None] * direction
+        return Track(
+            np.ascontiguousarray(xy.swapaxes(1, 2)),
+            np.ascontiguousarray(self.speed_m_s * direction.swapaxes(1, 2)),
+            turn_rate,
+        )
+
+    @staticmethod
+    def _waypoints(rng: np.random.Generator, start_xy: list[float], radius_m: float, way_m: float) -> Floats:
+        """(2, n) radius in m and angle of as many waypoints, 16 at a time, as a way of so many metres needs and one to spare."""
+        drawn, left_m, (x, y) = [np.empty((2, 0))], way_m, start_xy
+        enough_m = -1e-6 * way_m  # beyond the way, whatever rounding does
+        while left_m > enough_m:
+            drawn.append(rng.random((2, 16)))
+            drawn[-1][0] = radius_m * np.sqrt(drawn[-1][0])
+            drawn[-1][1] *= 2.0 * np.pi
+            for radius, angle in drawn[-1].T.tolist():
+                there = radius * math.cos(angle), radius * math.sin(angle)
+                left_m -= math.dist((x, y), there)
+                x, y = there
+                if left_m <= enough_m:
+                    break
+        return np.concatenate(drawn, axis=1)
 
 
 @dataclass(frozen=True)
@@ -113,30 +183,51 @@ class SmoothTurns:
         self, rng: np.random.Generator, start_xy: Floats, radius_m: float, steps: int, step_s: float
     ) -> Floats:
         """Positions, (steps, N, 2) m."""
-        count = len(start_xy)
+        return np.asarray(self.tracks([rng], start_xy[None], radius_m, steps, step_s).xy[0])
+
+    def tracks(self, rngs: Generators, start_xy: Floats, radius_m: float, steps: int, step_s: float) -> Track:
+        """Tracks from (n, N, 2) m, each episode with its own generator; a turn rate is that of the arc that ends at the instant."""
+        n, count = start_xy.shape[:2]
         if self.speed_m_s == 0.0:
-            return np.repeat(start_xy[None], steps, axis=0)
-        limit = max(self.lateral_m_s2 / self.speed_m_s, 2.0 * self.speed_m_s / radius_m)
+            standing = np.repeat(start_xy[:, None], steps, axis=1)
+            return Track(standing, np.zeros_like(standing), np.zeros((n, steps, count)))
+        limit = self.limit(radius_m)
         tightest_m = self.speed_m_s / limit
         memory = math.exp(-step_s / self.memory_s)
-        xy = start_xy.copy()
-        heading = 2.0 * np.pi * rng.random(count)
+        uniform, drawn = np.empty((n, count)), np.empty((n, steps, count))
+        for i, rng in enumerate(rngs):
+            rng.random(out=uniform[i])
+            rng.standard_normal(out=drawn[i])
+        xy, heading = start_xy.reshape(-1, 2), 2.0 * np.pi * uniform.reshape(-1)
+        normal = drawn.swapaxes(0, 1).reshape(steps, -1)
         lost = ~self._sides(xy, heading, tightest_m, radius_m).any(0)
         # Along the rim, where a start near it leaves no other way.
         heading[lost] = np.arctan2(xy[lost, 1], xy[lost, 0]) + np.pi / 2
-        rate = 0.5 * limit * rng.standard_normal(count)
-        result = np.empty((steps, count, 2))
-        result[0] = xy
+        rate = 0.5 * limit * normal[0]
+        places = np.empty((steps, n * count, 2))
+        headings, rates = np.empty((2, steps, n * count))
+        places[0], headings[0], rates[0] = xy, heading, rate
         for step in range(1, steps):
-            innovation = math.sqrt(1.0 - memory * memory) * 0.5 * limit * rng.standard_normal(count)
+            innovation = math.sqrt(1.0 - memory * memory) * 0.5 * limit * normal[step]
             rate = np.clip(memory * rate + innovation, -limit, limit)
-            here = self._sides(xy, heading, tightest_m, radius_m)
             there, turned = self._arc(xy, heading, rate, step_s)
             safe = self._sides(there, turned, tightest_m, radius_m).any(0)
-            rate = np.where(safe, rate, np.where(here[0], limit, -limit))
-            xy, heading = self._arc(xy, heading, rate, step_s)
-            result[step] = xy
-        return result
+            if not safe.all():
+                here = self._sides(xy, heading, tightest_m, radius_m)
+                rate = np.where(safe, rate, np.where(here[0], limit, -limit))
+                there, turned = self._arc(xy, heading, rate, step_s)
+            xy, heading = there, turned
+            places[step], headings[step], rates[step] = xy, heading, rate
+        velocity = self.speed_m_s * np.stack([np.cos(headings), np.sin(headings)], axis=-1)
+
+        def by_episode(values: Floats) -> Floats:
+            return np.ascontiguousarray(values.reshape(steps, n, count, *values.shape[2:]).swapaxes(0, 1))
+
+        return Track(by_episode(places), by_episode(velocity), by_episode(rates))
+
+    def limit(self, radius_m: float) -> float:
+        """Largest turn rate in a disc of that radius, rad/s."""
+        return max(self.lateral_m_s2 / self.speed_m_s, 2.0 * self.speed_m_s / radius_m)
 
     def _arc(self, xy: Floats, heading: Floats, rate: Floats, step_s: float) -> tuple[Floats, Floats]:
         """Where an arc of turn rate ω ends: its chord is v Δt sin(ωΔt/2)/(ωΔt/2) in the direction of θ + ωΔt/2."""
@@ -148,10 +239,10 @@ class SmoothTurns:
     @staticmethod
     def _sides(xy: Floats, heading: Floats, tightest_m: float, radius_m: float) -> NDArray[np.bool_]:
         """Whether the tightest circle to the left, and to the right, lies within the disc: (2, N)."""
-        left = tightest_m * np.stack([-np.sin(heading), np.cos(heading)], axis=-1)
-        centres = np.stack([xy + left, xy - left])
+        across = tightest_m * np.array([-np.sin(heading), np.cos(heading)])
+        x, y = xy[:, 0] + np.array([[1.0], [-1.0]]) * across[0], xy[:, 1] + np.array([[1.0], [-1.0]]) * across[1]
         # The allowance keeps rounding from declaring a circle along the rim to be outside.
-        return np.asarray(np.linalg.norm(centres, axis=-1) <= (radius_m - tightest_m) * (1.0 + 1e-9))
+        return np.asarray(np.sqrt(x * x + y * y) <= (radius_m - tightest_m) * (1.0 + 1e-9))
 
 
 @dataclass(frozen=True)
@@ -171,18 +262,44 @@ class CorrelatedShadowing:
 
     def series(self, rng: np.random.Generator, ap_xy: Floats, ue_xy: Floats, std_db: float) -> Floats:
         """Shadowing, (steps, M, K) dB."""
-        steps, K = ue_xy.shape[:2]
-        result = np.empty((steps, len(ap_xy), K))
-        for k in range(K):
-            independent = rng.standard_normal((steps, len(ap_xy)))
-            points, where = _distinct(ue_xy[:, k])
-            apart = np.linalg.norm(points[:, None] - points, axis=-1)
+        return np.asarray(self.fields([rng], ap_xy[None], ue_xy[None], std_db)[0])
+
+    def fields(self, rngs: Generators, ap_xy: Floats, ue_xy: Floats, std_db: float) -> Floats:
+        """Shadowing along (n, steps, K, 2) m from (n, M, 2) m, each episode with its own generator, (n, steps, M, K) dB."""
+        (n, steps, K), M = ue_xy.shape[:3], ap_xy.shape[1]
+        values = np.empty((n * K, steps, M))
+        for i, rng in enumerate(rngs):
+            rng.standard_normal(out=values[i * K : (i + 1) * K])
+        ways = ue_xy.swapaxes(1, 2).reshape(n * K, steps, 2)
+        some = max(1, _PAIRS // steps**2)
+        for first in range(0, n * K, some):
+            rows = slice(first, first + some)
+            values[rows] = self._along(ways[rows], values[rows])
+        return std_db * np.ascontiguousarray(values.reshape(n, K, steps, M).transpose(0, 2, 3, 1))
+
+    def _along(self, ways: Floats, independent: Floats) -> Floats:
+        """Correlate independent values (n, steps, M) along the ways (n, steps, 2); where a way comes back to a point, so does its value."""
+        apart = np.square(ways[:, :, None, 0] - ways[:, None, :, 0])
+        apart += np.square(ways[:, :, None, 1] - ways[:, None, :, 1])
+        steps = np.arange(apart.shape[1])
+        apart[:, steps, steps] = np.inf
+        again = apart.min((1, 2)) < 4e-12  # m²; a point may be visited twice
+        apart[:, steps, steps] = 0.0
+        correlation = np.sqrt(apart, out=apart)
+        if self.decorrelation_m > 0.0:
+            correlation /= -self.decorrelation_m
+            np.exp(correlation, out=correlation)
+        once: Any = ~again if again.any() else slice(None)
+        result = independent.copy()
+        if self.decorrelation_m > 0.0:
+            result[once] = np.linalg.cholesky(correlation[once]) @ independent[once]
+        for i in np.flatnonzero(again):
+            first, where = _distinct(ways[i])
+            values = independent[i, : len(first)]
             if self.decorrelation_m > 0.0:
-                factor = np.linalg.cholesky(np.exp(-apart / self.decorrelation_m))
-                result[:, :, k] = (factor @ independent[: len(points)])[where]
-            else:
-                result[:, :, k] = independent[where]
-        return std_db * result
+                values = np.linalg.cholesky(correlation[i][np.ix_(first, first)]) @ values
+            result[i] = values[where]
+        return result
 
 
 def uniform_in_disc(rng: np.random.Generator, count: int, radius_m: float) -> Floats:
@@ -193,20 +310,20 @@ def uniform_in_disc(rng: np.random.Generator, count: int, radius_m: float) -> Fl
 
 def moved(
     motion: Motion,
-    who: str,
-    rng: np.random.Generator,
+    what: str,
+    rngs: Generators,
     start_xy: Floats,
     config: SystemConfig,
     steps: int,
     step_s: float,
-) -> Floats:
-    """What a motion says, checked.
+) -> Track:
+    """The tracks that a motion gives for n episodes, checked.
 
     Args:
         motion: the strategy.
-        who: `users` or `targets`, for messages.
-        rng: passed on.
-        start_xy: (N, 2) m.
+        what: `users` or `targets`, for messages.
+        rngs: one generator an episode.
+        start_xy: (n, N, 2) m.
         config: gives the disc.
         steps: number of instants.
         step_s: s.
@@ -215,23 +332,35 @@ def moved(
         TypeError: the strategy has no `trajectory`.
         ValueError: it returns another shape than (steps, N, 2), or a value that isn't finite.
     """
-    call = _method(motion, "trajectory", f"the motion of the {who}", "RandomWaypoint or SmoothTurns")
-    said = call(rng, start_xy.copy(), config.area_diameter_m / 2, steps, step_s)
-    return _checked(said, f"{type(motion).__name__}.trajectory for the {who}", (steps, len(start_xy), 2), "m")
+    radius_m = config.area_diameter_m / 2
+    if type(motion) is RandomWaypoint or type(motion) is SmoothTurns:  # not what inherits from them
+        return motion.tracks(rngs, start_xy, radius_m, steps, step_s)
+    call = _method(motion, "trajectory", f"the motion of the {what}", "RandomWaypoint or SmoothTurns")
+    name, shape = f"{type(motion).__name__}.trajectory for the {what}", (steps, start_xy.shape[1], 2)
+    ways = [
+        _checked(call(rng, start.copy(), radius_m, steps, step_s), name, shape, "m")
+        for rng, start in zip(rngs, start_xy, strict=True)
+    ]
+    return Track.through(np.stack(ways), step_s)
 
 
-def shadowed(
-    shadowing: Shadowing, rng: np.random.Generator, ap_xy: Floats, ue_xy: Floats, config: SystemConfig
-) -> Floats:
-    """What a shadowing strategy says, checked: (steps, M, K) dB.
+def shadowed(shadowing: Shadowing, rngs: Generators, ap_xy: Floats, ue_xy: Floats, config: SystemConfig) -> Floats:
+    """The shadowing that a strategy gives for n episodes, checked: (n, steps, M, K) dB.
 
     Raises:
         TypeError: the strategy has no `series`.
         ValueError: it returns another shape, or a value that isn't finite.
     """
+    if type(shadowing) is CorrelatedShadowing:
+        return shadowing.fields(rngs, ap_xy, ue_xy, config.shadowing_std_db)
     call = _method(shadowing, "series", "shadowing", "CorrelatedShadowing")
-    said = call(rng, ap_xy.copy(), ue_xy.copy(), config.shadowing_std_db)
-    return _checked(said, f"{type(shadowing).__name__}.series", (len(ue_xy), config.M, config.K), "dB")
+    name, shape = f"{type(shadowing).__name__}.series", (ue_xy.shape[1], config.M, config.K)
+    return np.stack(
+        [
+            _checked(call(rng, ap.copy(), ue.copy(), config.shadowing_std_db), name, shape, "dB")
+            for rng, ap, ue in zip(rngs, ap_xy, ue_xy, strict=True)
+        ]
+    )
 
 
 def _method(strategy: Any, name: str, what: str, example: str) -> Any:
@@ -259,14 +388,14 @@ def _checked(said: Any, name: str, shape: tuple[int, ...], unit: str) -> Floats:
     return array
 
 
-def _distinct(xy: Floats) -> tuple[Floats, NDArray[np.int64]]:
-    """The distinct points of a way in the order of their first visit, and for every instant the index of its point.
+def _distinct(xy: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The instants of a way at which a point is visited for the first time, and for every instant which of these points it is at.
 
     Points closer than a micrometre are the same one, as a covariance of both could not be factorised.
     """
     _, first, inverse = np.unique(np.round(xy, 6), axis=0, return_index=True, return_inverse=True)
     order = np.argsort(first)
-    return xy[first[order]], np.argsort(order)[inverse.reshape(-1)]
+    return first[order], np.argsort(order)[inverse.reshape(-1)]
 
 
 def checked_number(name: str, value: Any, high: float, positive: bool = False) -> float:

@@ -38,7 +38,7 @@ class Scenario:
     pilot: Array | None = None  # (…, K) index of each user's pilot; None when every user has its own
 
     def __post_init__(self) -> None:
-        for name in _ARRAYS:
+        for name in ARRAYS:
             array = getattr(self, name)
             if type(array) is np.ndarray:
                 array.setflags(write=False)
@@ -131,7 +131,7 @@ class Scenario:
     def to(self, backend: Backend) -> Scenario:
         """The drops where a back end keeps its arrays."""
         return Scenario(
-            self.config, **{name: None if (a := getattr(self, name)) is None else backend.array(a) for name in _ARRAYS}
+            self.config, **{name: None if (a := getattr(self, name)) is None else backend.array(a) for name in ARRAYS}
         )
 
     @property
@@ -149,7 +149,7 @@ class Scenario:
         if not self.batch_shape:
             raise IndexError("a single drop cannot be indexed; Scenario.batch() makes it a batch of one")
         return Scenario(
-            self.config, **{name: None if (a := getattr(self, name)) is None else a[index] for name in _ARRAYS}
+            self.config, **{name: None if (a := getattr(self, name)) is None else a[index] for name in ARRAYS}
         )
 
     def batch(self) -> Scenario:
@@ -157,7 +157,7 @@ class Scenario:
         if self.batch_shape:
             return self
         return Scenario(
-            self.config, **{name: None if (a := getattr(self, name)) is None else a[None] for name in _ARRAYS}
+            self.config, **{name: None if (a := getattr(self, name)) is None else a[None] for name in ARRAYS}
         )
 
     @cached_property
@@ -186,7 +186,7 @@ class Scenario:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the drops and their configuration to an npz file; an existing file is replaced only when all is written."""
         path = Path(path)
-        arrays: dict[str, Any] = {name: np.asarray(a) for name in _ARRAYS if (a := getattr(self, name)) is not None}
+        arrays: dict[str, Any] = {name: np.asarray(a) for name in ARRAYS if (a := getattr(self, name)) is not None}
         partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
         try:
             with partial.open("wb") as file:
@@ -226,14 +226,14 @@ class Scenario:
             config = SystemConfig(**json.loads(str(content["config"])))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} holds no configuration that this version can read: {error}") from None
-        missing = [name for name in _ARRAYS if name not in content and name != "pilot"]
+        missing = [name for name in ARRAYS if name not in content and name != "pilot"]
         if missing:
             raise ValueError(f"{path} lacks {', '.join(missing)}; write it again with Scenario.save")
         lead = content["gain"].shape[:-2]
         shapes = _shapes(config, lead)
         arrays = {
             name: _array(f"{name} in {path}", content[name], shapes[name], positive=name in _POSITIVE)
-            for name in _ARRAYS
+            for name in ARRAYS
             if name != "pilot"
         }
         pilot = content.get("pilot")
@@ -242,7 +242,7 @@ class Scenario:
         return cls(config, pilot=pilot, **arrays)
 
 
-_ARRAYS = tuple(field.name for field in fields(Scenario) if field.name != "config")
+ARRAYS = tuple(field.name for field in fields(Scenario) if field.name != "config")
 _POSITIVE = ("gain", "estimate_gain", "rcs_gain")
 
 
@@ -273,7 +273,7 @@ def joined(scenarios: Sequence[Scenario]) -> Scenario:
     """The drops of several batches of one configuration, one after the other."""
     first = scenarios[0]
     xp = physics.namespace(first.gain)
-    arrays = {name: [getattr(one, name) for one in scenarios] for name in _ARRAYS}
+    arrays = {name: [getattr(one, name) for one in scenarios] for name in ARRAYS}
     return Scenario(first.config, **{name: None if a[0] is None else xp.concat(a) for name, a in arrays.items()})
 
 

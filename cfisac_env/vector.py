@@ -73,10 +73,6 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
         render_mode: str | None = None,
         **fields: Any,
     ) -> None:
-        self.num_envs = checked_count("num_envs", num_envs)
-        self._autoreset_mode = AutoresetMode(autoreset_mode)
-        self._threads = checked_count("threads", threads)
-        self._backend = choose_backend(backend, device)
         single = CfIsacEnv(
             episode_steps=episode_steps,
             decisions_per_drop=decisions_per_drop,
@@ -84,9 +80,39 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
             render_mode=render_mode,
             **fields,
         )
-        if render_mode is not None:
+        self._set_up(single, num_envs, autoreset_mode, threads, backend, device)
+        self._stored = None if drops is None else load(drops, fields).batch().to(self._backend)
+        self._terminates = self.episode_steps == 1
+        self._parts: Sequence[Part] = [
+            Part(
+                self.config,
+                span,
+                self.episode_steps,
+                self.decisions_per_drop,
+                self._autoreset_mode,
+                self._backend,
+                self._stored,
+            )
+            for span in self._spans(_PART_LINKS)
+        ]
+
+    def _set_up(
+        self,
+        single: CfIsacEnv,
+        num_envs: int,
+        autoreset_mode: AutoresetMode | str,
+        threads: int,
+        backend: str,
+        device: Any,
+    ) -> None:
+        """Everything but the parts, of environments like `single`."""
+        self.num_envs = checked_count("num_envs", num_envs)
+        self._autoreset_mode = AutoresetMode(autoreset_mode)
+        self._threads = checked_count("threads", threads)
+        self._backend = choose_backend(backend, device)
+        if single.render_mode is not None:
             raise ValueError(
-                f'render_mode={render_mode!r}: only single environments draw; use gym.make, or vectorization_mode="sync"'
+                f'render_mode={single.render_mode!r}: only single environments draw; use gym.make, or vectorization_mode="sync"'
             )
         self.config = single.config
         self.episode_steps, self.decisions_per_drop = single.episode_steps, single.decisions_per_drop
@@ -96,24 +122,15 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._generators: list[np.random.Generator | None] = [None] * self.num_envs
         self._seeds = [-1] * self.num_envs
-        self._stored = None if drops is None else load(drops, fields).batch().to(self._backend)
         self._began = False
-        size = max(1, min(_PART_ENVS, _PART_LINKS // (self.config.M * self.config.K)))
-        if backend == "torch":  # torch has its own threads, and devices want large batches
-            size = self.num_envs
-        self._parts = [
-            Part(
-                self.config,
-                slice(start, min(start + size, self.num_envs)),
-                self.episode_steps,
-                self.decisions_per_drop,
-                self._autoreset_mode,
-                self._backend,
-                self._stored,
-            )
-            for start in range(0, self.num_envs, size)
-        ]
         self._pool: ThreadPoolExecutor | None = None
+
+    def _spans(self, links: int) -> list[slice]:
+        """The environments in parts of about so many AP–user links."""
+        size = max(1, min(_PART_ENVS, links // (self.config.M * self.config.K)))
+        if self._backend.name == "torch":  # torch has its own threads, and devices want large batches
+            size = self.num_envs
+        return [slice(start, min(start + size, self.num_envs)) for start in range(0, self.num_envs, size)]
 
     @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
@@ -196,7 +213,7 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
         self._each(play)
         ended = np.concatenate([part.ended for part in self._parts])
         none = np.zeros(self.num_envs, np.bool_)
-        both = (ended, none) if self.episode_steps == 1 else (none, ended)
+        both = (ended, none) if self._terminates else (none, ended)
         terminations, truncations = (self._backend.array(flags) for flags in both)
         rewards = scores.pop("reward")
         return observation, rewards, terminations, truncations, self._infos(scores, ~over, ended)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 import math
 import pickle
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.envs.registration import EnvSpec
+from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 import baselines
-from cfisac_env import CfIsacMobileEnv, Decision, actions, observations
+from cfisac_env import CfIsacMobileEnv, Decision, Scenario, actions, observations
 from cfisac_env.mobile import switching
 from cfisac_env.mobility import CorrelatedShadowing, RandomWaypoint
 
@@ -286,6 +289,123 @@ def test_its_specification_survives_json_and_vectors_of_it_run() -> None:
     observation, _ = vector.reset(seed=0)
     assert observation["wait"].shape == (2, 6)
     vector.close()
+
+
+def test_velocities_and_turn_rates_say_where_users_and_targets_go_next() -> None:
+    env = make(S=2, target_speed_m_s=20.0, step_s=0.5)
+    for seed in range(3):
+        observation, _ = env.reset(seed=seed)
+        assert env.observation_space.contains(observation)
+        seen = [observation]
+        for action in random_actions(env, 49):
+            seen.append(env.step(action)[0])
+        one = {key: np.array([o[key] for o in seen], dtype=np.float64) for key in seen[0]}
+        for name, speed_m_s in (("ue", 1.5), ("target", 20.0)):
+            moved = np.diff(one[name], axis=0) / 0.5 * 250.0
+            velocity = one[f"{name}_velocity"] * 250.0
+            np.testing.assert_allclose(np.linalg.norm(velocity, axis=-1), speed_m_s, rtol=1e-5)
+            error = np.linalg.norm(moved - velocity[:-1], axis=-1)
+            assert np.quantile(error, 0.9) < 0.06 * speed_m_s
+        # The arc that ends at an instant began with the heading of the one before, and turned at the rate that is seen at its end.
+        heading = np.arctan2(one["target_velocity"][..., 1], one["target_velocity"][..., 0])
+        turned = (np.diff(heading, axis=0) + np.pi) % (2 * np.pi) - np.pi
+        np.testing.assert_allclose(turned, one["target_turn_rate"][1:] * 0.5, atol=1e-5)
+        assert (one["ue_turn_rate"] == 0.0).all()
+
+
+def test_without_velocities_the_observation_is_the_old_one() -> None:
+    new, old = make(), make(velocities=False)
+    seen, before = new.reset(seed=3)[0], old.reset(seed=3)[0]
+    extra = {"ue_velocity", "ue_turn_rate", "target_velocity", "target_turn_rate"}
+    assert set(seen) - set(before) == extra == set(new.observation_space) - set(old.observation_space)
+    for key in before:
+        np.testing.assert_array_equal(seen[key], before[key])
+    assert old.observation_space.contains(before)
+
+
+def recorded(**fields: Any) -> list[Scenario]:
+    env = make(episode_steps=6, **fields)
+    trajectories = []
+    for seed in range(3):
+        env.reset(seed=seed)
+        trajectories.append(env.trajectory)
+    return trajectories
+
+
+def stacked(trajectories: list[Scenario]) -> Scenario:
+    return Scenario.from_gains(
+        trajectories[0].config,
+        **{
+            name: np.stack([getattr(one, name) for one in trajectories])
+            for name in ("ap_xy", "ue_xy", "sr_xy", "target_xy", "gain", "rcs_gain")
+        },
+    )
+
+
+def test_trajectories_of_your_own_are_saved_loaded_and_played_in_order(tmp_path: Path) -> None:
+    trajectories = recorded(S=2)
+    path = stacked(trajectories).save(tmp_path / "walks.npz")
+    env = gym.make("CfIsacMobile-v0", drops=path, step_s=2.0, switching_energy_j=1.0).unwrapped
+    assert isinstance(env, CfIsacMobileEnv)
+    assert (env.episode_steps, env.config.S) == (6, 2)
+    for options, expected in (({}, 0), ({}, 1), ({"drop": 0}, 0), ({}, 1), ({}, 2), ({}, 0)):
+        observation, _ = env.reset(options=options)
+        np.testing.assert_allclose(env.trajectory.gain, trajectories[expected].gain, rtol=1e-12)
+        for t, action in enumerate(random_actions(env, 6)):
+            step_m = np.diff(trajectories[expected].target_xy, axis=0)[max(t - 1, 0)]
+            np.testing.assert_allclose(observation["target_velocity"] * 250.0, step_m / 2.0, rtol=1e-4, atol=1e-4)
+            assert env.observation_space.contains(observation)
+            observation, _, _, truncated, info = env.step(action)
+            assert truncated == (t == 5)
+        assert info["episode_energy_j"] > 0.0
+    env.reset(seed=5)
+    np.testing.assert_allclose(env.trajectory.gain, trajectories[0].gain, rtol=1e-12)
+    one = make(drops=trajectories[1], M=6, K=3, S=2, episode_steps=4)
+    one.reset()
+    assert one.trajectory.batch_shape == (4,)
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP], ids=str)
+def test_vectors_play_trajectories_of_your_own_as_single_environments_do(mode: AutoresetMode) -> None:
+    options = {"drops": stacked(recorded()), "wake_up_steps": 1}
+    ours = gym.make_vec("CfIsacMobile-v0", 3, "vector_entry_point", autoreset_mode=mode, **options)
+    theirs = gym.make_vec("CfIsacMobile-v0", 3, "sync", vector_kwargs={"autoreset_mode": mode}, **options)
+    for seen, expected in zip(ours.reset(seed=0)[0].items(), theirs.reset(seed=0)[0].items(), strict=True):
+        assert seen[0] == expected[0]
+        np.testing.assert_array_equal(seen[1], expected[1])
+    rng = np.random.default_rng(0)
+    for _ in range(15):
+        action = rng.uniform(-1, 1, (3, 6, 4)).astype(np.float32)
+        (one, reward, *over, _), (other, expected_reward, *expected_over, _) = ours.step(action), theirs.step(action)
+        np.testing.assert_allclose(reward, expected_reward, rtol=1e-9)
+        np.testing.assert_array_equal(over, expected_over)
+        for key in one:
+            np.testing.assert_array_equal(one[key], other[key])
+
+
+def moved_aps(scenario: Scenario) -> Scenario:
+    ap_xy = np.array(scenario.ap_xy)
+    ap_xy[3:] += 1.0
+    return dataclasses.replace(scenario, ap_xy=ap_xy)
+
+
+@pytest.mark.parametrize(
+    ("change", "fields", "message"),
+    [
+        (lambda one: one[0], {}, r"leading axes \(instants,\) or \(episodes, instants\), got a single drop"),
+        (lambda one: one[None, None], {}, r"leading axes .* got \(1, 1, 6\)"),
+        (lambda one: one[:0], {}, "at least one episode of one instant"),
+        (moved_aps, {}, "the APs of a trajectory must stay where they are"),
+        (lambda one: one, {"episode_steps": 7}, "episode_steps=7, but the trajectories have 6 instants"),
+        (lambda one: one, {"episode_steps": 0}, "episode_steps must be a whole number of 1 or more, got 0"),
+        (lambda one: one, {"user_speed_m_s": 1.0}, "user_speed_m_s doesn't go with drops"),
+        (lambda one: one, {"shadowing": NoShadowing()}, "shadowing doesn't go with drops"),
+        (lambda one: one, {"M": 7}, "M=7 doesn't fit the drops, which were made with M=6"),
+    ],
+)
+def test_trajectories_that_are_none_are_refused(change: Any, fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        gym.make("CfIsacMobile-v0", drops=change(recorded()[0]), **fields)
 
 
 def test_an_episode_can_be_watched(monkeypatch: pytest.MonkeyPatch) -> None:

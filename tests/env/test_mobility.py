@@ -215,12 +215,12 @@ HOLED[2, 1, 0] = np.nan
 )
 def test_a_motion_that_says_something_else_is_refused(answer: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        moved(Says(answer), "users", np.random.default_rng(0), np.zeros((2, 2)), CONFIG, 4, 1.0)
+        moved(Says(answer), "users", [np.random.default_rng(0)], np.zeros((1, 2, 2)), CONFIG, 4, 1.0)
 
 
 def test_shadowing_that_says_something_else_is_refused() -> None:
     way = np.zeros((4, 2, 2))
-    arguments: Any = (np.random.default_rng(0), np.zeros((3, 2)), way, CONFIG)
+    arguments: Any = ([np.random.default_rng(0)], np.zeros((1, 3, 2)), way[None], CONFIG)
     with pytest.raises(ValueError, match=r"Says.series must return shape \(4, 3, 2\) in dB, got \(4, 2, 3\)"):
         shadowed(Says(np.zeros((4, 2, 3))), *arguments)
     with pytest.raises(ValueError, match=r"Says\.series returned 24 values that aren't finite"):
@@ -230,7 +230,7 @@ def test_shadowing_that_says_something_else_is_refused() -> None:
 @pytest.mark.parametrize("strategy", [None, 1.5, "walk", RandomWaypoint, object()], ids=range(5))
 def test_what_is_no_strategy_is_refused_with_an_example(strategy: Any) -> None:
     with pytest.raises(TypeError, match=r"motion of the users must be an object with a method trajectory\(\) such as"):
-        moved(strategy, "users", np.random.default_rng(0), np.zeros((2, 2)), CONFIG, 4, 1.0)
+        moved(strategy, "users", [np.random.default_rng(0)], np.zeros((1, 2, 2)), CONFIG, 4, 1.0)
 
 
 def test_a_strategy_cannot_change_what_it_is_given() -> None:
@@ -240,5 +240,5 @@ def test_a_strategy_cannot_change_what_it_is_given() -> None:
             return np.repeat(start_xy[None], steps, axis=0)
 
     start = np.zeros((2, 2))
-    assert (moved(Vandal(), "users", np.random.default_rng(0), start, CONFIG, 4, 1.0) == 7.0).all()
+    assert (moved(Vandal(), "users", [np.random.default_rng(0)], start[None], CONFIG, 4, 1.0).xy == 7.0).all()
     assert (start == 0.0).all()

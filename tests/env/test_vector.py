@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cfisac_env import CfIsacEnv, CfIsacVectorEnv, Decision, Scenario, SystemConfig, actions, part, sample, vector
 
-ID, N = "CfIsac-v0", 5
+ID, MOBILE, N = "CfIsac-v0", "CfIsacMobile-v0", 5
 SMALL: dict[str, Any] = {"M": 6, "K": 3}
 MODES = (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP)
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -28,19 +28,25 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "K": 5, "S": 2, "pilot_length": 2, "episode_steps": 2, "rcs_model": "exponential", "pilot_assignment": "random",
     },
     "another preset": {"preset": "precise-sensing", "K": 4, "pilot_length": 3, "pilot_assignment": "greedy"},
+    "mobile": {"id": MOBILE, "episode_steps": 6, "switching_energy_j": 2.0, "wake_up_steps": 1, "user_speed_m_s": 90.0},
+    "mobile, one instant": {"id": MOBILE, "episode_steps": 1},
+    "mobile, reused pilots, two targets": {
+        "id": MOBILE, "K": 5, "S": 2, "pilot_length": 2, "episode_steps": 4, "rcs_model": "exponential", "pilot_assignment": "random",
+        "velocities": False, "user_speed_m_s": 0.0, "step_s": 0.5, "wake_up_steps": 2,
+    },
 }  # fmt: skip
 
 
-def make(num_envs: int = N, **fields: Any) -> CfIsacVectorEnv:
-    envs = gym.make_vec(ID, num_envs=num_envs, vectorization_mode="vector_entry_point", **(SMALL | fields))
+def make(num_envs: int = N, id: str = ID, **fields: Any) -> CfIsacVectorEnv:
+    envs = gym.make_vec(id, num_envs=num_envs, vectorization_mode="vector_entry_point", **(SMALL | fields))
     assert isinstance(envs, CfIsacVectorEnv)
     return envs
 
 
-def singles(mode: AutoresetMode, num_envs: int = N, **fields: Any) -> SyncVectorEnv:
+def singles(mode: AutoresetMode, num_envs: int = N, id: str = ID, **fields: Any) -> SyncVectorEnv:
     vector_kwargs = {"autoreset_mode": mode}
     envs = gym.make_vec(
-        ID, num_envs=num_envs, vectorization_mode="sync", vector_kwargs=vector_kwargs, **(SMALL | fields)
+        id, num_envs=num_envs, vectorization_mode="sync", vector_kwargs=vector_kwargs, **(SMALL | fields)
     )
     assert isinstance(envs, SyncVectorEnv)
     return envs

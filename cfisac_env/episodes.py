@@ -1,0 +1,200 @@
+"""Episodes of `CfIsacMobile-v0`: a network through its consecutive instants, drawn from its dynamics or brought by the user."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from cfisac_env import observations, physics, pilots
+from cfisac_env.config import SystemConfig
+from cfisac_env.drops import Block, checked_drop
+from cfisac_env.mobility import Generators, Motion, Shadowing, Track, moved, shadowed
+from cfisac_env.scenario import Draws, Scenario, build
+
+FASTEST = 1e4
+"""Largest velocity component in an observation, in radii of the disc a second, and turn rate in rad/s."""
+
+
+@dataclass(frozen=True, eq=False)
+class Episodes:
+    """One episode, or a batch of n: a scenario of leading axes (…, steps), and how users and targets move in it."""
+
+    scenario: Scenario
+    users: Track
+    targets: Track
+
+    def __getitem__(self, index: Any) -> Episodes:
+        """The episodes at `index` of the first axis."""
+        users, targets = (
+            Track(track.xy[index], track.velocity[index], track.turn_rate[index])
+            for track in (self.users, self.targets)
+        )
+        return Episodes(self.scenario[index], users, targets)
+
+    @classmethod
+    def through(cls, scenario: Scenario, step_s: float) -> Episodes:
+        """Measured, ray-traced or simulated instants (…, steps), `step_s` apart; velocities follow from the positions."""
+        return cls(
+            scenario,
+            Track.through(np.asarray(scenario.ue_xy), step_s),
+            Track.through(np.asarray(scenario.target_xy), step_s),
+        )
+
+    def observe(self, velocities: bool = True) -> observations.Observation:
+        """The observations of all instants: those of `CfIsac-v0` and, with `velocities`, those of `velocity_spaces`."""
+        observation = observations.encode(self.scenario)
+        if velocities:
+            radius_m = self.scenario.config.area_diameter_m / 2
+            for name, track in (("ue", self.users), ("target", self.targets)):
+                rates = ((f"{name}_velocity", track.velocity / radius_m), (f"{name}_turn_rate", track.turn_rate))
+                observation |= {key: physics.clip(rate, -FASTEST, FASTEST).astype(np.float32) for key, rate in rates}
+        return observation
+
+
+def velocity_spaces(config: SystemConfig) -> dict[str, spaces.Box]:
+    """`ue_velocity` (K, 2), `target_velocity` (S, 2) in radii of the disc/s; `ue_turn_rate` (K,), `target_turn_rate` (S,) in rad/s."""
+    shapes = {
+        "target_turn_rate": (config.S,), "target_velocity": (config.S, 2),
+        "ue_turn_rate": (config.K,), "ue_velocity": (config.K, 2),
+    }  # fmt: skip
+    return {key: spaces.Box(-FASTEST, FASTEST, shape, np.float32) for key, shape in shapes.items()}
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """How a network changes from instant to instant."""
+
+    users: Motion
+    targets: Motion
+    shadowing: Shadowing
+
+    def episodes(self, config: SystemConfig, rngs: Generators, steps: int, step_s: float) -> Episodes:
+        """Episodes of `steps` consecutive instants of one network each, leading axes (n, steps), each with its own generator.
+
+        Positions begin as in `sample`. APs, receivers, pilots and drawn radar cross-sections stay; gains and Fisher information follow
+        from where users and targets are, so that an instant differs from the one before by as much as the geometry does.
+
+        Raises:
+            ValueError, TypeError: a strategy returns something else than it should.
+        """
+        n = len(rngs)
+        draws = Draws(config, (n,))
+        draws.fill_each(rngs)
+        network = build(config, draws)
+        users = moved(self.users, "users", rngs, network.ue_xy, config, steps, step_s)
+        targets = moved(self.targets, "targets", rngs, network.target_xy, config, steps, step_s)
+        shadowing_db = shadowed(self.shadowing, rngs, network.ap_xy, users.xy, config)
+        ap_xy, sr_xy = (np.repeat(xy[:, None], steps, axis=1) for xy in (network.ap_xy, network.sr_xy))
+        distance = physics.link_distance(ap_xy, users.xy, config.min_distance_m)
+        gain = physics.path_gain(distance, config.path_loss_intercept_db, config.path_loss_per_decade_db, shadowing_db)
+        rcs: Any = config.rcs_m2
+        if config.rcs_model == "exponential":
+            shape = (config.M, config.S, config.T)
+            rcs = np.stack([rng.exponential(config.rcs_m2, shape) for rng in rngs])[:, None]
+        pilot = None
+        if config.pilots_reused:
+            assigned = np.array([pilots.assign(config, gain[i, 0], rng) for i, rng in enumerate(rngs)])
+            pilot = np.repeat(assigned[:, None], steps, axis=1)
+        scenario = Scenario.from_gains(
+            config,
+            ap_xy=ap_xy,
+            ue_xy=users.xy,
+            sr_xy=sr_xy,
+            target_xy=targets.xy,
+            gain=gain,
+            rcs_gain=physics.radar_gain(ap_xy, sr_xy, targets.xy, config.wavelength_m, rcs, config.min_distance_m),
+            pilot=pilot,
+        )
+        return Episodes(scenario, users, targets)
+
+    def trajectory(self, config: SystemConfig, rng: np.random.Generator, steps: int, step_s: float) -> Scenario:
+        """One episode as a batch of `steps` consecutive instants."""
+        return self.episodes(config, [rng], steps, step_s).scenario[0]
+
+
+def checked_trajectories(scenario: Scenario, steps: int | None, step_s: float) -> Episodes:
+    """Trajectories that the user brings as a batch of episodes, leading axes (n, steps).
+
+    Args:
+        scenario: leading axes (steps,) or (n, steps).
+        steps: instants that an episode plays; None plays all.
+        step_s: time from one to the next, s.
+
+    Raises:
+        ValueError: other leading axes, fewer instants than are to be played, or APs or receivers that move.
+    """
+    lead = scenario.batch_shape
+    if len(lead) not in (1, 2):
+        raise ValueError(
+            f"trajectories must have leading axes (instants,) or (episodes, instants), got {lead or 'a single drop'}"
+        )
+    if 0 in lead:
+        raise ValueError(f"trajectories must have at least one episode of one instant, got leading axes {lead}")
+    if steps is not None and steps > lead[-1]:
+        raise ValueError(
+            f"episode_steps={steps}, but the trajectories have {lead[-1]} instants; leave episode_steps out to play them whole"
+        )
+    batch = scenario[None] if len(lead) == 1 else scenario
+    for name in ("ap_xy", "sr_xy"):
+        xy = getattr(batch, name)
+        if (xy != xy[:, :1]).any():
+            what = "APs" if name == "ap_xy" else "receivers"
+            raise ValueError(
+                f"the {what} of a trajectory must stay where they are, but {name} changes from instant to instant; "
+                "play unrelated drops with CfIsac-v0"
+            )
+    return Episodes.through(batch[:, :steps], step_s)
+
+
+class TrajectorySource:
+    """Instants of one episode after the other, each episode drawn whole."""
+
+    def __init__(
+        self, config: SystemConfig, dynamics: Dynamics, steps: int, step_s: float, velocities: bool = True
+    ) -> None:
+        self._config, self._dynamics, self._steps, self._step_s = config, dynamics, steps, step_s
+        self._velocities = velocities
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget the episode."""
+        self.block: Block | None = None
+        self._index = 0
+
+    def first(self, rng: np.random.Generator, options: dict[str, Any]) -> tuple[Block, int]:
+        """A new episode at its first instant."""
+        return self._begin(self._dynamics.episodes(self._config, [rng], self._steps, self._step_s)[0])
+
+    def next(self, rng: np.random.Generator) -> tuple[Block, int]:
+        """The next instant."""
+        if self.block is None:
+            raise RuntimeError("an episode has to begin with first() before next()")
+        self._index += 1
+        return self.block, self._index
+
+    def _begin(self, episode: Episodes) -> tuple[Block, int]:
+        self.block, self._index = Block(episode.scenario), 0
+        self.block.observation = episode.observe(self._velocities)
+        return self.block, 0
+
+
+class StoredTrajectories(TrajectorySource):
+    """The episodes of a `Scenario` with a time axis, in order and from the beginning again; `options={"drop": i}` goes to episode i."""
+
+    def __init__(self, episodes: Episodes, velocities: bool = True) -> None:
+        self._episodes, self._velocities = episodes, velocities
+        self.restart()
+
+    def restart(self) -> None:
+        """Go back to the first episode."""
+        super().restart()
+        self._played = -1
+
+    def first(self, rng: np.random.Generator, options: dict[str, Any]) -> tuple[Block, int]:
+        """The next episode, or the one that `options["drop"]` names, at its first instant."""
+        count = len(self._episodes.scenario)
+        self._played = checked_drop(options.get("drop", (self._played + 1) % count), count)
+        return self._begin(self._episodes[self._played])

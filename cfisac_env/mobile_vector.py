@@ -1,0 +1,224 @@
+"""`CfIsacMobile-v0` many times over: episodes drawn, observed and scored as batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+
+from cfisac_env import actions, physics
+from cfisac_env.backend import Backend
+from cfisac_env.mobile import CfIsacMobileEnv
+from cfisac_env.part import Generators, Part, Rows
+from cfisac_env.scenario import ARRAYS, Scenario
+from cfisac_env.types import Array
+from cfisac_env.vector import CfIsacVectorEnv
+
+_DRAWN_LINKS = 2**13
+"""AP–user links whose episodes are drawn at once: few enough to stay in the caches."""
+
+_PART_LINKS = 2**14
+_NEW_INFOS = {
+    "switched_on": "int64", "waking_aps": "int64", "switching_energy_j": "float64", "energy_j": "float64",
+    "episode_energy_j": "float64",
+}  # fmt: skip
+
+
+class CfIsacMobileVectorEnv(CfIsacVectorEnv):
+    """N environments `CfIsacMobile-v0` in one, step for step what N single ones give from the same seeds.
+
+    ```python
+    import gymnasium as gym
+    import cfisac_env
+
+    envs = gym.make_vec("CfIsacMobile-v0", num_envs=64, M=30, K=6, switching_energy_j=2.0, threads=2)
+    observations, infos = envs.reset(seed=0)
+    observations, rewards, terminations, truncations, infos = envs.step(envs.action_space.sample())
+    ```
+
+    Whole episodes are drawn at once and kept, gains and observations of all instants: about 0.25 MB an environment at (30, 6) and 50
+    instants.
+
+    Args:
+        num_envs: N.
+        autoreset_mode: as for `CfIsacVectorEnv`, like the next three.
+        threads: to work on the environments with.
+        backend: `numpy` or `torch`; episodes are drawn with NumPy in both.
+        device: of torch tensors.
+        options: of `CfIsacMobileEnv`.
+
+    Raises:
+        ValueError, TypeError: as `CfIsacMobileEnv` and `CfIsacVectorEnv`.
+    """
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        *,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        threads: int = 1,
+        backend: str = "numpy",
+        device: Any = None,
+        **options: Any,
+    ) -> None:
+        single = CfIsacMobileEnv(**options)
+        self._set_up(single, num_envs, autoreset_mode, threads, backend, device)
+        self._stored = None if single.brought is None else single.brought.scenario
+        self._terminates = False
+        self._parts = [
+            MobilePart(single, span, self._autoreset_mode, self._backend) for span in self._spans(_PART_LINKS)
+        ]
+
+    def _scores(self) -> dict[str, Any]:
+        scores = super()._scores()
+        zeros = np.zeros if self._backend.name == "numpy" else self._backend.zeros
+        scores |= {name: zeros((self.num_envs,), dtype) for name, dtype in _NEW_INFOS.items()}
+        scores["reward_terms"]["switching"] = zeros((self.num_envs,))
+        return scores
+
+
+class MobilePart(Part):
+    """The environments in `span` of a vector environment, whose instants are kept in arrays of leading axes (instants, environments)."""
+
+    def __init__(self, single: CfIsacMobileEnv, span: slice, autoreset_mode: AutoresetMode, backend: Backend) -> None:
+        super().__init__(single.config, span, single.episode_steps, 1, autoreset_mode, backend)
+        self._dynamics, self._brought, self._velocities = single.dynamics, single.brought, single.velocities
+        n, M = span.stop - span.start, single.config.M
+        beginning = single.beginning()
+        self._switching = replace(
+            beginning, previous_active=backend.array(np.ones((n, M), np.bool_)), wait=backend.zeros((n, M), "int64")
+        )
+        self._sequence = np.array([beginning.step_s, beginning.energy_j, beginning.wake_up_steps], np.float32)
+        self._energy_j = backend.zeros((n,))
+        self._numbers: dict[str, Array] = {}
+        self._views: dict[str, Array] = {}
+
+    def reset(
+        self,
+        rows: Rows,
+        seeded: Rows,
+        drop: NDArray[np.int64] | None,
+        generators: Generators,
+        observation: Mapping[str, Array],
+    ) -> None:
+        """Begin new episodes and observe, as `Part.reset`."""
+        self._index[rows & seeded] = -1
+        self._begin(rows, drop, generators)
+        self._observe(observation)
+
+    def step(
+        self, action: Array, generators: Generators, observation: Mapping[str, Array], scores: Mapping[str, Any]
+    ) -> None:
+        """Score decisions, go on to the next instants and observe, as `Part.step`."""
+        playing = ~self.over
+        if playing.any():
+            self._decide(action, playing, scores)
+        self._steps += playing
+        self.ended = playing & (self._steps >= self._decisions)
+        beginning = ~playing
+        if self._autoreset_mode is AutoresetMode.SAME_STEP:
+            beginning, self.final = self.ended, None
+            if self.ended.any():
+                rows = self._index_of(self.ended)
+                self.final = {key: entry[rows] for key, entry in self._now().items()}
+        else:
+            self.over = self.ended
+        if beginning.any():
+            self._begin(beginning, None, generators)
+        self._place()
+        self._observe(observation)
+
+    def _decide(self, action: Array, playing: Rows, scores: Mapping[str, Any]) -> None:
+        xp, state = self._backend.xp, self._switching
+        awake: Array = state.wait == 0
+        if not awake.all():
+            silent = ~awake[:, :, None] & (xp.arange(action.shape[-1], device=self._backend.device) > 0)
+            action = xp.where(silent, -xp.ones_like(action), action)
+        decision = actions.decode(action, self._config.max_ap_power_w)
+        outcome = physics.evaluate(self.scenario.problem, decision)
+        self._score(decision, outcome, playing, scores)
+        switched = xp.sum(state.switched_on(decision.active), axis=-1)
+        switching_j = state.energy_j * xp.astype(switched, xp.float64)
+        energy_j = outcome.total_power * state.step_s + switching_j
+        cost_w = switching_j / state.step_s
+        scored = self._index_of(playing)
+        self._energy_j[scored] = self._energy_j[scored] + energy_j[scored]
+        values = {
+            "switched_on": switched,
+            "waking_aps": xp.sum(decision.active & ~awake, axis=-1),
+            "switching_energy_j": switching_j,
+            "energy_j": energy_j,
+            "episode_energy_j": self._energy_j,
+        }
+        for name, value in values.items():
+            scores[name][scored] = value[scored]
+        scores["reward_terms"]["switching"][scored] = -cost_w[scored]
+        scores["reward"][scored] = scores["reward"][scored] - cost_w[scored]
+        self._switching = state.after(decision.active)
+
+    def _begin(self, rows: Rows, drop: NDArray[np.int64] | None, generators: Generators) -> None:
+        """New episodes, every AP on and awake, in the rows."""
+        chosen = np.flatnonzero(rows)
+        some = max(1, _DRAWN_LINKS // (self._config.M * self._config.K))
+        for first in range(0, len(chosen), some):
+            self._draw_episodes(chosen[first : first + some], drop, generators)
+        self._steps[rows] = 0
+        self.over = self.over & ~rows
+        at = self._backend.array(rows)
+        state = self._switching
+        assert state.previous_active is not None
+        assert state.wait is not None
+        self._switching = replace(
+            state, previous_active=state.previous_active | at[:, None], wait=state.wait * ~at[:, None]
+        )
+        self._energy_j = self._energy_j * ~at
+        self._place()
+
+    def _draw_episodes(self, chosen: NDArray[np.int64], drop: NDArray[np.int64] | None, generators: Generators) -> None:
+        steps = self._decisions
+        if self._brought is None:
+            rngs = [generators[row] for row in chosen.tolist()]
+            episodes = self._dynamics.episodes(self._config, rngs, steps, self._switching.step_s)
+        else:
+            count = len(self._brought.scenario)
+            self._index[chosen] = (self._index[chosen] + 1) % count if drop is None else drop[chosen]
+            episodes = self._brought[self._index[chosen]]
+        numbers = {name: value for name in ARRAYS if (value := getattr(episodes.scenario, name)) is not None}
+        index = self._backend.array(chosen)
+        for kept, fresh in ((self._numbers, numbers), (self._views, episodes.observe(self._velocities))):
+            for name, value in fresh.items():
+                if name not in kept:
+                    kept[name] = self._backend.zeros((steps, len(self.over), *value.shape[2:]), str(value.dtype))
+                kept[name][:, index] = self._backend.array(np.swapaxes(value, 0, 1))
+
+    def _place(self) -> None:
+        """Bring `scenario` to the instants at hand."""
+        self.scenario = Scenario(self._config, **self._at(self._numbers))
+
+    def _at(self, kept: Mapping[str, Array]) -> dict[str, Array]:
+        """What is kept, at the instants at hand: a view where all environments are at the same."""
+        instant = np.minimum(self._steps, self._decisions - 1)
+        if (instant == instant[0]).all():
+            return {name: value[int(instant[0])] for name, value in kept.items()}
+        index = self._backend.array(instant)
+        each = self._backend.array(np.arange(len(instant)))
+        return {name: value[index, each] for name, value in kept.items()}
+
+    def _now(self) -> dict[str, Array]:
+        """Fresh observations."""
+        xp, state = self._backend.xp, self._switching
+        seen = {name: xp.asarray(value, copy=True) for name, value in self._at(self._views).items()}
+        seen["ap"][..., 2] = state.previous_active
+        seen["wait"] = xp.astype(state.wait, xp.float32)
+        sequence = np.empty((len(self._steps), 4), np.float32)
+        sequence[:, :3], sequence[:, 3] = self._sequence, self._decisions - self._steps
+        seen["sequence"] = self._backend.array(sequence)
+        return seen
+
+    def _observe(self, observation: Mapping[str, Array], moved: bool = True) -> None:
+        for key, entry in self._now().items():
+            observation[key][...] = entry
