@@ -10,6 +10,7 @@ from baselines.decoupled import DecoupledPolicy
 from baselines.elimination import ModifiedBbPaperPolicy, ModifiedBbPolicy
 from baselines.heuristics import FullApPolicy, MaxPowerPolicy, NearestApPolicy, RandomPolicy, StrongestApPolicy
 from baselines.local_search import LocalSearchPolicy
+from baselines.most_informative import MostInformativePolicy, MostInformativeSearchPolicy
 from baselines.policy import Answer, Policy
 from baselines.sequential import HysteresisPolicy, MyopicPolicy
 from cfisac_env.config import nearest
@@ -23,6 +24,8 @@ POLICIES: dict[str, type[Policy]] = {
         MaxPowerPolicy,
         NearestApPolicy,
         StrongestApPolicy,
+        MostInformativePolicy,
+        MostInformativeSearchPolicy,
         FullApPolicy,
         DecoupledPolicy,
         ModifiedBbPaperPolicy,

@@ -13,7 +13,7 @@ import cfisac_env
 from baselines.allocation import Status, dual_bound
 from cfisac_env import PRESETS, SystemConfig, actions, observations, sample
 
-EXACT = ("nearest-ap", "strongest-ap", "full-ap", "modified-bb")
+EXACT = ("nearest-ap", "strongest-ap", "most-informative", "most-informative-search", "full-ap", "modified-bb")
 NAMES = tuple(baselines.POLICIES)
 assert cfisac_env.__version__
 

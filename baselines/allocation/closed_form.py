@@ -1,0 +1,314 @@
+"""Power allocation for fixed sets of APs by multiplicative steps in closed form: near-optimal in microseconds, without a certificate.
+
+The optimum of the fixed-set problem (docs/model.md) has the form p_mk = c_k v_mk/w_m². Given the power P_m of every AP and a price λ_k of
+every SINR and ζ_s of every CRLB, AP m gives user k the share c_k v_mk/Σ_j c_j v_mj with c_k = (λ_k s_k)², s_k = Σ_m √(p_mk v_mk), a watt
+there is worth w_m = √(Σ_k c_k v_mk/P_m) in signal, and stationarity says for every AP below its cap
+
+    w_m + Σ_s ζ_s ⟨J_s⁻², Q_ms⟩ = 1 + γ Σ_k λ_k ς_mk.
+
+Every step multiplies P_m by the root of the ratio of both sides, λ_k by the root of γ (I_k + σ²)/s_k² and ζ_s by that of CRLB_s/ν. The
+result is balanced and scaled until the requirements hold, and checked; `interior_point` is the exact alternative.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from baselines.allocation.certificate import ORTHOGONAL_ONLY, pilots_shared
+from baselines.allocation.result import Float
+from baselines.allocation.triangular import compiled
+from cfisac_env.types import Problem
+
+CHECKPOINTS = np.array([16, 32, 56, 84, 120])
+"""Numbers of steps after which the powers are finished and checked; the cheapest that serve are the answer."""
+
+SETTLED = 0.01
+"""Relative gain of one checkpoint over those before, below which the next are left out."""
+
+AIM = 1e-4
+"""Relative distance from the requirements that the steps aim at."""
+
+MARGIN = 4e-5
+"""Relative distance from the requirements that an answer must have; a float32 action then still meets them."""
+
+FINISHING = 8
+"""Steps that balance the shares at the end; the second half of them scales all powers, too."""
+
+START, SILENT = 0.3, 1e-12
+"""AP powers over their caps at first, and at least."""
+
+FAR, BOUND = 1e8, 55.0
+"""Largest CRLB over ν that is told apart from larger ones, and largest ratio by which a step reacts to a miss."""
+
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class ScaledDrops:
+    """B drops in units of P_max, P_max/σ² and P_max ν, in which caps, noise and CRLB threshold are 1."""
+
+    gain: Float  # (B, M, K) ς P_max/σ²
+    estimate: Float  # (B, M, K) v P_max/σ²
+    fisher: Float  # (B, M, S, 3) q P_max ν
+    sinr_threshold: float
+    max_ap_power_w: float
+    circuit_power: float  # P_cir/P_max
+
+    @classmethod
+    def of(cls, problem: Problem) -> ScaledDrops:
+        """Scale one drop or a batch along one axis.
+
+        Raises:
+            ValueError: users share pilots.
+        """
+        if pilots_shared(problem):
+            raise ValueError(f"users of this problem share pilots, and closed-form powers {ORTHOGONAL_ONLY}")
+        M, K, S, cap = problem.M, problem.K, problem.S, float(problem.max_ap_power_w)
+        watt = cap / float(problem.noise_w)
+        return cls(
+            gain=np.multiply(problem.gain, watt, dtype=np.float64).reshape(-1, M, K),
+            estimate=np.multiply(problem.estimate_gain, watt, dtype=np.float64).reshape(-1, M, K),
+            fisher=np.multiply(problem.fisher, cap * problem.crlb_threshold_m2, dtype=np.float64).reshape(-1, M, S, 3),
+            sinr_threshold=float(problem.sinr_threshold),
+            max_ap_power_w=cap,
+            circuit_power=float(problem.circuit_power_w) / cap,
+        )
+
+    def transmit_power(self, sets: Bools, drop: NDArray[np.int64] | None = None) -> Float:
+        """Transmit power of sets (n, M) in units of P_max, (n,); infinite where the steps end short of a requirement.
+
+        Args:
+            sets: the APs that are on.
+            drop: (n,) the drop that each set is for; None for the first.
+        """
+        return self._solve(sets, drop, np.empty((0, 0, 0)))
+
+    def power(self, sets: Bools, drop: NDArray[np.int64] | None = None) -> tuple[Float, Float]:
+        """Powers (n, M, K) in watts, zero where the steps end short, and `transmit_power`."""
+        out = np.zeros((*sets.shape, self.gain.shape[-1]))
+        transmit = self._solve(sets, drop, out)
+        out *= self.max_ap_power_w
+        return out, transmit
+
+    def _solve(self, sets: Bools, drop: NDArray[np.int64] | None, out: Float) -> Float:
+        transmit = np.empty(len(sets))
+        drop = np.zeros(len(sets), np.int64) if drop is None else drop
+        _solve_all(
+            np.ascontiguousarray(sets), drop, self.gain, self.estimate, self.fisher, self.sinr_threshold, CHECKPOINTS, transmit, out
+        )  # fmt: skip
+        return transmit
+
+
+@compiled
+def _solve_all(
+    sets: Bools,
+    drop: NDArray[np.int64],
+    gain: Float,
+    estimate: Float,
+    fisher: Float,
+    gamma: float,
+    checkpoints: NDArray[np.int64],
+    transmit: Float,
+    out: Float,
+) -> None:
+    """Fill `transmit` (n,) and, unless it is empty, `out` (n, M, K)."""
+    M, K, S = gain.shape[1], gain.shape[2], fisher.shape[2]
+    on = np.empty(M, np.int64)
+    g, v, q = np.empty((M, K)), np.empty((M, K)), np.empty((M, 3 * S))
+    level, total, share = np.empty(M), np.empty(M), np.empty((M, K))
+    user, target = np.empty((5, K)), np.empty((6, S))
+    for i in range(len(sets)):
+        n, b = 0, drop[i]
+        for m in range(M):
+            if sets[i, m]:
+                on[n] = m
+                for k in range(K):
+                    g[n, k], v[n, k] = gain[b, m, k], estimate[b, m, k]
+                for s in range(S):
+                    for j in range(3):
+                        q[n, 3 * s + j] = fisher[b, m, s, j]
+                n += 1
+        transmit[i] = np.inf
+        if n == 0 or not _possible(g[:n], v[:n], q[:n], gamma, target):
+            continue
+        served = _solve_one(g[:n], v[:n], q[:n], gamma, checkpoints, level[:n], total[:n], share[:n], user, target)
+        if served:
+            transmit[i] = level[:n].sum()
+            if len(out) > 0:
+                for a in range(n):
+                    for k in range(K):
+                        out[i, on[a], k] = share[a, k] * level[a]
+
+
+@compiled
+def _possible(g: Float, v: Float, q: Float, gamma: float, target: Float) -> bool:
+    """Whether the caps allow the CRLBs, and the number of APs the SINRs (`bounds.fewest_active`)."""
+    n, K = g.shape
+    level = np.ones(n)
+    _locate(level, q, target)
+    for s in range(target.shape[1]):
+        if target[0, s] > 1.0:
+            return False
+    needed = 0.0
+    for k in range(K):
+        best, most = 0.0, 0.0
+        for a in range(n):
+            best = max(best, v[a, k] / g[a, k])
+            most += g[a, k]
+        needed += gamma / best * (1.0 + 1.0 / most)
+    return needed * (1.0 - 1e-12) <= n
+
+
+@compiled
+def _locate(level: Float, q: Float, target: Float) -> None:
+    """Fill CRLB_s/ν and J_s⁻² (entries 2 to 4, the last doubled) for AP powers."""
+    for s in range(target.shape[1]):
+        a, b, c = 0.0, 0.0, 0.0
+        for m in range(level.shape[0]):
+            a += level[m] * q[m, 3 * s]
+            b += level[m] * q[m, 3 * s + 1]
+            c += level[m] * q[m, 3 * s + 2]
+        trace = max(a + b, 1.0 / FAR)
+        a, b, c = a / trace, b / trace, c / trace
+        crlb = min(1.0 / (trace * max(a * b - c * c, 1e-9 * a * b + 1.0 / FAR)), FAR)
+        x, y, z = b * crlb, a * crlb, -c * crlb
+        target[0, s] = crlb
+        target[2, s], target[3, s], target[4, s] = x * x + z * z, y * y + z * z, 2.0 * z * (x + y)
+
+
+@compiled
+def _solve_one(
+    g: Float,
+    v: Float,
+    q: Float,
+    gamma: float,
+    checkpoints: NDArray[np.int64],
+    level: Float,
+    total: Float,
+    share: Float,
+    user: Float,
+    target: Float,
+) -> bool:
+    """Fill AP powers `level` (n,) and shares (n, K) for one set; return whether they serve.
+
+    Rows of `user`: s_k, I_k, c_k, λ_k and γ (I_k + 1)/s_k². Rows of `target`: CRLB_s/ν, ζ_s, J_s⁻² in three, what a watt's worth is
+    multiplied with.
+    """
+    n, K = v.shape
+    S = target.shape[1]
+    running, finished, weight, signal = np.full(n, START), np.empty(n), np.empty(K), np.empty(K)
+    for k in range(K):
+        reach = 0.0
+        for m in range(n):
+            reach += v[m, k]
+        user[0, k], user[3, k], user[4, k] = np.sqrt(START * reach), 1.0 / reach, 1.0
+    for s in range(S):
+        target[1, s] = START * n
+    done, best = 0, np.inf
+    for stop in checkpoints:
+        for _ in range(done, stop):
+            _step(g, v, q, gamma, running, total, user, target)
+        done = stop
+        finished[:] = running
+        signal[:] = user[0]
+        for k in range(K):
+            weight[k] = (user[3, k] * user[0, k]) ** 2
+        if _finish(g, v, q, gamma, finished, total, weight, user, target):
+            here, before = finished.sum(), best
+            if here < best:
+                best = here
+                level[:] = finished
+                for m in range(n):
+                    for k in range(K):
+                        share[m, k] = weight[k] * v[m, k] / total[m]
+            if here > (1.0 - SETTLED) * before:
+                break
+        user[0] = signal
+    return bool(best < np.inf)
+
+
+@compiled
+def _step(g: Float, v: Float, q: Float, gamma: float, level: Float, total: Float, user: Float, target: Float) -> None:
+    """One step of AP powers and prices. What a miss adds to its price counts twice at once, or both would circle each other."""
+    n, K = v.shape
+    S = target.shape[1]
+    for k in range(K):
+        paid = user[3, k] * np.sqrt(user[4, k])
+        user[2, k] = (paid * user[0, k]) ** 2
+        user[4, k] = paid
+    _receive(g, v, level, total, user[2], user)
+    _locate(level, q, target)
+    for s in range(S):
+        miss = np.sqrt(min(max(target[0, s] * (1.0 + AIM), 1.0 / BOUND), BOUND))
+        target[5, s] = target[1, s] * miss
+        target[1, s] *= miss
+    for m in range(n):
+        worth, cost = np.sqrt(total[m] / level[m]), 0.0
+        for s in range(S):
+            value = target[2, s] * q[m, 3 * s] + target[3, s] * q[m, 3 * s + 1] + target[4, s] * q[m, 3 * s + 2]
+            worth += target[5, s] * max(value, 0.0)
+        for k in range(K):
+            cost += g[m, k] * user[4, k]
+        ratio = np.sqrt(worth / (1.0 + gamma * cost))
+        level[m] = max(min(level[m] * min(max(ratio, 1.0 / np.e), np.e), 1.0), SILENT)
+    for k in range(K):
+        need = gamma * (1.0 + AIM) * (1.0 + user[1, k]) / user[0, k] ** 2
+        user[4, k] = min(max(need, 1.0 / BOUND), BOUND)
+        user[3, k] *= np.sqrt(user[4, k])
+
+
+@compiled
+def _receive(g: Float, v: Float, level: Float, total: Float, weight: Float, user: Float) -> None:
+    """Fill Σ_k c_k v_mk (n,), s_k and I_k for AP powers and weights c_k."""
+    n, K = v.shape
+    for k in range(K):
+        user[0, k], user[1, k] = 0.0, 0.0
+    for m in range(n):
+        here = 0.0
+        for k in range(K):
+            here += weight[k] * v[m, k]
+        total[m] = here
+        root = np.sqrt(level[m] / here)
+        for k in range(K):
+            user[0, k] += v[m, k] * root
+            user[1, k] += g[m, k] * level[m]
+    for k in range(K):
+        user[0, k] *= np.sqrt(weight[k])
+
+
+@compiled
+def _finish(
+    g: Float, v: Float, q: Float, gamma: float, level: Float, total: Float, weight: Float, user: Float, target: Float
+) -> bool:
+    """Balance the shares, scale the powers, and check the requirements."""
+    n, K = v.shape
+    for step in range(FINISHING + 1):
+        _receive(g, v, level, total, weight, user)
+        if step == FINISHING:
+            break
+        scaling = step >= FINISHING // 2
+        factor, possible = 0.0, True
+        for k in range(K):
+            need, square = gamma * (1.0 + AIM), user[0, k] ** 2
+            weight[k] *= (1.0 + user[1, k]) / square
+            room = square - need * user[1, k]
+            possible = possible and room > 0.0
+            if room > 0.0:
+                factor = max(factor, need / room)
+        if scaling:
+            if not possible:
+                factor = 0.0
+            _locate(level, q, target)
+            for s in range(target.shape[1]):
+                factor = max(factor, target[0, s] * (1.0 + AIM))
+            factor = min(max(factor, 1.0 / BOUND), BOUND)
+            for m in range(n):
+                level[m] = min(level[m] * factor, 1.0)
+    for k in range(K):
+        if not user[0, k] ** 2 >= gamma * (1.0 + MARGIN) * (1.0 + user[1, k]):
+            return False
+    _locate(level, q, target)
+    return bool(target[0].max() <= 1.0 - MARGIN)
