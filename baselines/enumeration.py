@@ -16,27 +16,18 @@ above a limit c:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import numba
 import numpy as np
 
 from baselines.allocation.result import Float
+from cfisac_env.jit import compiled
 
 NEWTON_STEPS = 12
 WARM_STEPS = 4
 
-F = TypeVar("F", bound=Callable[..., Any])
 
-
-def _compiled(function: F) -> F:
-    """Compile without the interpreter lock."""
-    options = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
-    return cast(F, numba.njit(**options)(function))
-
-
-@_compiled
+@compiled()
 def _newton(
     n: int, V: Float, S: Float, b: Float, cap: float, limit: float, rhs: Float, constant: float, w: Float, lam: Float,
     squared: Float, J: Float,
@@ -117,7 +108,7 @@ def _newton(
     return False
 
 
-@_compiled
+@compiled()
 def screened(
     members: Any, n: int, V: Float, S: Float, b: Float, cap: float, limit: float, reward: Float, mu: Float, value: Float,
     share: Float, order: Any, rows: Float, rhs: Float, w: Float, lam: Float, J: Float,
@@ -145,7 +136,10 @@ def screened(
     return False
 
 
-@_compiled
+@compiled(
+    "(boolean[:, ::1], float64[::1], float64[:, ::1], float64[:, ::1], float64[::1], float64,"
+    " float64[:, ::1], float64[:, ::1], float64[::1], float64[::1], boolean[::1])"
+)
 def screened_sets(
     sets: Any, limits: Float, V: Float, S: Float, b: Float, cap: float, reward: Float, mu: Float, value: Float, share: Float,
     out: Any,
@@ -163,7 +157,7 @@ def screened_sets(
         out[i] = screened(members, n, V, S, b, cap, limits[i], reward, mu, value, share, order, rows, rhs, w, lam, J)
 
 
-@_compiled
+@compiled()
 def _hopeless(inside: Any, last: int, room: int, quality: Float, ranking: Any, budget: float, recent: Any) -> bool:
     """Whether the sensing knapsack rules out every completion of a partial set.
 
@@ -198,14 +192,17 @@ def _hopeless(inside: Any, last: int, room: int, quality: Float, ranking: Any, b
     return False
 
 
-@_compiled
+@compiled("(boolean[:, ::1], float64[::1], float64[:, ::1], int64[:, ::1], int64[::1], boolean[::1])")
 def hopeless_sets(sets: Any, budgets: Float, quality: Float, ranking: Any, recent: Any, out: Any) -> None:
     """Which of the sets (n, M) the sensing knapsack rules out with budgets (n,) of c/P_max; arguments of `_hopeless`, into `out` (n,)."""
     for i in range(sets.shape[0]):
         out[i] = _hopeless(sets[i], sets.shape[1], 0, quality, ranking, budgets[i], recent)
 
 
-@_compiled
+@compiled(
+    "(int64[::1], int64, int64, float64[:, ::1], float64[:, ::1], float64[::1], float64, float64, float64[:, ::1], int64[:, ::1],"
+    " int64[::1], float64[:, ::1], float64[:, ::1], float64[::1], float64[::1], int64[::1], int64[:, ::1], int64)"
+)
 def enumerate_sets(
     position: Any, depth: int, n: int, V: Float, S: Float, b: Float, cap: float, limit: float, quality: Float, ranking: Any,
     recent: Any, reward: Float, mu: Float, value: Float, share: Float, order: Any, found: Any, steps: int,

@@ -13,22 +13,25 @@ from types import ModuleType
 
 import numpy as np
 
+from cfisac_env import jit
 from cfisac_env.types import Array, Decision, Outcome, Problem
 
 
 @cache
 def kernels() -> ModuleType | None:
-    """The compiled loops; None when numba isn't installed, or not for this NumPy. The first call takes a moment."""
-    try:
-        from cfisac_env import kernels as module
-    except ImportError:
+    """The compiled loops; None without numba."""
+    if not jit.available():
         return None
+    from cfisac_env import kernels as module
+
     return module
 
 
 @cache
 def drawing() -> ModuleType | None:
     """The compiled loops over generators; None also when NumPy doesn't export its own."""
+    if not jit.available():
+        return None
     try:
         from cfisac_env import drawing as module
     except (ImportError, OSError):

@@ -13,7 +13,7 @@ from typing import Any
 from llvmlite import binding
 from numba import types
 
-from cfisac_env.kernels import compile_loops
+from cfisac_env.jit import compiled
 from cfisac_env.types import Array
 
 _PREFIX = "random_standard_"
@@ -34,10 +34,8 @@ def _exported(distribution: str) -> Any:
 
 _uniform, _normal, _exponential = (_exported(name) for name in ("uniform", "normal", "exponential"))
 
-_STREAMS, _ROWS = types.Array(types.uintp, 1, "C"), types.Array(types.float64, 2, "C")
 
-
-@compile_loops(_STREAMS, _ROWS, _ROWS, _ROWS, exact=True)
+@compiled("(uintp[::1], float64[:, ::1], float64[:, ::1], float64[:, ::1])", exact=True)
 def fill(streams: Array, uniform: Array, normal: Array, exponential: Array) -> None:
     """Fill the rows of each of the three in turn, row b from the bit generator whose `bitgen_t` is at `streams[b]`."""
     for b in range(streams.size):

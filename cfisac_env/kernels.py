@@ -1,38 +1,23 @@
-"""Loops of `actions.decode` and `physics`, compiled: what they return is what the array code returns, to rounding, and for drops exactly.
-
-Only `cfisac_env.compiled` imports this module, because it needs numba. Everything is compiled, or read from numba's cache, at import.
-"""
+"""Loops of `actions.decode` and `physics`, compiled: they return what the array code returns, to rounding, and for drops exactly."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
-import numba
 import numpy as np
-from numba import types
 
+from cfisac_env.jit import compiled
 from cfisac_env.types import Array
 
-F = TypeVar("F", bound=Callable[..., Any])
 
-
-def _given(dtype: Any, ndim: int) -> Any:
+def _given(ndim: int, dtype: str = "float64", layout: str = "C") -> str:
     """An argument that is only read, so that the read-only arrays of a `Scenario` are taken, too."""
-    return types.Array(dtype, ndim, "C", readonly=True)
+    return f"Array({dtype}, {ndim}, {layout!r}, True)"
 
 
-def compile_loops(*signature: Any, exact: bool = False) -> Callable[[F], F]:
-    """Compile without the interpreter lock; unless `exact`, sums may be reordered, but NaN and infinity keep their meaning."""
-    fastmath: Any = False if exact else {"reassoc", "contract", "nsz"}
-    options = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": fastmath}
-    return cast(Callable[[F], F], numba.njit([types.void(*signature)], **options))
+_TABLE, _BLOCK, _CUBE = (f"float64[{':, ' * n}::1]" for n in (1, 2, 3))
+_PLACES = _given(3, layout="A")
 
 
-_FLAGS, _REAL = types.Array(types.boolean, 2, "C"), types.float64
-
-
-@compile_loops(_given(types.float32, 3), _REAL, _FLAGS, types.Array(_REAL, 3, "C"))
+@compiled(f"({_given(3, 'float32')}, float64, boolean[:, ::1], {_BLOCK})")
 def decode(action: Array, max_ap_power_w: float, active: Array, power: Array) -> None:
     """`actions.decode` of (B, M, K + 1) float32 into `active` (B, M) and `power` (B, M, K)."""
     B, M, K = power.shape
@@ -53,11 +38,10 @@ def decode(action: Array, max_ap_power_w: float, active: Array, power: Array) ->
                 power[b, m] = 0.0
 
 
-@compile_loops(
-    _given(_REAL, 3), _given(types.boolean, 2), _given(_REAL, 3), _given(_REAL, 3), _given(_REAL, 3), _given(_REAL, 4),
-    *[_REAL] * 6, types.Array(_REAL, 2, "C"), types.Array(_REAL, 2, "C"), types.Array(_REAL, 2, "C"),
-    types.Array(_REAL, 2, "C"), types.Array(_REAL, 2, "C"), types.Array(types.boolean, 1, "C"),
-)  # fmt: skip
+@compiled(
+    f"({_given(3)}, {_given(2, 'boolean')}, {_given(3)}, {_given(3)}, {_given(3)}, {_given(4)},"
+    f" {'float64, ' * 6} {_TABLE}, {_TABLE}, {_TABLE}, {_TABLE}, {_TABLE}, boolean[::1])"
+)
 def evaluate(
     power: Array, active: Array, gain: Array, estimate_gain: Array, overlap: Array, fisher: Array, noise_w: float,
     sinr_threshold: float, crlb_threshold_m2: float, max_ap_power_w: float, circuit_power_w: float, tolerance: float,
@@ -133,10 +117,7 @@ def evaluate(
         feasible[b] = fulfilled and excess <= tolerance
 
 
-_PLACES = types.Array(_REAL, 3, "A", readonly=True)
-
-
-@compile_loops(_PLACES, _PLACES, _REAL, types.Array(_REAL, 3, "C"), exact=True)
+@compiled(f"({_PLACES}, {_PLACES}, float64, {_BLOCK})", exact=True)
 def link_distance(ap_xy: Array, ue_xy: Array, min_distance_m: float, distance: Array) -> None:
     """`physics.link_distance` of B drops into `distance` (B, M, K)."""
     B, M, K = distance.shape
@@ -152,7 +133,7 @@ def link_distance(ap_xy: Array, ue_xy: Array, min_distance_m: float, distance: A
                 distance[b, m, k] = np.sqrt(max(dx * dx + dy * dy, floor))
 
 
-@compile_loops(_PLACES, _PLACES, _PLACES, _REAL, _REAL, types.Array(_REAL, 4, "C"), exact=True)
+@compiled(f"({_PLACES}, {_PLACES}, {_PLACES}, float64, float64, {_CUBE})", exact=True)
 def radar_gain(
     ap_xy: Array, sr_xy: Array, target_xy: Array, scale: float, min_distance_m: float, rcs_gain: Array
 ) -> None:
@@ -173,7 +154,7 @@ def radar_gain(
                     rcs_gain[b, m, s, t] = scale / (ap_square * sr_square[t])
 
 
-@compile_loops(_PLACES, _PLACES, _PLACES, _given(_REAL, 4), _REAL, types.Array(_REAL, 4, "C"), exact=True)
+@compiled(f"({_PLACES}, {_PLACES}, {_PLACES}, {_given(4)}, float64, {_CUBE})", exact=True)
 def fisher_information(
     ap_xy: Array, sr_xy: Array, target_xy: Array, rcs_gain: Array, fisher_scale: float, fisher: Array
 ) -> None:
@@ -206,9 +187,7 @@ def fisher_information(
                 fisher[b, m, s, 0], fisher[b, m, s, 1], fisher[b, m, s, 2] = first, second, mixed
 
 
-@compile_loops(
-    *[types.Array(_REAL, 3, "C", readonly=True)] * 2, _REAL, _REAL, types.Array(types.float32, 4, "C"), exact=True
-)
+@compiled(f"({_given(3)}, {_given(3)}, float64, float64, float32[:, :, :, ::1])", exact=True)
 def pairs(first: Array, second: Array, shift: float, limit: float, out: Array) -> None:
     """Two arrays (B, M, K), less `shift` and within ±`limit`, side by side in `out` (B, M, K, 2)."""
     B, M, K = first.shape

@@ -5,25 +5,17 @@ A decision asks it a dozen times about a few sets, and torch's calls would take 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from agents.hetgnn.network import CLIP, SLOPE, Embedding, HetGnn
+from cfisac_env.jit import compiled
 
 Bools = NDArray[np.bool_]
 Float32 = NDArray[np.float32]
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def _compiled(function: F) -> F:
-    options = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
-    return cast(F, numba.njit(**options)(function))
 
 
 class Guide:
@@ -58,12 +50,12 @@ def _weight(layer: Any, name: str = "weight") -> torch.Tensor:
     return tensor.detach()
 
 
-@_compiled
+@compiled()
 def _decades(x: Any) -> Any:
     return np.log10(min(max(x, np.float32(10.0**-CLIP)), np.float32(10.0**CLIP)))
 
 
-@_compiled
+@compiled()
 def _accuracy(information: Any, more: Any, use: bool) -> Any:
     """log10 of the worst target's CRLB over ν for Fisher matrices (S, 3), with one AP more if `use`, clipped."""
     worst = np.float32(-CLIP)
@@ -78,7 +70,11 @@ def _accuracy(information: Any, more: Any, use: bool) -> Any:
     return worst
 
 
-@_compiled
+_MATRIX, _VECTOR = "float32[:, ::1]", "float32[::1]"
+_NUMBERS = ", ".join([*[_MATRIX] * 4, _VECTOR, _VECTOR, "float32[:, :, ::1]", _MATRIX, _VECTOR])
+
+
+@compiled(f"(boolean[:, ::1], Tuple(({_NUMBERS})), {_MATRIX})")
 def _logits(sets: Any, numbers: Any, out: Any) -> None:
     """Fill `out` (n, M).
 

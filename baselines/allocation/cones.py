@@ -1,8 +1,7 @@
 """Compiled pieces of the interior point: Nesterov–Todd scaling of its two kinds of cone, and the directions that follow.
 
 The M·K cones of the users are treated as flat arrays of m·K numbers, those of an AP one after the other, with t, w and ρ spread out:
-loops of that length run eight cones at once. Numba's cache looks only at the file of the function that it stores, so clear
-`__pycache__` after a change here.
+loops of that length run eight cones at once.
 """
 
 from __future__ import annotations
@@ -10,10 +9,11 @@ from __future__ import annotations
 import numpy as np
 
 from baselines.allocation.result import Float
-from baselines.allocation.triangular import backward, compiled, forward
+from baselines.allocation.triangular import backward, forward
+from cfisac_env.jit import compiled
 
 
-@compiled
+@compiled()
 def soc_scaling(u: Float, y: Float, bar: Float) -> float:
     """Nesterov–Todd point of the second-order cone pair (u, y): unit `bar` and η with W = η·Q(bar), W y = W⁻¹ u."""
     nu = np.sqrt(u[1] * u[1] + u[2] * u[2] + u[3] * u[3])
@@ -28,7 +28,7 @@ def soc_scaling(u: Float, y: Float, bar: Float) -> float:
     return float(np.sqrt(du / dy))
 
 
-@compiled
+@compiled()
 def soc_apply(bar: Float, eta: float, sign: float, x: Float, out: Float) -> None:
     """Out = W x for sign +1 and W⁻¹ x for sign −1."""
     inner = sign * (bar[1] * x[1] + bar[2] * x[2] + bar[3] * x[3])
@@ -39,7 +39,7 @@ def soc_apply(bar: Float, eta: float, sign: float, x: Float, out: Float) -> None
         out[a] = scale * (x[a] + factor * bar[a])
 
 
-@compiled
+@compiled()
 def soc_inverse_step(x: Float, dx: Float) -> float:
     """Reciprocal of the step at which x + a·dx leaves the second-order cone; not positive if it never does."""
     nx = np.sqrt(x[1] * x[1] + x[2] * x[2] + x[3] * x[3])
@@ -49,7 +49,7 @@ def soc_inverse_step(x: Float, dx: Float) -> float:
     return float((-b + np.sqrt(max(b * b - 4.0 * a * c, 0.0))) / (2.0 * c))
 
 
-@compiled
+@compiled()
 def soc_corrector(u: Float, y: Float, du: Float, dy: Float, target: float, bar: Float, eta: float, out: Float) -> None:
     """Right-hand side of Δy + W⁻²Δu = out for Mehrotra's corrector."""
     work = np.empty((4, 4))
@@ -70,7 +70,7 @@ def soc_corrector(u: Float, y: Float, du: Float, dy: Float, target: float, bar: 
         out[a] -= y[a]
 
 
-@compiled
+@compiled()
 def cone_scaling(rho: Float, p: Float, t: Float, r: Float, w: Float, beta: Float, point: Float, coef: Float) -> None:
     """Nesterov–Todd data of the cones (p, t, r) and (w, β, ρ = −√V φ), all (m·K,).
 
@@ -103,7 +103,7 @@ def cone_scaling(rho: Float, p: Float, t: Float, r: Float, w: Float, beta: Float
         coef[3, j] = h * kappa
 
 
-@compiled
+@compiled()
 def cone_corrector(rho: Float, w: Float, beta: Float, point: Float, move: Float, target: float, g: Float) -> None:
     """Mehrotra's right-hand side g = (g_a, g_b, g_r) of every cone, in coordinates balanced by δ = √(g₂/g₁).
 
@@ -139,7 +139,7 @@ def cone_corrector(rho: Float, w: Float, beta: Float, point: Float, move: Float,
         g[2, j] = 2.0 * half * y2 - rho[j]
 
 
-@compiled
+@compiled()
 def cone_inverse_steps(
     rho: Float, p: Float, t: Float, r: Float, w: Float, beta: Float, move: Float, work: Float
 ) -> tuple[float, float]:
@@ -161,7 +161,7 @@ def cone_inverse_steps(
     return _largest(work[0]), _largest(work[1])
 
 
-@compiled
+@compiled()
 def _largest(x: Float) -> float:
     """The largest entry, or zero."""
     whole = x.shape[0] - x.shape[0] % 8
@@ -177,7 +177,7 @@ def _largest(x: Float) -> float:
     return float(largest)
 
 
-@compiled
+@compiled()
 def direction(
     root: Float, S: Float, B: Float, coef: Float, g: Float, q_mu: Float, r_y: Float, r1: Float, r2: Float, r3: Float,
     s: Float, chi: Float, N: Float, d: Float, hessian: Float, L: Float, X: Float, T: Float, work: Float,
@@ -278,7 +278,7 @@ def direction(
         move[2, j] = g[1, j] + c * inner - coef[3, j] * move[3, j]
 
 
-@compiled
+@compiled()
 def more_inverse_steps(
     primal: float, dual: float, z: Float, mu: Float, u: Float, y: Float, dz: Float, dmu: Float, du: Float, dy: Float
 ) -> tuple[float, float]:

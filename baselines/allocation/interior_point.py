@@ -30,7 +30,8 @@ from baselines.allocation.cones import (
     soc_scaling,
 )
 from baselines.allocation.result import Float
-from baselines.allocation.triangular import PANEL, add_gram, cholesky, compiled, invert, subtract_product
+from baselines.allocation.triangular import PANEL, add_gram, cholesky, invert, subtract_product
+from cfisac_env.jit import compiled
 
 OPTIMAL, INFEASIBLE, CUT_OFF, INACCURATE = range(4)
 
@@ -45,7 +46,7 @@ STARTS = ((3.0, 100.0), (3.0, 1.0), (0.3, 1.0), (30.0, 10.0), (3.0, 1e9))
 which on an AP radiates less than the others. The first serves all but one in many thousand sets."""
 
 
-@compiled
+@compiled()
 def _violation(V: Float, S: Float, B: Float, b: Float, cap: float, p: Float) -> float:
     """Largest relative violation of a SINR, CRLB or cap constraint by the powers p alone."""
     m, K = V.shape
@@ -73,7 +74,7 @@ def _violation(V: Float, S: Float, B: Float, b: Float, cap: float, p: Float) -> 
     return worst
 
 
-@compiled
+@compiled()
 def _equalise(V: Float, S: Float, b: Float, p: Float) -> bool:
     """Scale each user's powers so that every SINR holds with equality: a K × K linear system; False if it has no positive solution."""
     m, K = V.shape
@@ -109,7 +110,7 @@ def _equalise(V: Float, S: Float, b: Float, p: Float) -> bool:
     return True
 
 
-@compiled
+@compiled()
 def _certify(
     V: Float, S: Float, B: Float, b: Float, cap: float, lam: Float, mu: Float, y: Float, w: Float,
     lam_out: Float, mu_out: Float, y_out: Float,
@@ -161,7 +162,7 @@ def _certify(
     return value * keep if np.isfinite(value) else -np.inf
 
 
-@compiled
+@compiled()
 def _without_caps(V: Float, S: Float, b: Float, limit: float, lam: Float, w: Float) -> float:
     """Prices λ and w = 1 + Sλ of the problem without caps and sensing, roughly, and their bound bᵀλ.
 
@@ -190,7 +191,7 @@ def _without_caps(V: Float, S: Float, b: Float, limit: float, lam: Float, w: Flo
     return bound
 
 
-@compiled
+@compiled()
 def solve_scaled(
     V: Float,
     S: Float,
@@ -475,7 +476,11 @@ def solve_scaled(
                 y[e, a] += dual * dy[e, a]
 
 
-@compiled
+@compiled(
+    "(int64, int64, int64[::1], boolean[:, ::1], float64[:, :, ::1], float64[:, :, ::1], float64[:, :, :, ::1], float64, float64,"
+    " float64, float64, float64[::1], int64[::1], float64[::1], int64[::1], float64[:, :, ::1], float64[:, ::1], float64[:, ::1],"
+    " float64[:, :, ::1])"
+)
 def solve_range(
     start: int, stop: int, drop: Any, active: Any, gain: Float, estimate: Float, fisher: Float, noise: float, gamma: float,
     nu: float, cap: float, cutoff: Float, status: Any, bound: Float, iterations: Any, power: Float, sinr: Float,

@@ -1,31 +1,17 @@
-"""Compiled dense algebra of the interior point: Gram matrices, Cholesky factors and their inverses, a few rows at a time.
-
-Numba's cache looks only at the file of the function that it stores, so clear `__pycache__` after a change here.
-"""
+"""Compiled dense algebra of the interior point: Gram matrices, Cholesky factors and their inverses, a few rows at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
-import numba
 import numpy as np
 
 from baselines.allocation.result import Float
+from cfisac_env.jit import compiled
 
 PIVOT = 1e-13  # smallest pivot of a factorisation, relative to its diagonal
 PANEL = 8  # columns that are eliminated together
 
-F = TypeVar("F", bound=Callable[..., Any])
 
-
-def compiled(function: F) -> F:
-    """Compile without the interpreter lock; sums may be reordered, but NaN and infinity keep their meaning."""
-    options = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
-    return cast(F, numba.njit(**options)(function))
-
-
-@compiled
+@compiled()
 def add_gram(T: Float, X: Float) -> None:
     """T += XᵀX in the lower triangle: two rows of T and four of X at a time, so that each number that is read is used often."""
     rows, m = X.shape
@@ -50,7 +36,7 @@ def add_gram(T: Float, X: Float) -> None:
                 T[i, j] += a0 * X[k, j]
 
 
-@compiled
+@compiled()
 def cholesky(T: Float, panel: Float) -> None:
     """Lower Cholesky factor in place, `PANEL` columns at a time; a pivot lost to rounding is lifted to `PIVOT` of its diagonal.
 
@@ -96,7 +82,7 @@ def cholesky(T: Float, panel: Float) -> None:
                 )
 
 
-@compiled
+@compiled()
 def invert(L: Float, rows: Float, G: Float) -> None:
     """The first m rows become L⁻¹, and G (m, K) becomes L⁻¹G."""
     m, K = G.shape
@@ -123,7 +109,7 @@ def invert(L: Float, rows: Float, G: Float) -> None:
             _eliminate(L, i, k, G, K)
 
 
-@compiled
+@compiled()
 def _eliminate(L: Float, i: int, k: int, X: Float, width: int) -> None:
     """Row i of X, up to `width`, minus L[i, k : k + PANEL] times those rows of X."""
     a0, a1, a2, a3 = L[i, k], L[i, k + 1], L[i, k + 2], L[i, k + 3]
@@ -141,7 +127,7 @@ def _eliminate(L: Float, i: int, k: int, X: Float, width: int) -> None:
         )
 
 
-@compiled
+@compiled()
 def forward(L: Float, x: Float) -> None:
     """Replace x by L⁻¹ x."""
     for i in range(x.shape[0]):
@@ -151,7 +137,7 @@ def forward(L: Float, x: Float) -> None:
         x[i] = (x[i] - total) / L[i, i]
 
 
-@compiled
+@compiled()
 def backward(L: Float, x: Float) -> None:
     """Replace x by L⁻ᵀ x."""
     for i in range(x.shape[0] - 1, -1, -1):
@@ -160,7 +146,7 @@ def backward(L: Float, x: Float) -> None:
             x[j] -= L[i, j] * x[i]
 
 
-@compiled
+@compiled()
 def subtract_product(rows: Float, G: Float, thin: Float) -> None:
     """The first m rows minus G·thin, four columns of G at a time."""
     m, K = G.shape
