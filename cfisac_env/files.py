@@ -76,12 +76,40 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def check_writable(path: Path, *, folder: bool) -> None:
+    """Refuse a place that results can't be written to, before they are computed; nothing is left behind.
+
+    Args:
+        path: of a file or a folder that need not exist yet.
+        folder: whether it is a folder.
+
+    Raises:
+        OSError: a file where a folder is needed or the reverse, no permission, or a full disk.
+    """
+    if path.exists() and path.is_dir() != folder:
+        kind = "a file, and a folder is needed" if folder else "a folder, and a file is needed"
+        raise FileExistsError(f"{path} is {kind}; choose another --out")
+    there = path.absolute()
+    while not there.is_dir():
+        if there.exists():
+            raise NotADirectoryError(f"{path} can't be made: {there} is not a folder; choose another --out")
+        there = there.parent
+    probe = _beside(there / "probe")
+    try:
+        probe.write_bytes(bytes(4096))
+    except OSError as error:
+        raise type(error)(f"nothing can be written to {there} ({error.strerror}); choose another --out") from None
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Be the only writer of a folder until the block ends; the operating system frees the lock of a process that dies.
 
     Args:
-        folder: made if it doesn't exist.
+        folder: made if it doesn't exist, and removed again if nothing is written to it.
 
     Raises:
         BlockingIOError: another process writes there; the message names it.
@@ -89,10 +117,13 @@ def locked(folder: Path) -> Iterator[None]:
     """
     import filelock
 
-    folder.mkdir(parents=True, exist_ok=True)
+    new = not folder.exists()
     lock = filelock.FileLock(folder / _LOCK, blocking=False)
     try:
-        lock.acquire()
+        while not lock.is_locked:
+            folder.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # another writer has just removed the folder that it had made
+                lock.acquire()
     except filelock.Timeout:
         raise BlockingIOError(
             f"another process is writing to {folder}: {_holder(folder)}; wait for it, stop it, or choose another folder"
@@ -103,6 +134,11 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         (folder / _HOLDER).unlink(missing_ok=True)
+        (folder / _LOCK).unlink(
+            missing_ok=True
+        )  # while it is held; filelock sees a lock on a file that is gone, and begins again
+        if new and not any(folder.iterdir()):
+            folder.rmdir()
         lock.release()
 
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import sys
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, cast
+import traceback
+from collections.abc import Mapping
+from typing import Any
 
 import tyro
-from rich.console import Console
 
-from cfisac_env import SystemConfig
-from experiments import signals
+from cfisac_env import files
+from experiments import errors, signals, terminal
+from experiments.commands import options
 from experiments.commands.ablate_hetgnn import AblateHetGnn
 from experiments.commands.bench_allocator import BenchAllocator
 from experiments.commands.bench_env import BenchEnv
 from experiments.commands.bench_selection import BenchSelection
-from experiments.commands.common import Command
+from experiments.commands.common import Command, check
 from experiments.commands.compare import Compare
 from experiments.commands.curves import Curves
 from experiments.commands.evaluate import Evaluate
@@ -51,85 +52,84 @@ GROUPS: Mapping[str, tuple[str, Mapping[str, type[Command]]]] = {
 }
 """Commands of two words: the first word, what the group is for, and the second words."""
 
-
-def _optional_fields() -> type:
-    """`SystemConfig` with every field left open, so that a preset fills what isn't given."""
-    fields = [
-        (spec.name, cast(Any, {"int": int, "float": float, "str": str}.get(str(spec.type), float)) | None, None)
-        for spec in dataclasses.fields(SystemConfig)
-    ]
-    return dataclasses.make_dataclass("ConfigFields", fields, namespace={"__doc__": "Fields of SystemConfig."})
-
-
-ConfigFields = _optional_fields()
+TRACEBACK = "--traceback"
+DESCRIPTION = f"Cell-free ISAC: train, compare, measure. With {TRACEBACK} anywhere, an error shows where it came from."
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run `cfisac`; bad input ends in one clear line and exit status 2."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=140)  # a log file has no width of its own
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments and arguments[0] in GROUPS:
-        prog, (_, commands), arguments = f"cfisac {arguments[0]}", GROUPS[arguments[0]], arguments[1:]
-        parsers = {name: _parser(command) for name, command in commands.items()}
-    else:
-        prog = "cfisac"
-        parsers = {name: _parser(command) for name, command in COMMANDS.items()}
-        parsers |= {name: _pointer(purpose, list(commands)) for name, (purpose, commands) in GROUPS.items()}
+    """Run `cfisac`.
+
+    Returns:
+        The exit status: 0; 1 after a bug, of which the traceback is printed; 2 for input, files or a machine that a command can't work
+        with, said in one line (`--traceback` shows where it came from); 128 + its number after a signal.
+    """
+    terminal.prepare()
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    traced, arguments = TRACEBACK in arguments, [argument for argument in arguments if argument != TRACEBACK]
     command: Command | None = None
-    errors = Console(stderr=True, style="red", markup=False, highlight=False, soft_wrap=True)
+    status = 0
     try:
         with signals.raised():
-            command, fields = tyro.extras.subcommand_cli_from_dict(parsers, prog=prog, args=arguments)
-            command.run({} if fields is None else _given(fields), console)
+            command, fields = _parse(arguments)
+            _run(command, fields)
+    except SystemExit as end:  # tyro has printed help, or what it doesn't understand
+        status = end.code if isinstance(end.code, int) else 2
     except KeyboardInterrupt:
         pass
-    except (ValueError, TypeError, OSError, MemoryError, ImportError) as error:
+    except BrokenPipeError:
+        status = 0  # of `--help`: its reader has enough
+    except Exception as error:
         if signals.exit_status() is None:  # else it is what the interruption broke
-            errors.print(f"cfisac: {error}")
-            return 2
-    status = signals.exit_status()
-    if status is not None:
-        errors.print(f"cfisac: interrupted; {_kept(command)}")
-    return status or 0
+            status = _report(error, traced)
+    if (line := terminal.flush()) is not None:
+        terminal.complain(line)
+        status = status or 2
+    if (interrupted := signals.exit_status()) is not None:
+        terminal.complain(f"interrupted; {_kept(command)}")
+        status = interrupted
+    return status
 
 
-def _given(fields: Any) -> dict[str, Any]:
-    return {name: value for name, value in dataclasses.asdict(fields).items() if value is not None}
+def _parse(arguments: list[str]) -> tuple[Command, dict[str, Any]]:
+    """The command with its options, and the fields of the configuration that were given."""
+    if arguments and arguments[0] in GROUPS:
+        prog, (_, commands), arguments = f"cfisac {arguments[0]}", GROUPS[arguments[0]], arguments[1:]
+        parsers = {name: options.parser(command) for name, command in commands.items()}
+    else:
+        prog = "cfisac"
+        parsers = {name: options.parser(command) for name, command in COMMANDS.items()}
+        parsers |= {name: options.pointer(purpose, list(commands)) for name, (purpose, commands) in GROUPS.items()}
+    command, fields = tyro.extras.subcommand_cli_from_dict(parsers, prog=prog, args=arguments, description=DESCRIPTION)
+    check(command, arguments)
+    return command, {} if fields is None else options.given(fields)
+
+
+def _run(command: Any, fields: dict[str, Any]) -> None:
+    """Look at the door whether results can be written, then be their only writer."""
+    with contextlib.ExitStack() as stack:
+        if command.output != "own":
+            files.check_writable(command.out, folder=command.output == "folder")
+        if command.output == "folder":
+            stack.enter_context(files.locked(command.out))
+        command.run(fields, terminal.output())
+
+
+def _report(error: Exception, traced: bool) -> int:
+    """One line for what a user can mend, everything for a bug."""
+    line = errors.line(error)
+    if traced or line is None:
+        traceback.print_exception(error)
+    if line is None:
+        terminal.complain("this is a bug, not your input: please report it with the lines above")
+        return 1
+    terminal.complain(line)
+    return 2
 
 
 def _kept(command: Command | None) -> str:
     if command is None:
         return "nothing had begun"
     return command.kept.format(out=getattr(command, "out", None) or "the folder of the run")
-
-
-def _parser(command: type[Command]) -> Callable[..., tuple[Any, Any]]:
-    """A subcommand that takes its own options and, unprefixed and if it wants them, the fields of the configuration."""
-
-    def with_fields(options: Any, fields: Any) -> tuple[Any, Any]:
-        return options, fields
-
-    def alone(options: Any) -> tuple[Any, Any]:
-        return options, None
-
-    build: Callable[..., tuple[Any, Any]] = with_fields if command.configured else alone
-    build.__doc__ = command.__doc__
-    build.__annotations__ = {"options": Annotated[command, tyro.conf.arg(name="")]}
-    if command.configured:
-        build.__annotations__["fields"] = Annotated[ConfigFields, tyro.conf.arg(name="")]
-    return build
-
-
-def _pointer(purpose: str, names: list[str]) -> Callable[..., tuple[Any, Any]]:
-    """A line in the overview for a group; its words are parsed apart."""
-
-    def point() -> tuple[Any, Any]:
-        raise AssertionError("a group is parsed by its own words")
-
-    point.__doc__ = f"{purpose} ({', '.join(names)})"
-    return point
 
 
 if __name__ == "__main__":

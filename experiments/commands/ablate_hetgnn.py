@@ -9,14 +9,13 @@ from typing import Any, ClassVar
 from rich.console import Console
 
 from agents.hetgnn.config import TrainingConfig
-from experiments.commands.common import GOES_ON
+from experiments.commands.common import GOES_ON, Command
 
 
 @dataclass(frozen=True)
-class AblateHetGnn:
+class AblateHetGnn(Command):
     """Train small variants of the network that differ in one thing each, and measure them on validation drops."""
 
-    configured: ClassVar[bool] = False
     kept: ClassVar[str] = GOES_ON
 
     variants: tuple[str, ...] = ()

@@ -8,27 +8,26 @@ from typing import Any, ClassVar
 
 from rich.console import Console
 
-from experiments.commands.common import NOTHING_KEPT, progress
+from experiments.commands.common import Command, Count, Seed, progress
 
 
 @dataclass(frozen=True)
-class BenchAllocator:
+class BenchAllocator(Command):
     """Time the compiled allocator against Clarabel and cvxpy, or check that they agree; writes JSON and Markdown."""
 
     configured: ClassVar[bool] = True
-    kept: ClassVar[str] = NOTHING_KEPT
 
     sizes: tuple[str, ...] = ("30x6", "50x10", "50x20", "100x40")
     """APs x users."""
-    drops: int = 5
+    drops: Count = 5
     """Drops of each size."""
-    sets: int = 20
+    sets: Count = 20
     """Sets of each drop that are as small as those that a search solves."""
     reference_sets: int = 1
     """Sets of each drop that cvxpy solves as well, at most."""
     agreement: int = 0
     """Instead of timing, solve so many random instances with the compiled allocator and with cvxpy and compare the answers."""
-    seed: int = 1_000_000
+    seed: Seed = 1_000_000
     """Seed of the first drop; the others follow."""
     out: Path = Path("runs/bench")
     """Folder of the results."""
@@ -48,7 +47,7 @@ class BenchAllocator:
         if self.agreement:
             if fields:
                 raise ValueError(f"--agreement draws its own configurations; leave out {', '.join(sorted(fields))}")
-            with progress(console) as bar:
+            with progress() as bar:
                 task = bar.add_task("solving", total=self.agreement)
                 rows = agreement.run(self.agreement, self.seed, self.out, lambda done: bar.advance(task, done))
             console.print(agreement.table(rows), markup=False, soft_wrap=True)
@@ -56,7 +55,7 @@ class BenchAllocator:
             return
         pairs = [parse_size(text) for text in self.sizes]
         measures = []
-        with progress(console) as bar:
+        with progress() as bar:
             task = bar.add_task("timing", total=len(pairs) * len(allocator.KINDS) * self.drops)
             for row in allocator.measure(
                 pairs, self.drops, self.sets, self.reference_sets, self.seed, fields, lambda: bar.advance(task)

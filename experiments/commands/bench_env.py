@@ -9,27 +9,26 @@ from typing import Any, ClassVar
 
 from rich.console import Console
 
-from experiments.commands.common import NOTHING_KEPT, progress
+from experiments.commands.common import Command, Count, Seed, progress
 
 
 @dataclass(frozen=True)
-class BenchEnv:
+class BenchEnv(Command):
     """Measure decisions a second of the environments, beside mobile-env when it is installed; writes JSON and Markdown."""
 
     configured: ClassVar[bool] = True
-    kept: ClassVar[str] = NOTHING_KEPT
 
     sizes: tuple[str, ...] = ("50x10", "30x6")
     """APs x users."""
-    environments: int = 1024
+    environments: Count = 1024
     """In the vector environment."""
-    threads: int = 2
+    threads: Count = 2
     """Of the vector environment."""
     seconds: float = 3.0
     """For each rate."""
     scaling: bool = True
     """Measure how the cost grows with the number of environments and with the size, too."""
-    seed: int = 1_000_000
+    seed: Seed = 1_000_000
     """Of drops and actions."""
     out: Path = Path("runs/bench")
     """Folder of the results."""
@@ -50,7 +49,7 @@ class BenchEnv:
             raise ValueError(f"--{given[0]} is in --sizes, such as --sizes 50x10 30x6")
         configs = [SystemConfig(M, K, **fields) for M, K in map(parse_size, self.sizes)]
         rates, n = [], self.environments
-        with progress(console) as bar:
+        with progress() as bar:
             task = bar.add_task("timing", total=None)
             for config in configs:
                 rates.append(bench.scalar(config, self.seed, self.seconds))

@@ -8,14 +8,13 @@ from typing import Any, ClassVar
 
 from rich.console import Console
 
-from experiments.commands.common import GOES_ON, progress
+from experiments.commands.common import GOES_ON, Command, Seed, progress
 
 
 @dataclass(frozen=True)
-class BenchSelection:
+class BenchSelection(Command):
     """Prove optima, measure how far the heuristics are from them, and time it all; a run that was killed goes on where it was."""
 
-    configured: ClassVar[bool] = False
     kept: ClassVar[str] = GOES_ON
 
     cases: tuple[str, ...] = (
@@ -29,7 +28,7 @@ class BenchSelection:
     """Drops of that size."""
     elimination_solves: int = 8
     """Solves of cvxpy for each of them, from which the rest is extrapolated."""
-    seed: int = 1_000_000
+    seed: Seed = 1_000_000
     """Seed of the first drop of each case; the others follow."""
     out: Path = Path("runs/bench")
     """Folder of the results."""
@@ -44,7 +43,7 @@ class BenchSelection:
                 raise ValueError(f"--{name.replace('_', '-')} must be {least} or more, got {getattr(self, name)}")
         cases = [selection.parse_case(text) for text in self.cases]
         size = None if self.elimination is None else parse_size(self.elimination)
-        with progress(console) as bar:
+        with progress() as bar:
             task = bar.add_task("searching", total=sum(case.drops for case in cases))
 
             def step(label: str) -> None:

@@ -11,21 +11,20 @@ from rich.console import Console
 import baselines
 from cfisac_env import Scenario, SystemConfig
 from cfisac_env.drops import load
-from experiments.commands.common import NOTHING_KEPT, progress
+from experiments.commands.common import Command, Count, Seed, progress
 
 
 @dataclass(frozen=True)
-class Compare:
+class Compare(Command):
     """Compare policies on the same drops; writes compare.json, compare.csv, compare.md and compare.png."""
 
     configured: ClassVar[bool] = True
-    kept: ClassVar[str] = NOTHING_KEPT
 
     policies: tuple[str, ...] = ()
     """Names of oracles and of agents, such as hetgnn; by default every oracle that takes the drops (not all do when users share pilots)."""
-    drops: int = 20
+    drops: Count = 20
     """Number of random drops."""
-    seed: int = 1_000_000
+    seed: Seed = 1_000_000
     """Seed of the first drop; the others follow."""
     drops_file: Path | None = None
     """Play these drops (written by Scenario.save) instead of random ones."""
@@ -53,7 +52,7 @@ class Compare:
         )
         compare.check_reference(self.reference, names)
         policies = compare.build(names, config)
-        with progress(console) as bar:
+        with progress() as bar:
             task = bar.add_task("deciding", total=count * len(policies))
 
             def step(name: str) -> None:

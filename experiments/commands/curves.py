@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import tyro
 from rich.console import Console
 
-from experiments.commands.common import NOTHING_KEPT
+from experiments.commands.common import Command
 
 
 @dataclass(frozen=True)
-class Curves:
+class Curves(Command):
     """Learning curves of training runs with their spread over seeds; writes curves.json, runs.md, curves.png and curves.svg."""
-
-    configured: ClassVar[bool] = False
-    kept: ClassVar[str] = NOTHING_KEPT
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Folders of runs of `cfisac train ddpg`, `td3`, `sac`, `ppo` or `maskable-ppo`."""

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 from rich.console import Console
 
-from experiments.commands.common import GOES_ON, progress
+from experiments.commands.common import GOES_ON, Command, Count, Seed, progress
 
 
 @dataclass(frozen=True)
-class Evaluate:
+class Evaluate(Command):
     """Compare policies for several sizes and presets; one table of all, a folder each. What is decided is not decided again."""
 
     configured: ClassVar[bool] = True
@@ -24,9 +24,9 @@ class Evaluate:
     """APs x users."""
     presets: tuple[str, ...] = ("paper",)
     """Names of presets."""
-    drops: int = 200
+    drops: Count = 200
     """Random drops of each size of each preset."""
-    seed: int = 1_000_000
+    seed: Seed = 1_000_000
     """Seed of the first drop; the others follow."""
     out: Path = Path("runs/evaluate")
     """Folder of the results."""
@@ -40,7 +40,7 @@ class Evaluate:
             raise ValueError(f"--drops must be 1 or more, got {self.drops}")
         compare.build(self.policies, configs[0])
         comparisons = []
-        with progress(console) as bar:
+        with progress() as bar:
             for config in configs:
                 name = f"{config.preset}-{config.M}x{config.K}"
                 task = bar.add_task(name, total=self.drops * len(dict.fromkeys(self.policies)))

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 from rich.console import Console
 
-from experiments.commands.common import GOES_ON, progress
+from experiments.commands.common import GOES_ON, Command, progress
 
 
 @dataclass(frozen=True)
-class Label:
+class Label(Command):
     """Label drops with an oracle's decisions and certified bounds, for training; a run that was killed goes on where it was."""
 
     configured: ClassVar[bool] = True
@@ -48,7 +48,7 @@ class Label:
         if len(rest) < len(shards):
             console.print(f"{len(shards) - len(rest)} of {len(shards)} files are there already")
         total = served = 0
-        with progress(console) as bar:
+        with progress() as bar:
             task = bar.add_task("labelling", total=sum(shard.count for shard in rest))
             for labels in labelling.run(rest, self.out, workers=self.workers, ray=self.ray):
                 bar.advance(task, len(labels))

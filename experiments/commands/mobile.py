@@ -8,21 +8,20 @@ from typing import Any, ClassVar
 
 from rich.console import Console
 
-from experiments.commands.common import NOTHING_KEPT, progress
+from experiments.commands.common import Command, Count, Seed, progress
 
 
 @dataclass(frozen=True)
-class Mobile:
+class Mobile(Command):
     """Compare policies over episodes in which users walk, targets drive and switching costs; writes mobile.json, .csv, .md and .png."""
 
     configured: ClassVar[bool] = True
-    kept: ClassVar[str] = NOTHING_KEPT
 
     policies: tuple[str, ...] = ("full-ap", "strongest-ap", "myopic", "hysteresis", "clairvoyant")
     """Names of the policies; those of `cfisac compare` play, too. `clairvoyant` sees the whole episode."""
-    episodes: int = 20
+    episodes: Count = 20
     """Number of episodes."""
-    seed: int = 1_000_000
+    seed: Seed = 1_000_000
     """Seed of the first episode; the others follow."""
     episode_steps: int = 50
     """Decisions an episode."""
@@ -62,7 +61,7 @@ class Mobile:
                 "decorrelation_m",
             )
         }  # fmt: skip
-        with progress(console) as bar:
+        with progress() as bar:
             task = bar.add_task("playing", total=self.episodes * len(dict.fromkeys(self.policies)))
 
             def step(name: str) -> None:

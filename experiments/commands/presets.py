@@ -10,19 +10,18 @@ from typing import Any, ClassVar
 from rich.console import Console
 
 from cfisac_env import PRESETS, SystemConfig
-from experiments.commands.common import NOTHING_KEPT, progress
+from experiments.commands.common import Command, Count, Seed, progress
 
 
 @dataclass(frozen=True)
-class Presets:
+class Presets(Command):
     """Measure every preset: drops served, active APs, what binds, and whether the reward's penalties are exact."""
 
     configured: ClassVar[bool] = True
-    kept: ClassVar[str] = NOTHING_KEPT
 
-    drops: int = 200
+    drops: Count = 200
     """Number of random drops a preset."""
-    seed: int = 500_000
+    seed: Seed = 500_000
     """Seed of the first drop; the others follow. Presets are tuned by this table, so it stays clear of the test seeds."""
     out: Path = Path("runs/presets")
     """Folder of the results."""
@@ -32,7 +31,7 @@ class Presets:
         from experiments import files, presets
 
         measures = []
-        with progress(console) as bar:
+        with progress() as bar:
             for name in PRESETS:
                 task = bar.add_task(name, total=self.drops)
                 config = SystemConfig(**{**fields, "preset": name})

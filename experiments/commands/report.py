@@ -8,15 +8,14 @@ from typing import Any, ClassVar
 
 from rich.console import Console
 
-from experiments.commands.common import NOTHING_KEPT
+from experiments.commands.common import Command, Output
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Command):
     """Write one HTML file, complete in itself, with the tables, figures and drops of a folder of results."""
 
-    configured: ClassVar[bool] = False
-    kept: ClassVar[str] = NOTHING_KEPT
+    output: ClassVar[Output] = "file"
 
     results: Path = Path("docs/results/paper")
     """Folder that `cfisac reproduce … --out` wrote."""

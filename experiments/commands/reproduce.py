@@ -10,19 +10,18 @@ from typing import Any, ClassVar
 from rich.console import Console
 
 from cfisac_env import PRESETS, SystemConfig
-from experiments.commands.common import GOES_ON, NOTHING_KEPT, Command, progress
+from experiments.commands.common import GOES_ON, Command, Count, Seed, progress
 
 
 @dataclass(frozen=True)
-class Errata:
+class Errata(Command):
     """Measure the paper's errata on random drops; writes errata.json and errata.md."""
 
     configured: ClassVar[bool] = True
-    kept: ClassVar[str] = NOTHING_KEPT
 
-    drops: int = 100
+    drops: Count = 100
     """Number of random drops."""
-    seed: int = 1_000_000
+    seed: Seed = 1_000_000
     """Seed of the first drop; the others follow."""
     out: Path = Path("runs/errata")
     """Folder of the results."""
@@ -40,7 +39,7 @@ class Errata:
             raise FileNotFoundError(f"no page at {self.page}; --page names an existing Markdown file")
         config = SystemConfig(**fields)
         drops = []
-        with progress(console) as bar:
+        with progress() as bar:
             for seed in bar.track(range(self.seed, self.seed + self.drops), description="measuring"):
                 drops.append(errata_drops.measure_drop(config, seed))
         measured = errata.summarise(drops)
@@ -63,18 +62,17 @@ class Errata:
 
 
 @dataclass(frozen=True)
-class _Study:
+class _Study(Command):
     """Options that the tables and figures share."""
 
-    configured: ClassVar[bool] = False
     kept: ClassVar[str] = GOES_ON
     targets: ClassVar[tuple[str, ...]]
 
-    drops: int = 100
+    drops: Count = 100
     """Random drops a point."""
     slow_drops: int = 20
     """Of them, drops that modified-bb-paper decides, too: it solves hundreds of cvxpy programs for each."""
-    seed: int = 1_000_000
+    seed: Seed = 1_000_000
     """Seed of the first drop; the others follow."""
     policies: tuple[str, ...] = ()
     """Names of the policies; by default every oracle and every agent."""
@@ -86,7 +84,7 @@ class _Study:
     """Policy that paired differences are taken to."""
     time_limit: float = 10.0
     """Seconds a drop for branch-and-bound, whose lower bounds are the certified ones."""
-    timed_drops: int = 5
+    timed_drops: Count = 5
     """Drops that the timing pass decides, one policy after the other."""
     time_budget: float = 60.0
     """Seconds for timing one policy at one size; a policy whose decision takes longer isn't timed at larger sizes."""
@@ -109,7 +107,7 @@ class _Study:
         for note in study.notes:
             console.print(f"note: {note}", markup=False, soft_wrap=True)
         tasks = study.tasks()
-        with progress(console) as bar:
+        with progress() as bar:
             if tasks:
                 task = bar.add_task("deciding", total=len(tasks))
                 study.decide(

@@ -9,15 +9,15 @@ from typing import Any, ClassVar, Literal
 from rich.console import Console
 
 from cfisac_env import SystemConfig
-from experiments.commands.common import NOTHING_KEPT, progress
+from experiments.commands.common import Command, Count, Output, Seed, progress
 
 
 @dataclass(frozen=True)
-class Trace:
+class Trace(Command):
     """Trace the rays of a city with Sionna RT (extra `sionna`) and write a drops file that CfIsac-v0 plays and `compare` compares."""
 
     configured: ClassVar[bool] = True
-    kept: ClassVar[str] = NOTHING_KEPT
+    output: ClassVar[Output] = "file"
 
     scene: str = "etoile"
     """Bundled scene of sionna.rt.scene (etoile, munich, florence, …), or the path of a Mitsuba scene."""
@@ -35,9 +35,9 @@ class Trace:
     """Whether rays bend around edges."""
     floor_db: float = -160.0
     """Gain of links without a path, and the least of any."""
-    drops: int = 20
+    drops: Count = 20
     """Number of drops: users and targets stand anew in each, APs and receivers stay."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the positions and the solver."""
     out: Path = Path("runs/traced.npz")
     """The drops file."""
@@ -57,7 +57,7 @@ class Trace:
             diffraction=self.diffraction,
             floor_db=self.floor_db,
         )
-        with progress(console) as bar:
+        with progress() as bar:
             task = bar.add_task(f"tracing {self.scene}", total=self.drops * config.K * config.M)
 
             def step(links: int) -> None:

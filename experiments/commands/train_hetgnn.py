@@ -12,15 +12,15 @@ import tyro
 from rich.console import Console
 
 from agents.hetgnn.config import TrainingConfig
-from experiments.commands.common import GOES_ON
+from experiments.commands.common import GOES_ON, Command, Output
 
 
 @dataclass(frozen=True)
-class TrainHetGnn:
+class TrainHetGnn(Command):
     """Train the graph network on labels; writes checkpoints, logs, weights and a model card. A killed run goes on after its last epoch."""
 
-    configured: ClassVar[bool] = False
     kept: ClassVar[str] = GOES_ON
+    output: ClassVar[Output] = "own"
 
     training: Annotated[TrainingConfig, tyro.conf.arg(name="")] = field(default_factory=TrainingConfig)
     """How to train."""

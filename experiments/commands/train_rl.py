@@ -14,14 +14,15 @@ from rich.console import Console
 
 from agents.rl.parameters import ALGORITHMS, FAMILY, HyperParameters, hyper_parameters, usual_policy
 from cfisac_env import SystemConfig
-from experiments.commands.common import GOES_ON, Command, progress
+from experiments.commands.common import GOES_ON, Command, Output, progress
 
 
 @dataclass(frozen=True)
-class TrainRl:
+class TrainRl(Command):
     """Options of every algorithm."""
 
     configured: ClassVar[bool] = True
+    output: ClassVar[Output] = "own"
     kept: ClassVar[str] = GOES_ON
     algorithm: ClassVar[str]
 
@@ -58,7 +59,7 @@ class TrainRl:
         kind = "" if run.policy == usual_policy(self.algorithm) else f"-{run.policy}"
         folder = self.out or Path(f"runs/{self.algorithm}{kind}-{config.M}x{config.K}-seed{self.seed}")
         torch.set_num_threads(1)  # networks this small lose by more
-        with progress(console) as bar:
+        with progress() as bar:
             task = bar.add_task(self.algorithm, total=run.parameters.steps)
 
             def step(steps: int, text: str) -> None:

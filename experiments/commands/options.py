@@ -1,0 +1,94 @@
+"""Command line options made of a dataclass: its documentation, units, choices and defaults are theirs."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import tyro
+from docstring_parser import parse
+
+from cfisac_env import PRESETS, SystemConfig
+from cfisac_env.config import CHOICES
+
+
+def texts(*classes: type) -> dict[str, str]:
+    """What the docstrings of dataclasses say of each of their attributes; nothing where docstrings are stripped (`python -OO`)."""
+    found = {}
+    for one in classes:
+        for entry in parse(one.__doc__ or "").params:
+            found[entry.arg_name] = " ".join((entry.description or "").split())
+    return found
+
+
+def left_open(
+    field: dataclasses.Field[Any], kind: Any, text: str, default: str, metavar: str | None = None
+) -> tuple[str, Any, Any]:
+    """An option for a field of a dataclass that is None unless given, as `dataclasses.make_dataclass` takes it.
+
+    Args:
+        field: gives the name.
+        kind: type of its values.
+        text: for `--help`.
+        default: what takes effect when it isn't given, for `--help`.
+        metavar: choices, or by default the name of the type.
+    """
+    name = metavar or getattr(kind, "__name__", str(kind)).upper()
+    hint = tyro.conf.arg(help=text, help_behavior_hint=f"(default: {default})", metavar=name)
+    return field.name, Annotated[kind | None, hint], None
+
+
+def _config_fields() -> type:
+    """`SystemConfig` with every field left open, so that a preset fills what isn't given."""
+    hints, text = typing.get_type_hints(SystemConfig), texts(SystemConfig)
+    choices = {"preset": tuple(PRESETS), **CHOICES}
+    fields = []
+    for field in dataclasses.fields(SystemConfig):
+        kind = next(part for part in (*typing.get_args(hints[field.name]), hints[field.name]) if part is not type(None))
+        metavar = "{" + ",".join(choices[field.name]) + "}" if field.name in choices else None
+        fields.append(left_open(field, kind, text.get(field.name, ""), _default(field), metavar))
+    return dataclasses.make_dataclass(
+        "ConfigFields", fields, namespace={"__doc__": "The network and what is asked of it."}
+    )
+
+
+def _default(field: dataclasses.Field[Any]) -> str:
+    others = [f"{name}: {values[field.name]}" for name, values in PRESETS.items() if field.name in values]
+    return "; ".join([str(field.default), *others])
+
+
+ConfigFields = _config_fields()
+
+
+def given(fields: Any) -> dict[str, Any]:
+    """The fields that aren't left open."""
+    return {name: value for name, value in vars(fields).items() if value is not None}
+
+
+def parser(command: type[Any]) -> Callable[..., tuple[Any, Any]]:
+    """A subcommand that takes its own options and, unprefixed and if it wants them, the fields of the configuration."""
+
+    def with_fields(options: Any, fields: Any) -> tuple[Any, Any]:
+        return options, fields
+
+    def alone(options: Any) -> tuple[Any, Any]:
+        return options, None
+
+    build: Callable[..., tuple[Any, Any]] = with_fields if command.configured else alone
+    build.__doc__ = command.__doc__
+    build.__annotations__ = {"options": Annotated[command, tyro.conf.arg(name="")]}
+    if command.configured:
+        build.__annotations__["fields"] = Annotated[ConfigFields, tyro.conf.arg(name="")]
+    return build
+
+
+def pointer(purpose: str, names: list[str]) -> Callable[..., tuple[Any, Any]]:
+    """A line in the overview for a group of commands; its words are parsed apart."""
+
+    def point() -> tuple[Any, Any]:
+        raise AssertionError("a group is parsed by its own words")
+
+    point.__doc__ = f"{purpose} ({', '.join(names)})"
+    return point

@@ -1,0 +1,123 @@
+"""Standard output and error that a pipe, a full disk or a poor character set can't turn into lost work."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import os
+import sys
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+LOG_WIDTH = 140
+"""Columns of an output that has none of its own, such as a log file."""
+
+_PLAIN = {
+    "–": "-",
+    "—": "-",
+    "−": "-",
+    "×": "x",
+    "…": "...",
+    "∞": "inf",
+    "≥": ">=",
+    "≤": "<=",
+    "µ": "u",
+    "²": "2",
+    "ö": "o",
+}
+
+
+def _replaced(error: UnicodeError) -> tuple[str, int]:
+    """Replace characters that an output can't take by plain ones, or by a question mark."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(_PLAIN.get(sign, "?") for sign in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error("cfisac", _replaced)
+
+
+def prepare() -> None:
+    """Give the process outputs that take every character; a closed one leads nowhere."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, io.StringIO())
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="cfisac")
+
+
+class Output(Console):
+    """The standard output. A reader who leaves (`| head`) ends the output, not the command."""
+
+    def on_broken_pipe(self) -> None:
+        """Go on in silence."""
+        self.quiet = True
+        _silence(sys.stdout)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print.
+
+        Raises:
+            OSError: the output takes nothing, such as a full disk.
+        """
+        try:
+            super().print(*objects, **options)
+        except OSError as error:
+            raise OSError(_full(error)) from error
+
+
+def output() -> Output:
+    """The standard output, with a width of its own."""
+    console = Output()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console = Output(width=LOG_WIDTH)
+    return console
+
+
+def complain(line: str) -> None:
+    """One line on the standard error."""
+    errors = Console(stderr=True)
+    errors.print(f"cfisac: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+def progress() -> Progress:
+    """A bar with counts and times on the standard error, if that is a terminal."""
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, disable=not console.is_terminal)
+
+
+def flush() -> str | None:
+    """Empty the standard output before the interpreter does; the line to complain with if that fails."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _silence(sys.stdout)
+    except OSError as error:
+        _silence(sys.stdout)
+        return _full(error)
+    return None
+
+
+def _full(error: OSError) -> str:
+    return f"the standard output takes nothing more ({error.strerror}); files named above or by --out are written"
+
+
+def _silence(stream: TextIO) -> None:
+    """Lead an output nowhere, so that nothing complains about it when the interpreter ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, stream.fileno())
+    except io.UnsupportedOperation:
+        pass  # not one of the operating system's
+    finally:
+        os.close(nowhere)
