@@ -1,0 +1,167 @@
+"""Two bounds on the transmit power of every set of n APs from what each AP can be to the users: derivations in `docs/bounds.md`.
+
+`ShareCut` needs nothing but the allocator; `ShareRelaxation` is tighter wherever users, not targets, decide, and bounds nodes of a search.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from baselines.allocation import fast
+from baselines.allocation.result import Allocation, Float, Status
+from baselines.share_kernels import least, prices, tighten
+from cfisac_env.types import Problem
+
+EVALUATIONS = 120
+"""Of the Lagrangian for a bound, at most."""
+
+SOFTNESS = 0.003
+"""How far the choice of APs is smoothed, relative to the power that is bounded."""
+
+
+@dataclass(eq=False)
+class Point:
+    """Multipliers of the share relaxation, with the APs' problems at them; all powers in units of P_max."""
+
+    theta: Float  # (3K + 3S,) α, η, ν of every user, then Z_aa, Z_bb, Z_ab of every target
+    power: Float  # (M,) guesses of P
+    xi: Float  # (M,) guesses of ξ
+    price: Float  # (M,) c, infinite where off
+    weight: Float  # (M,) a
+
+    def copy(self) -> Point:
+        """Independent arrays."""
+        return Point(*(array.copy() for array in (self.theta, self.power, self.xi, self.price, self.weight)))
+
+
+class ShareRelaxation:
+    """Lower bounds on the transmit power of every set of n APs that holds some APs and leaves out others.
+
+    Args:
+        problem: one drop with orthogonal pilots.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.cap_w = float(problem.max_ap_power_w)
+        gain = np.asarray(problem.gain, dtype=np.float64)
+        fisher = np.asarray(problem.fisher, dtype=np.float64) * np.array([1.0, 1.0, 2.0])
+        self.inverse_s = np.ascontiguousarray(problem.noise_w / (gain * self.cap_w))
+        self.rho = np.ascontiguousarray(np.asarray(problem.estimate_gain, dtype=np.float64) / gain)
+        self.Q = np.ascontiguousarray((fisher * self.cap_w * problem.crlb_threshold_m2).reshape(problem.M, -1))
+        self.gamma = float(problem.sinr_threshold)
+
+    def start(self, allocation: Allocation) -> Point:
+        """The multipliers that follow from an exact allocation: α = 2√γ λt, ν = γλt/(1 − h), η = ν(1 − 2h) for h = σ²/t.
+
+        Args:
+            allocation: of one set that serves the drop, near the best.
+        """
+        problem, cap = self.problem, self.cap_w
+        radiated = allocation.power.sum(-1)
+        t = problem.gain.T @ radiated + problem.noise_w
+        h = problem.noise_w / t
+        worth = allocation.multipliers.sinr * t / cap
+        # A user whose SINR costs nothing keeps a price to start from.
+        worth = np.maximum(worth, 1e-4 * worth.mean() + 1e-12)
+        nu = self.gamma * worth / np.maximum(1.0 - h, 1e-6)
+        eta = nu * np.maximum(1.0 - 2.0 * h, 1e-3)
+        Z = allocation.multipliers.sensing / (cap * problem.crlb_threshold_m2)
+        size = np.maximum(1e-3 * (Z[:, 0] + Z[:, 1]), 1e-6 * float(allocation.bound) / cap)
+        Z = Z + size[:, None] * np.array([1.0, 1.0, 0.0])
+        theta = np.concatenate([2.0 * math.sqrt(self.gamma) * worth, eta, nu, Z.ravel()])
+        power = np.clip(radiated / cap, 1e-2, 1.0)
+        return Point(theta, power, np.full(problem.M, 1e-2), np.zeros(problem.M), np.zeros(problem.M))
+
+    def bound_w(self, theta: Float, size: int, state: NDArray[np.int8] | None = None) -> float:
+        """The bound of given multipliers, W; infinite when no set of that size fits the state.
+
+        Args:
+            theta: (3K + 3S,), positive, every Z positive definite.
+            size: of the sets.
+            state: (M,) 1 for APs that are on, −1 for those that are off, 0 for the free ones; all free by default.
+        """
+        M = self.problem.M
+        state = np.zeros(M, np.int8) if state is None else state
+        c, curves = np.empty(M), np.empty((M, 4))
+        constant = prices(
+            theta, self.inverse_s, self.rho, self.Q, state, self.gamma, np.full(M, 1e-2), np.full(M, 1e-2), c, curves
+        )
+        return (constant + least(c, state, size, np.empty(M, np.int64))) * self.cap_w
+
+    def tighten(
+        self,
+        point: Point,
+        size: int,
+        state: NDArray[np.int8] | None = None,
+        *,
+        target_w: float = np.inf,
+        evaluations: int = EVALUATIONS,
+        softness: float = SOFTNESS,
+    ) -> float:
+        """Raise the bound on the transmit power of sets, in W, and leave the multipliers in `point`.
+
+        Args:
+            point: multipliers to start from, updated.
+            size: of the sets.
+            state: see `bound_w`.
+            target_w: stop once the bound is above; never above what all caps of the set allow, from where on no set can do.
+            evaluations: of the Lagrangian, at most.
+            softness: of the choice of APs, relative to the target.
+
+        Returns:
+            W; infinite when it proves that none of the sets can serve the drop.
+        """
+        most = size * (1.0 + 1e-6)
+        target = min(target_w / self.cap_w, most)
+        unit = min(max(abs(target), 1e-9), max(float(np.abs(point.theta[: self.problem.K]).sum()), 1e-9))
+        value, _ = tighten(
+            point.theta, self.inverse_s, self.rho, self.Q, np.zeros(self.problem.M, np.int8) if state is None else state, size,
+            self.gamma, point.power, point.xi, softness * unit, target, evaluations, point.price, point.weight,
+        )  # fmt: skip
+        return np.inf if value > most else value * self.cap_w
+
+
+def share_cut_w(problem: Problem, size: int, allowed: NDArray[np.bool_] | None = None, rounds: int = 12) -> float:
+    """Lower bound on the transmit power of every set of at most n APs, by cuts that the allocator takes for further targets, W.
+
+    Σ_mk x_mk ≤ n and Cauchy–Schwarz give  Σ_k γ (1/ρ_k + σ²/V_k) ≤ n  with V_k = Σ_m v_mk P_m and ρ_k = max_m v_mk/ς_mk. Its tangent at
+    θ > 0 is linear in P, Σ_m c_m P_m ≥ 1, which is what a target with q_a = q_b = 2c_m/ν and q_c = 0 asks for.
+
+    Args:
+        problem: one drop with orthogonal pilots.
+        size: n.
+        allowed: (M,) APs that the sets may hold; all by default.
+        rounds: cuts, at most.
+
+    Returns:
+        Infinite when it proves that no such set can serve the drop.
+    """
+    allowed = np.ones(problem.M, dtype=bool) if allowed is None else allowed
+    if not allowed.any():
+        return np.inf
+    estimate, gamma = np.asarray(problem.estimate_gain, dtype=np.float64), problem.sinr_threshold
+    ratio = np.max(estimate[allowed] / problem.gain[allowed], axis=0)
+    # A hair above, so that rounding makes no cut deeper than it is.
+    room = size * (1.0 + 1e-12) - float(np.sum(gamma / ratio))
+    if room <= 0.0:
+        return np.inf
+    answer = fast.solve(problem, allowed)
+    fisher, best = np.asarray(problem.fisher, dtype=np.float64), float(answer.bound)
+    for _ in range(rounds):
+        if answer.status != Status.OPTIMAL or best > size * problem.max_ap_power_w * (1.0 + 1e-6):
+            break
+        share = problem.noise_w / (estimate.T @ answer.power.sum(-1))  # σ²/V_k
+        if gamma * float(share.sum()) <= room * (1.0 + 1e-6):
+            break
+        share *= room / (gamma * float(share.sum()))
+        slope = gamma / problem.noise_w * (estimate @ share**2) / room
+        one = 2.0 * slope / problem.crlb_threshold_m2
+        fisher = np.concatenate([fisher, np.stack([one, one, np.zeros_like(one)], axis=-1)[:, None]], axis=1)
+        answer = fast.solve(replace(problem, fisher=fisher), allowed)
+        best = max(best, float(answer.bound))
+    return np.inf if best > size * problem.max_ap_power_w * (1.0 + 1e-6) else best
