@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from baselines import enumeration
 from baselines.allocation.certificate import pilots_shared
-from baselines.allocation.result import Allocation, Float, Multipliers
+from baselines.allocation.result import Allocation, Float, Multipliers, Status
+from baselines.shares import ShareRelaxation, share_cut_w
 from cfisac_env.types import Problem
+
+LARGEST_FLOOR = 200
+"""APs up to which the floor takes more than P_all and n_min: beyond, each of its bounds would take seconds."""
 
 
 def fewest_active(problem: Problem, least_transmit_w: float = 0.0) -> int:
@@ -36,6 +41,29 @@ def fewest_active(problem: Problem, least_transmit_w: float = 0.0) -> int:
     # A hair below what rounding could add, so that the bound is never one too many.
     needed = max(users, least_transmit_w / problem.max_ap_power_w) * (1.0 - 1e-12)
     return min(problem.M, max(1, math.ceil(needed))) if math.isfinite(needed) else problem.M
+
+
+def certified_floor_w(problem: Problem, everyone: Allocation) -> float:
+    """Lower bound on the total power of every decision that serves the drop, W: the best of the bounds on each number of APs.
+
+    n APs need n P_cir, the transmit power P_all that all APs on need, and what the share cuts and the share relaxation prove
+    (`docs/bounds.md`). Numbers are taken from n_min on until n P_cir + P_all reaches the least that was found.
+
+    Args:
+        problem: one drop; its users' pilots are taken as orthogonal, which only makes it easier.
+        everyone: `OPTIMAL` with all APs on.
+    """
+    problem = replace(problem, pilot_overlap=None)
+    transmit, least = max(0.0, float(everyone.bound)), np.inf
+    size = fewest_active(problem, transmit)
+    shares = ShareRelaxation(problem) if problem.M <= LARGEST_FLOOR and everyone.status == Status.OPTIMAL else None
+    while size <= problem.M and (floor := size * problem.circuit_power_w + transmit) < least:
+        if shares is None or size == problem.M:
+            return min(floor, least)
+        bound = max(transmit, shares.cold_w(everyone, size), share_cut_w(problem, size))
+        least = min(least, size * problem.circuit_power_w + bound)
+        size += 1
+    return least
 
 
 def removal_bounds(problem: Problem, current: Allocation, rounds: int = 12) -> Float:

@@ -1,9 +1,9 @@
 """Compiled Lagrangian of the share relaxation: bounds on the transmit power of every set of n APs at once, see `docs/bounds.md`.
 
-With shares x_mk = p_mk/P_m of an AP's power and y_mk = s_mk P_m/t_k of what user k receives (t_k = Σ_m s_mk P_m + 1, gains s over the noise,
+With shares x_mk = p_mk/P_m of an AP's power and y_mk = s_mk P_m/t_k of what user k receives (t_k = Σ_m s_mk P_m + 1, gains s over noise,
 ρ = v/ς, powers in units of P_max), every decision with the set a meets
 
-    Σ_m √(ρ_mk x_mk y_mk) ≥ √γ,   Σ_k x_mk ≤ a_m,   0 ≤ y_mk ≤ a_m,   Σ_m y_mk + h_k ≤ 1,   h_k − h_k² ≥ Σ_m y_mk²/(s_mk P_m),   h_k = 1/t_k,
+    Σ_m √(ρ_mk x_mk y_mk) ≥ √γ,   Σ_k x_mk ≤ a_m,   0 ≤ y_mk ≤ a_m,   Σ_m y_mk + h_k ≤ 1,   h_k − h_k² ≥ Σ_m y_mk²/(s_mk P_m),  h_k = 1/t_k,
 
 the caps and the CRLBs. Multipliers α (SINR), η (sum of shares), ν (noise share) and Z (CRLB) separate the APs:
 
@@ -11,8 +11,8 @@ the caps and the CRLBs. Multipliers α (SINR), η (sum of shares), ν (noise sha
     c_m = min_{0 ≤ P ≤ 1} max_{ξ > 0} P (1 − ⟨Z, Q_m⟩) − ξ + Σ_k φ_k,    φ_k = min_{0 ≤ y ≤ 1} −d_k y + y²/(2q_k),
     d_k = α_k² ρ_mk/(4ξ) − η_k,    q_k = s_mk P/(2ν_k).
 
-Any multipliers give a bound. `tighten` raises it by Newton's method with Levenberg–Marquardt steps on a smooth form, in which the entropy of
-a makes the n smallest c_m a softer choice; the value that it reports is the true one.
+Any multipliers give a bound. `tighten` raises it by Newton's method with Levenberg–Marquardt steps on a smooth form, in which the entropy
+of a makes the n smallest c_m a softer choice; the value that it reports is the true one.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _saddle(beta: Float, eta: Float, width: Float, base: float, P: float, xi: fl
         G *= one
         PP *= one * one
         Px *= one
-        capped = P >= 1.0 and G >= base
+        capped = P >= 1.0 and base <= G
         users = abs(A - 1.0) <= 1e-9
         if users and (capped or abs(G - base) <= 1e-9 * abs(base)):
             break
@@ -108,7 +108,7 @@ def _saddle(beta: Float, eta: Float, width: Float, base: float, P: float, xi: fl
                 new = np.sqrt(xi_low * xi_high) if xi_low > 0.0 else 0.2 * min(xi, xi_high)
             xi = new
         else:
-            if G > base:
+            if base < G:
                 P_low = P
             else:
                 P_high = P
@@ -149,9 +149,18 @@ def _constant(theta: Float, K: int, gamma: float) -> tuple[float, float]:
 
 @compiled
 def prices(
-    theta: Float, inverse_s: Float, rho: Float, Q: Float, state: Any, gamma: float, P: Float, xi: Float, c: Float, curves: Float
+    theta: Float,
+    inverse_s: Float,
+    rho: Float,
+    Q: Float,
+    state: Any,
+    gamma: float,
+    P: Float,
+    xi: Float,
+    c: Float,
+    curves: Float,
 ) -> float:
-    """c_m of every AP that is not off, into `c` (M,), infinite elsewhere; returns the constant part of L, less the rounding of all of it."""
+    """c_m of every AP that is not off, into `c` (M,), infinite elsewhere; returns the constant part of L, less its rounding."""
     M, K = rho.shape
     beta, eta, width, out = np.empty(K), theta[K : 2 * K], np.empty(K), np.empty(7)
     constant, size = _constant(theta, K, gamma)
@@ -355,17 +364,19 @@ def _inside(theta: Float, move: Float, scale: Float, K: int) -> float:
     length = 1.0
     N = theta.shape[0]
     for j in range(3 * K):
-        if move[j] < 0.0:
-            length = min(length, -0.8 / move[j])
-        else:
-            length = min(length, 4.0 / max(move[j], 1e-300))
+        length = min(length, -0.8 / move[j]) if move[j] < 0.0 else min(length, 4.0 / max(move[j], 1e-300))
     for j in range(3 * K, N, 3):
         unit = scale[j]
         for _ in range(60):
             za, zb, zc = (theta[j] + length * unit * move[j], theta[j + 1] + length * unit * move[j + 1],
                           theta[j + 2] + length * unit * move[j + 2])  # fmt: skip
             now = theta[j] * theta[j + 1] - theta[j + 2] * theta[j + 2]
-            if za > 0.2 * theta[j] and zb > 0.2 * theta[j + 1] and za * zb - zc * zc > 0.04 * now and za + zb < 5.0 * (theta[j] + theta[j + 1]):
+            if (
+                za > 0.2 * theta[j]
+                and zb > 0.2 * theta[j + 1]
+                and za * zb - zc * zc > 0.04 * now
+                and za + zb < 5.0 * (theta[j] + theta[j + 1])
+            ):
                 break
             length *= 0.7
     return length
@@ -374,7 +385,7 @@ def _inside(theta: Float, move: Float, scale: Float, K: int) -> float:
 @compiled
 def tighten(
     theta: Float, inverse_s: Float, rho: Float, Q: Float, state: Any, n: int, gamma: float, P: Float, xi: Float, softness: float,
-    target: float, evaluations: int, c: Float, a: Float,
+    unit: float, target: float, evaluations: int, c: Float, a: Float,
 ) -> tuple[float, int]:  # fmt: skip
     """Raise the bound on the transmit power of every set of n APs that holds the APs that are on and none that is off.
 
@@ -389,6 +400,7 @@ def tighten(
         P: (M,) guesses of the APs' powers, updated.
         xi: (M,) guesses of ξ, updated.
         softness: ε.
+        unit: the size of a worthwhile change.
         target: stop once the bound is above.
         evaluations: of L, at most.
         c: (M,) receives the prices at the best multipliers, infinite where off.
@@ -416,14 +428,16 @@ def tighten(
             smooth += now[m]
     if not np.isfinite(best):
         return (np.inf if best == np.inf else -np.inf), 1
-    spent, damping, current = 1, 1e-3 * abs(target), theta.copy()
+    spent, damping, current = 1, 1e-3 * unit, theta.copy()
     weights = a.copy()
     while spent < evaluations and best <= target:
         for j in range(3 * K):
             scale[j] = current[j]
         for j in range(3 * K, N, 3):
             scale[j] = scale[j + 1] = scale[j + 2] = 0.5 * (current[j] + current[j + 1])
-        _system(current, scale, inverse_s, rho, Q, state, gamma, P, xi, weights, curves, softness, gradient, H, plus, minus)
+        _system(
+            current, scale, inverse_s, rho, Q, state, gamma, P, xi, weights, curves, softness, gradient, H, plus, minus
+        )
         accepted = False
         while spent < evaluations:
             factor[:] = H
@@ -438,7 +452,7 @@ def tighten(
             for j in range(N):
                 trial[j] = current[j] + length * scale[j] * move[j]
                 gain += length * move[j] * gradient[j]
-            if not gain > 1e-9 * abs(target):
+            if not gain > 1e-9 * unit:
                 return best, spent
             constant = prices(trial, inverse_s, rho, Q, state, gamma, P, xi, now, curves)
             spent += 1
@@ -461,8 +475,8 @@ def tighten(
                 current[:] = trial
                 accepted = True
                 break
-            damping = max(8.0 * damping, 1e-12 * abs(target))
-            if damping > 1e9 * abs(target):
+            damping = max(8.0 * damping, 1e-12 * unit)
+            if damping > 1e9 * unit:
                 return best, spent
         if not accepted:
             break

@@ -22,6 +22,9 @@ EVALUATIONS = 120
 SOFTNESS = 0.003
 """How far the choice of APs is smoothed, relative to the power that is bounded."""
 
+COLD_STAGES = ((1.0, 20), (0.1, 30), (0.01, 30), (SOFTNESS, 60))
+"""Softness and evaluations, one after the other, from multipliers that are far off."""
+
 
 @dataclass(eq=False)
 class Point:
@@ -32,10 +35,13 @@ class Point:
     xi: Float  # (M,) guesses of ξ
     price: Float  # (M,) c, infinite where off
     weight: Float  # (M,) a
+    unit: float  # the power that the multipliers come from, a scale for changes
 
     def copy(self) -> Point:
         """Independent arrays."""
-        return Point(*(array.copy() for array in (self.theta, self.power, self.xi, self.price, self.weight)))
+        return Point(
+            self.theta.copy(), self.power.copy(), self.xi.copy(), self.price.copy(), self.weight.copy(), self.unit
+        )
 
 
 class ShareRelaxation:
@@ -75,7 +81,14 @@ class ShareRelaxation:
         Z = Z + size[:, None] * np.array([1.0, 1.0, 0.0])
         theta = np.concatenate([2.0 * math.sqrt(self.gamma) * worth, eta, nu, Z.ravel()])
         power = np.clip(radiated / cap, 1e-2, 1.0)
-        return Point(theta, power, np.full(problem.M, 1e-2), np.zeros(problem.M), np.zeros(problem.M))
+        return Point(
+            theta,
+            power,
+            np.full(problem.M, 1e-2),
+            np.zeros(problem.M),
+            np.zeros(problem.M),
+            float(allocation.bound) / cap,
+        )
 
     def bound_w(self, theta: Float, size: int, state: NDArray[np.int8] | None = None) -> float:
         """The bound of given multipliers, W; infinite when no set of that size fits the state.
@@ -118,12 +131,24 @@ class ShareRelaxation:
         """
         most = size * (1.0 + 1e-6)
         target = min(target_w / self.cap_w, most)
-        unit = min(max(abs(target), 1e-9), max(float(np.abs(point.theta[: self.problem.K]).sum()), 1e-9))
+        unit = min(target, point.unit)
         value, _ = tighten(
             point.theta, self.inverse_s, self.rho, self.Q, np.zeros(self.problem.M, np.int8) if state is None else state, size,
-            self.gamma, point.power, point.xi, softness * unit, target, evaluations, point.price, point.weight,
+            self.gamma, point.power, point.xi, softness * unit, unit, target, evaluations, point.price, point.weight,
         )  # fmt: skip
         return np.inf if value > most else value * self.cap_w
+
+    def cold_w(self, everyone: Allocation, size: int) -> float:
+        """The bound on every set of a size without a set near the best to start from: the choice of APs hardens by and by.
+
+        Args:
+            everyone: allocation with all APs on.
+            size: of the sets.
+        """
+        point, best = self.start(everyone), -np.inf
+        for softness, evaluations in COLD_STAGES:
+            best = max(best, self.tighten(point, size, evaluations=evaluations, softness=softness))
+        return best
 
 
 def share_cut_w(problem: Problem, size: int, allowed: NDArray[np.bool_] | None = None, rounds: int = 12) -> float:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 import agents
 import baselines
 from baselines.allocation import Allocator, Status, allocator
+from baselines.bounds import certified_floor_w
 from baselines.branch_and_bound import BranchAndBoundPolicy
-from baselines.heuristics import fewest_aps
 from cfisac_env import Decision, Problem, Scenario, SystemConfig, actions
 from cfisac_env.config import nearest
 from cfisac_env.env import CfIsacEnv
@@ -75,16 +75,13 @@ class Row:
 def certify(problem: Problem, allocate: Allocator) -> tuple[bool, float]:
     """Whether a drop is certified infeasible, and a lower bound on every decision's total power.
 
-    The transmit power with all APs on is the least that any set needs (more APs never need more); at least
-    n = max(⌊Kγ⌋ + 1, ⌈P_all/P_max⌉) APs are on:  bound = P_all + n P_cir. With reused pilots the contamination is left out, which
-    only makes the drop easier.
+    The bound is `certified_floor_w`. With reused pilots the contamination is left out, which only makes the drop easier.
     """
-    answer = allocate(replace(problem, pilot_overlap=None), np.ones(problem.M, dtype=bool))
+    easier = replace(problem, pilot_overlap=None)
+    answer = allocate(easier, np.ones(problem.M, dtype=bool))
     if answer.status == Status.INFEASIBLE:
         return True, np.inf
-    transmit = max(0.0, float(answer.bound))
-    count = max(fewest_aps(problem), int(np.ceil(transmit / problem.max_ap_power_w - 1e-9)))
-    return False, transmit + count * problem.circuit_power_w
+    return False, certified_floor_w(easier, answer)
 
 
 def score(name: str, decision: Decision, scenario: Scenario, seconds: float) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 import baselines
 from baselines.allocation import Status, allocator
-from baselines.bounds import fewest_active
+from baselines.bounds import certified_floor_w
 from cfisac_env import Scenario, SystemConfig, sample
 from cfisac_env.types import Problem
 
@@ -172,12 +172,9 @@ def label(config: SystemConfig, seeds: Sequence[int], policy: str = "local-searc
 
 
 def lower_bound(problem: Problem) -> float:
-    """Certified bound on every decision in W: the transmit power with all APs on, and n_min P_cir; infinite when none serves."""
+    """Certified bound on every decision in W, see `certified_floor_w`; infinite when none serves."""
     answer = allocator("fast")(problem, np.ones(problem.M, dtype=bool))
-    if answer.status == Status.INFEASIBLE:
-        return np.inf
-    transmit = max(0.0, float(answer.bound))
-    return transmit + fewest_active(problem, transmit) * problem.circuit_power_w
+    return np.inf if answer.status == Status.INFEASIBLE else certified_floor_w(problem, answer)
 
 
 def read(folder: str | os.PathLike[str]) -> tuple[list[Labels], list[str]]:
