@@ -47,10 +47,10 @@ def shortest_prefix(
         sets = np.zeros((len(last), len(ranking)), dtype=bool)
         sets[:, ranking[: size - 1]] = True
         sets[np.arange(len(last)), last] = True
-        transmit = drops.transmit_power(sets)
-        best = int(np.argmin(transmit))
-        if np.isfinite(transmit[best]):
-            return sets[best], float(transmit[best]) + size * drops.circuit_power
+        totals = drops.total_power(sets)
+        best = int(np.argmin(totals))
+        if np.isfinite(totals[best]):
+            return sets[best], float(totals[best])
     return None
 
 
@@ -158,7 +158,7 @@ class MostInformativeSearchPolicy(MostInformativePolicy):
             sets = drops_and_swaps(active)
             if self.moves is not None and self.moves < len(sets):
                 sets = sets[rng.choice(len(sets), self.moves, replace=False)]
-            totals = drops.transmit_power(sets) + sets.sum(-1) * drops.circuit_power
+            totals = drops.total_power(sets)
             best = int(np.argmin(totals)) if len(sets) else 0
             if not len(sets) or not totals[best] < total:
                 break

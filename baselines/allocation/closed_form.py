@@ -12,7 +12,8 @@ result is balanced and scaled until the requirements hold, and checked; `interio
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,34 +49,45 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class ScaledDrops:
-    """B drops in units of P_max, P_max/σ² and P_max ν, in which caps, noise and CRLB threshold are 1."""
+    """B drops of one size in units of P_max, P_max/σ² and P_max ν, in which caps, noise and CRLB threshold are 1."""
 
     gain: Float  # (B, M, K) ς P_max/σ²
     estimate: Float  # (B, M, K) v P_max/σ²
     fisher: Float  # (B, M, S, 3) q P_max ν
-    sinr_threshold: float
-    max_ap_power_w: float
-    circuit_power: float  # P_cir/P_max
+    sinr_threshold: Float  # (B,) linear
+    max_ap_power_w: Float  # (B,)
+    circuit_power: Float  # (B,) P_cir/P_max
 
     @classmethod
-    def of(cls, problem: Problem) -> ScaledDrops:
-        """Scale one drop or a batch along one axis.
+    def of(cls, *problems: Problem) -> ScaledDrops:
+        """Scale drops, each problem a single one or a batch along one axis; requirements may differ between them.
 
         Raises:
             ValueError: users share pilots.
         """
+        parts = [cls._scaled(problem) for problem in problems]
+        return cls(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)})
+
+    @classmethod
+    def _scaled(cls, problem: Problem) -> ScaledDrops:
         if pilots_shared(problem):
             raise ValueError(f"users of this problem share pilots, and closed-form powers {ORTHOGONAL_ONLY}")
         M, K, S, cap = problem.M, problem.K, problem.S, float(problem.max_ap_power_w)
         watt = cap / float(problem.noise_w)
+        gain = np.multiply(problem.gain, watt, dtype=np.float64).reshape(-1, M, K)
+        ones = np.ones(len(gain))
         return cls(
-            gain=np.multiply(problem.gain, watt, dtype=np.float64).reshape(-1, M, K),
+            gain=gain,
             estimate=np.multiply(problem.estimate_gain, watt, dtype=np.float64).reshape(-1, M, K),
             fisher=np.multiply(problem.fisher, cap * problem.crlb_threshold_m2, dtype=np.float64).reshape(-1, M, S, 3),
-            sinr_threshold=float(problem.sinr_threshold),
-            max_ap_power_w=cap,
-            circuit_power=float(problem.circuit_power_w) / cap,
+            sinr_threshold=problem.sinr_threshold * ones,
+            max_ap_power_w=cap * ones,
+            circuit_power=problem.circuit_power_w / cap * ones,
         )
+
+    def __getitem__(self, rows: Any) -> ScaledDrops:
+        """The drops at some rows."""
+        return ScaledDrops(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
 
     def transmit_power(self, sets: Bools, drop: NDArray[np.int64] | None = None) -> Float:
         """Transmit power of sets (n, M) in units of P_max, (n,); infinite where the steps end short of a requirement.
@@ -86,11 +98,16 @@ class ScaledDrops:
         """
         return self._solve(sets, drop, np.empty((0, 0, 0)))
 
+    def total_power(self, sets: Bools, drop: NDArray[np.int64] | None = None) -> Float:
+        """Transmit and circuit power, as `transmit_power`."""
+        circuit = self.circuit_power[0] if drop is None else self.circuit_power[drop]
+        return np.asarray(self.transmit_power(sets, drop) + sets.sum(-1) * circuit)
+
     def power(self, sets: Bools, drop: NDArray[np.int64] | None = None) -> tuple[Float, Float]:
         """Powers (n, M, K) in watts, zero where the steps end short, and `transmit_power`."""
         out = np.zeros((*sets.shape, self.gain.shape[-1]))
         transmit = self._solve(sets, drop, out)
-        out *= self.max_ap_power_w
+        out *= self.max_ap_power_w[0] if drop is None else self.max_ap_power_w[drop, None, None]
         return out, transmit
 
     def _solve(self, sets: Bools, drop: NDArray[np.int64] | None, out: Float) -> Float:
@@ -109,7 +126,7 @@ def _solve_all(
     gain: Float,
     estimate: Float,
     fisher: Float,
-    gamma: float,
+    threshold: Float,
     checkpoints: NDArray[np.int64],
     transmit: Float,
     out: Float,
@@ -122,6 +139,7 @@ def _solve_all(
     user, target = np.empty((5, K)), np.empty((6, S))
     for i in range(len(sets)):
         n, b = 0, drop[i]
+        gamma = threshold[b]
         for m in range(M):
             if sets[i, m]:
                 on[n] = m
@@ -159,7 +177,7 @@ def _possible(g: Float, v: Float, q: Float, gamma: float, target: Float) -> bool
             best = max(best, v[a, k] / g[a, k])
             most += g[a, k]
         needed += gamma / best * (1.0 + 1.0 / most)
-    return needed * (1.0 - 1e-12) <= n
+    return bool(needed * (1.0 - 1e-12) <= n)
 
 
 @compiled

@@ -1,0 +1,94 @@
+"""A batch of observations as agents that choose sets of APs need it: graphs for networks, scaled drops to price, powers for actions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.hetgnn.graph import Graph, build
+from baselines.allocation import fast
+from baselines.allocation.closed_form import ScaledDrops
+from baselines.allocation.result import Status
+from baselines.bounds import fewest_active
+from baselines.most_informative import exact_prefix
+from baselines.policy import inside
+from cfisac_env import actions, observations
+from cfisac_env.types import Decision, Problem
+
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+
+KEYS = ("ap", "comm", "radar", "requirement", "sensing")
+"""Entries of an observation that decide about a drop."""
+
+
+class DropBatch:
+    """B drops of one size; their requirements may differ.
+
+    Args:
+        observation: of a `CfIsac` environment, with one leading axis.
+
+    Raises:
+        ValueError: the observation lacks a key, holds NaN, or users share pilots.
+    """
+
+    def __init__(self, observation: Mapping[str, NDArray[Any]]) -> None:
+        self.graph: Graph = build(observation)
+        rows, which = np.unique(np.asarray(observation["requirement"]), axis=0, return_inverse=True)
+        self._which = which.reshape(-1)
+        groups = [np.flatnonzero(self._which == i) for i in range(len(rows))]
+        self._problems = [observations.decode({key: np.asarray(observation[key])[g] for key in KEYS}) for g in groups]
+        self._place = np.empty(len(self._which), np.int64)  # of a drop in its problem
+        for group in groups:
+            self._place[group] = np.arange(len(group))
+        self.scaled = ScaledDrops.of(*self._problems)[np.argsort(np.concatenate(groups))]
+        self.fewest = np.array([fewest_active(self.problem(i)) for i in range(len(self))])
+
+    def __len__(self) -> int:
+        return len(self._which)
+
+    @property
+    def M(self) -> int:
+        """Number of APs."""
+        return self._problems[0].M
+
+    def problem(self, drop: int) -> Problem:
+        """One drop."""
+        return self._problems[self._which[drop]][int(self._place[drop])]
+
+    def actions(self, sets: Bools, drop: Ints) -> tuple[NDArray[np.float32], Bools]:
+        """Raw actions of `CfIsac-v0` for sets (n, M) of the drops (n,): exact powers, or P_max in equal parts where none serve.
+
+        Returns:
+            (n, M, K + 1), and whether each set serves its drop.
+        """
+        out = np.empty((*sets.shape, self.scaled.gain.shape[-1] + 1), np.float32)
+        served = np.zeros(len(sets), dtype=bool)
+        for i, problem in enumerate(self._problems):
+            mine = np.flatnonzero(self._which[drop] == i)
+            if len(mine) == 0:
+                continue
+            here, active = problem[self._place[drop[mine]]], sets[mine]
+            answer = fast.solve(inside(here), active, threads=1)
+            power, good = answer.power, answer.status == Status.OPTIMAL
+            if not good.all():
+                power = np.where(good[:, None, None], power, problem.max_ap_power_w / problem.K * active[..., None])
+            served[mine] = good
+            out[mine] = actions.encode(Decision(active=active, power=power), problem.max_ap_power_w, here.estimate_gain)
+        return out, served
+
+    def exact_total(self, drop: int, sets: Bools, below: float) -> NDArray[np.float64]:
+        """Least total power of sets (n, M) of one drop in W; infinite where it isn't below a limit."""
+        problem = inside(self.problem(drop))
+        circuit = sets.sum(-1) * problem.circuit_power_w
+        answer = fast.solve(problem, sets, cutoff_w=below - circuit, threads=1)
+        return np.where(answer.status == Status.OPTIMAL, answer.transmit_power + circuit, np.inf)
+
+    def fallback(self, drop: int, ranking: Ints) -> tuple[NDArray[np.float32], bool]:
+        """The action of the shortest prefix of a ranking (M,) that exact powers serve, and whether any does."""
+        problem = self.problem(drop)
+        answer = exact_prefix(problem, ranking)
+        return actions.encode(answer.decision, problem.max_ap_power_w, problem.estimate_gain), answer.feasible

@@ -1,0 +1,263 @@
+"""DDPG on sets of APs: Stable-Baselines3's algorithm with a graph actor, a critic of sets, and a replay that keeps drops.
+
+The action is the raw one of `CfIsac-v0`, and rewards are all that is learned from. Episodes have one step, so the critic's target is the
+reward. The set is discrete: in place of the gradient of the critic at the action, the actor follows the critic's comparison of
+all next APs, the discrete form of the deterministic policy gradient.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3 import DDPG
+from stable_baselines3.common.utils import polyak_update
+from stable_baselines3.common.vec_env import VecEnvWrapper
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+from torch.nn import functional
+
+from agents.hetgnn.graph import build
+from agents.hetgnn.network import Embedding
+from agents.rl.drop_batch import DropBatch
+from agents.rl.drop_replay import DropReplay, PlayedDrops
+from agents.rl.set_actor import grow
+from agents.rl.set_policy import SetPolicy
+from baselines.most_informative import drops_and_swaps
+
+RANKINGS = 4
+"""Decisions on a fresh drop that the actor grows, the first without noise; the critic names the others."""
+
+ROUND = 3
+"""Moves a round that the critic names, from the best set so far."""
+
+POOL = 64
+"""Random moves among which it chooses them."""
+
+NOISE = 2.0
+"""Largest scale of the Gumbel noise on the scores of a ranking."""
+
+TEMPERATURE = 0.25
+"""Of the softmax over the critic's values that the actor follows."""
+
+ACTOR_FROM = 40
+"""Updates of the critic before the actor's first."""
+
+UNSERVED, WORST = 1.5, 3.0
+"""What a drop that isn't served costs in `RelativePower`, and the most that its violations add."""
+
+
+class RelativePower(VecEnvWrapper):
+    """Reward −log(P/(n_min P_cir)) where every requirement is met, −1.5 − the violations (3 at most) elsewhere.
+
+    It is of one scale at every size and preset, which the watts of `CfIsac-v0` are not.
+    """
+
+    def reset(self) -> VecEnvObs:
+        """Reset all."""
+        self._observation = self.venv.reset()
+        return self._observation
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Step all."""
+        observation, _, dones, infos = self.venv.step_wait()
+        requirement = np.asarray(self._observation["requirement"], np.float64)  # type: ignore[index]
+        users = self._observation["comm"].shape[2]  # type: ignore[index]
+        gamma, nu, cap, circuit = requirement.T
+        floor = np.maximum(users * gamma, 1.0) * np.maximum(circuit, 0.01 * cap)
+        rewards = np.empty(len(infos), np.float32)
+        for i, info in enumerate(infos):
+            if info["feasible"]:
+                rewards[i] = -np.log(info["total_power_w"] / floor[i])
+            else:
+                sinr = np.maximum(0.0, 1.0 - 10.0 ** (np.asarray(info["sinr_db"]) / 10.0) / gamma[i]).sum()
+                crlb = np.maximum(0.0, 1.0 - nu[i] / np.asarray(info["crlb_m2"])).sum()
+                rewards[i] = -UNSERVED - min(sinr + crlb, WORST)
+        self._observation = observation
+        return observation, rewards, dones, infos
+
+
+class GraphDDPG(DDPG):
+    """DDPG whose policy is `SetPolicy`.
+
+    Environments should give several decisions a drop (`decisions_per_drop`): the first are sets that the actor grows, the others moves
+    that the critic names from the best so far.
+
+    Args:
+        env: of `CfIsac-v0`, or several as one `VecEnv`; rewards comparable between drops (`RelativePower`).
+        learning_rate: of the critic.
+        buffer_size: decisions that the replay keeps.
+        batch_size: drops of a gradient step, each with every decision on it.
+        tau: of the running averages that decide.
+        train_freq: steps of the environments between updates.
+        gradient_steps: of an update.
+        options: as for Stable-Baselines3's DDPG.
+    """
+
+    policy: SetPolicy
+    replay_buffer: DropReplay
+
+    def __init__(
+        self,
+        policy: Any = SetPolicy,
+        env: Any = None,
+        learning_rate: float = 1e-3,
+        buffer_size: int = 40_000,
+        batch_size: int = 48,
+        tau: float = 0.02,
+        train_freq: int = 10,
+        gradient_steps: int = 2,
+        **options: Any,
+    ) -> None:
+        defaults = {"learning_starts": 0, "replay_buffer_class": DropReplay, "gamma": 0.0}
+        super().__init__(
+            policy, env, learning_rate, buffer_size, batch_size=batch_size, tau=tau, train_freq=train_freq,
+            gradient_steps=gradient_steps, **{**defaults, **options},
+        )  # fmt: skip
+        self.training_completions = 4
+        self._batch: DropBatch | None = None
+
+    def _setup_model(self) -> None:
+        self.policy_kwargs.pop("n_critics", None)  # which DDPG adds for policies with several
+        super()._setup_model()
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_batch", "_views", "_plan"]
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: Any = None, n_envs: int = 1
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Sets to play: rankings with noise on fresh drops, then moves."""
+        observation: Any = self._last_obs
+        if self._batch is None or self.replay_buffer.fresh(observation):
+            self._begin(observation)
+        assert self._batch is not None
+        step = self._step
+        if step >= RANKINGS and (step - RANKINGS) % ROUND == 0:
+            self._plan = self._moves()
+        sets = self._plan[step if step < RANKINGS else (step - RANKINGS) % ROUND]
+        self._step += 1
+        action, _ = self._batch.actions(sets, np.arange(n_envs))
+        return action, action
+
+    @torch.no_grad()
+    def _begin(self, observation: Any) -> None:
+        """Grow the first sets of fresh drops, all at once."""
+        batch = self._batch = DropBatch(observation)
+        B = len(batch)
+        actor = self.policy.actor_target
+        drop = np.tile(np.arange(B), RANKINGS)
+        noise = np.random.gumbel(size=(len(drop), batch.M)) * np.random.uniform(0.0, NOISE, (len(drop), 1))  # noqa: NPY002
+        noise[:B] = 0.0
+        grown = grow(
+            actor, actor.embed(batch.graph), batch.scaled, batch.fewest, self.training_completions, drop, noise
+        )
+        self._plan = list(grown.sets.reshape(RANKINGS, B, -1))
+        self._views = self.policy.critic_target.embed(batch.graph)
+        self._step = 0
+
+    @torch.no_grad()
+    def _moves(self) -> list[NDArray[np.bool_]]:
+        """The moves from the best set of every drop that the critic values most, among random ones."""
+        played = self.replay_buffer.current()
+        best = np.nanargmax(played.rewards, axis=1)
+        known = [{s.tobytes() for s in sets} for sets in played.sets]
+        pools = []
+        for i in range(len(best)):
+            moves = drops_and_swaps(played.sets[i, best[i]])
+            moves = moves[[move.tobytes() not in known[i] and bool(move.any()) for move in moves]]
+            pools.append(moves[np.random.choice(len(moves), POOL, replace=len(moves) < POOL)])  # noqa: NPY002
+        pool = np.stack(pools)
+        value = self.policy.critic_target(self._views, torch.from_numpy(pool))[..., 0].numpy()
+        order = np.argsort(-value, axis=1, kind="stable")[:, :ROUND]
+        return [np.take_along_axis(pool, order[:, i, None, None], 1)[:, 0] for i in range(ROUND)]
+
+    def _store_transition(
+        self, replay_buffer: Any, buffer_action: Any, new_obs: Any, reward: Any, dones: Any, infos: Any
+    ) -> None:
+        replay_buffer.add(self._last_obs, new_obs, buffer_action, reward, dones, infos)
+        self._last_obs = new_obs
+
+    def train(self, gradient_steps: int, batch_size: int = 48) -> None:
+        """Update the critic, the actor, and their averages."""
+        self._update_learning_rate([self.policy.critic.optimizer])
+        share = self._current_progress_remaining
+        for group in self.policy.actor.optimizer.param_groups:
+            group["lr"] = share * self.policy.actor_learning_rate
+        rng = np.random.default_rng(np.random.randint(2**31))  # noqa: NPY002 (what Stable-Baselines3 seeds)
+        logs: dict[str, list[float]] = {"critic_loss": [], "actor_loss": []}
+        for _ in range(gradient_steps):
+            self._n_updates += 1
+            played = self.replay_buffer.sample(batch_size, rng)
+            logs["critic_loss"].append(self._learn_critic(played, rng))
+            if self._n_updates > ACTOR_FROM:
+                logs["actor_loss"].append(self._learn_actor(played, rng))
+            for name in ("actor", "critic"):
+                module, average = getattr(self.policy, name), getattr(self.policy, f"{name}_target")
+                polyak_update(module.parameters(), average.parameters(), max(self.tau, 1.0 / self._n_updates))
+        for name, losses in logs.items():
+            if losses:
+                self.logger.record(f"train/{name}", float(np.mean(losses)))
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+
+    def _learn_critic(self, played: PlayedDrops, rng: np.random.Generator) -> float:
+        """Both outputs at the sets that were played, the second at random parts of them as well."""
+        critic = self.policy.critic
+        parts = played.sets & (rng.random(played.sets.shape) < rng.random((*played.sets.shape[:2], 1)))
+        rewards = torch.from_numpy(played.rewards)
+        sets = torch.from_numpy(np.concatenate([played.sets, parts], 1))
+        values = critic(critic.embed(build(played.observation)), sets)
+        best = torch.from_numpy(best_containing(np.concatenate([played.sets, parts], 1), played))
+        known = torch.isfinite(rewards)
+        exact = functional.smooth_l1_loss(values[:, : known.shape[1], 0][known], rewards[known], beta=0.25)
+        seen = torch.isfinite(best)
+        coming = functional.smooth_l1_loss(values[..., 1][seen], best[seen], beta=0.25)
+        loss = exact + coming
+        critic.optimizer.zero_grad()
+        loss.backward()
+        critic.optimizer.step()
+        return float(loss.detach())
+
+    def _learn_actor(self, played: PlayedDrops, rng: np.random.Generator) -> float:
+        """KL divergence of the actor from the softmax of the critic over all next APs, at prefixes of the actor's own."""
+        actor, critic = self.policy.actor, self.policy.critic
+        graph = build(played.observation)
+        embedding = actor.embed(graph)
+        sizes = played.sets[np.arange(len(played.sets)), np.nanargmax(played.rewards, 1)].sum(-1)
+        with torch.no_grad():
+            views = critic.embed(graph)
+            on = torch.zeros(played.sets.shape[0], played.sets.shape[2], dtype=torch.bool)
+            states = []
+            for size in range(int(sizes.max())):
+                states.append((on, torch.from_numpy(sizes > size)))
+                scores = actor(embedding, on)
+                noise = torch.from_numpy(rng.gumbel(size=tuple(scores.shape)) * rng.uniform(0, 1, (len(scores), 1)))
+                on = on.scatter(1, (scores + noise.float()).argmax(1, keepdim=True), True)
+        loss, count = torch.zeros(()), 0
+        M = on.shape[1]
+        for on, use in states:
+            rows = torch.nonzero(use)[:, 0]
+            here = on[rows]
+            with torch.no_grad():
+                view = Embedding(views.ap[rows], views.ue[rows], views.target[rows], views.drops[rows])
+                longer = here[:, None] | torch.eye(M, dtype=torch.bool)
+                wanted = critic(view, longer)[..., 1].masked_fill(here, -torch.inf) / TEMPERATURE
+                target = wanted.softmax(-1)
+            some = Embedding(embedding.ap[rows], embedding.ue[rows], embedding.target[rows], embedding.drops[rows])
+            score = actor(some, here).log_softmax(-1).masked_fill(here, 0.0)
+            loss = loss + (torch.xlogy(target, target) - target * score).sum()
+            count += len(rows)
+        loss = loss / count
+        actor.optimizer.zero_grad()
+        loss.backward()
+        actor.optimizer.step()
+        return float(loss.detach())
+
+
+def best_containing(sets: NDArray[np.bool_], played: PlayedDrops) -> NDArray[np.float32]:
+    """The best reward of a set that was played and contains each of (B, n, M), (B, n); NaN where none does."""
+    inside = ~(sets[:, :, None] & ~played.sets[:, None]).any(-1)
+    rewards = np.where(inside & np.isfinite(played.rewards)[:, None], played.rewards[:, None], -np.inf)
+    best = rewards.max(-1)
+    return np.where(np.isfinite(best), best, np.nan).astype(np.float32)
