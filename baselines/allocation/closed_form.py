@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from baselines.allocation.certificate import ORTHOGONAL_ONLY, pilots_shared
 from baselines.allocation.result import Float
-from baselines.allocation.triangular import compiled
+from cfisac_env.jit import compiled
 from cfisac_env.types import Problem
 
 CHECKPOINTS = np.array([16, 32, 56, 84, 120])
@@ -87,7 +87,7 @@ class ScaledDrops:
 
     def __getitem__(self, rows: Any) -> ScaledDrops:
         """The drops at some rows."""
-        return ScaledDrops(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+        return ScaledDrops(**{f.name: np.ascontiguousarray(getattr(self, f.name)[rows]) for f in fields(self)})
 
     def transmit_power(self, sets: Bools, drop: NDArray[np.int64] | None = None) -> Float:
         """Transmit power of sets (n, M) in units of P_max, (n,); infinite where the steps end short of a requirement.
@@ -112,14 +112,17 @@ class ScaledDrops:
 
     def _solve(self, sets: Bools, drop: NDArray[np.int64] | None, out: Float) -> Float:
         transmit = np.empty(len(sets))
-        drop = np.zeros(len(sets), np.int64) if drop is None else drop
+        drop = np.zeros(len(sets), np.int64) if drop is None else np.ascontiguousarray(drop)
         _solve_all(
             np.ascontiguousarray(sets), drop, self.gain, self.estimate, self.fisher, self.sinr_threshold, CHECKPOINTS, transmit, out
         )  # fmt: skip
         return transmit
 
 
-@compiled
+@compiled(
+    "(boolean[:, ::1], int64[::1], float64[:, :, ::1], float64[:, :, ::1], float64[:, :, :, ::1], float64[::1], int64[::1], "
+    "float64[::1], float64[:, :, ::1])"
+)
 def _solve_all(
     sets: Bools,
     drop: NDArray[np.int64],
@@ -161,7 +164,7 @@ def _solve_all(
                         out[i, on[a], k] = share[a, k] * level[a]
 
 
-@compiled
+@compiled()
 def _possible(g: Float, v: Float, q: Float, gamma: float, target: Float) -> bool:
     """Whether the caps allow the CRLBs, and the number of APs the SINRs (`bounds.fewest_active`)."""
     n, K = g.shape
@@ -180,7 +183,7 @@ def _possible(g: Float, v: Float, q: Float, gamma: float, target: Float) -> bool
     return bool(needed * (1.0 - 1e-12) <= n)
 
 
-@compiled
+@compiled()
 def _locate(level: Float, q: Float, target: Float) -> None:
     """Fill CRLB_s/ν and J_s⁻² (entries 2 to 4, the last doubled) for AP powers."""
     for s in range(target.shape[1]):
@@ -197,7 +200,7 @@ def _locate(level: Float, q: Float, target: Float) -> None:
         target[2, s], target[3, s], target[4, s] = x * x + z * z, y * y + z * z, 2.0 * z * (x + y)
 
 
-@compiled
+@compiled()
 def _solve_one(
     g: Float,
     v: Float,
@@ -248,7 +251,7 @@ def _solve_one(
     return bool(best < np.inf)
 
 
-@compiled
+@compiled()
 def _step(g: Float, v: Float, q: Float, gamma: float, level: Float, total: Float, user: Float, target: Float) -> None:
     """One step of AP powers and prices. What a miss adds to its price counts twice at once, or both would circle each other."""
     n, K = v.shape
@@ -278,7 +281,7 @@ def _step(g: Float, v: Float, q: Float, gamma: float, level: Float, total: Float
         user[3, k] *= np.sqrt(user[4, k])
 
 
-@compiled
+@compiled()
 def _receive(g: Float, v: Float, level: Float, total: Float, weight: Float, user: Float) -> None:
     """Fill Σ_k c_k v_mk (n,), s_k and I_k for AP powers and weights c_k."""
     n, K = v.shape
@@ -297,7 +300,7 @@ def _receive(g: Float, v: Float, level: Float, total: Float, weight: Float, user
         user[0, k] *= np.sqrt(weight[k])
 
 
-@compiled
+@compiled()
 def _finish(
     g: Float, v: Float, q: Float, gamma: float, level: Float, total: Float, weight: Float, user: Float, target: Float
 ) -> bool:
