@@ -22,14 +22,15 @@ from typing import Any
 import numpy as np
 
 from baselines.allocation.result import Float
-from baselines.allocation.triangular import PANEL, add_gram, backward, cholesky, compiled, forward
+from baselines.allocation.triangular import PANEL, add_gram, backward, cholesky, forward
+from cfisac_env.jit import compiled
 
 SADDLE_STEPS, JOINT_STEPS = 80, 14
 ROUNDING = 1e-12
 """What is taken off a bound, relative to the sizes of its terms."""
 
 
-@compiled
+@compiled()
 def _saddle(beta: Float, eta: Float, width: Float, base: float, P: float, xi: float, out: Float) -> None:
     """Solve the problem of one AP from a guess of P and ξ.
 
@@ -129,7 +130,7 @@ def _saddle(beta: Float, eta: Float, width: Float, base: float, P: float, xi: fl
     out[6] = 1.0 if capped else 0.0
 
 
-@compiled
+@compiled()
 def _constant(theta: Float, K: int, gamma: float) -> tuple[float, float]:
     """The part of L that no AP has a share in, and the size of its terms."""
     value = size = 0.0
@@ -147,7 +148,10 @@ def _constant(theta: Float, K: int, gamma: float) -> tuple[float, float]:
     return value, size
 
 
-@compiled
+@compiled(
+    "(float64[::1], float64[:, ::1], float64[:, ::1], float64[:, ::1], int8[::1], float64,"
+    " float64[::1], float64[::1], float64[::1], float64[:, ::1])"
+)
 def prices(
     theta: Float,
     inverse_s: Float,
@@ -185,7 +189,7 @@ def prices(
     return constant - ROUNDING * size
 
 
-@compiled
+@compiled("(float64[::1], int8[::1], int64, int64[::1])")
 def least(c: Float, state: Any, n: int, order: Any) -> float:
     """Σ of c over the APs that are on and the n − |on| smallest of the free ones; infinite when there are too few or too many."""
     total, count = 0.0, n
@@ -209,7 +213,7 @@ def least(c: Float, state: Any, n: int, order: Any) -> float:
     return total
 
 
-@compiled
+@compiled()
 def _soften(c: Float, state: Any, count: int, epsilon: float, a: Float) -> float:
     """Fermi weights a_m = 1/(1 + e^((c_m − τ)/ε)) of the free APs that sum to `count`; returns their Σ a c − ε H(a)."""
     M = c.shape[0]
@@ -251,7 +255,7 @@ def _soften(c: Float, state: Any, count: int, epsilon: float, a: Float) -> float
     return value
 
 
-@compiled
+@compiled()
 def _system(
     theta: Float, scale: Float, inverse_s: Float, rho: Float, Q: Float, state: Any, gamma: float, P: Float, xi: Float, a: Float,
     curves: Float, epsilon: float, gradient: Float, H: Float, plus: Float, minus: Float,
@@ -358,7 +362,7 @@ def _system(
     add_gram(H, plus[:up])
 
 
-@compiled
+@compiled()
 def _inside(theta: Float, move: Float, scale: Float, K: int) -> float:
     """Length of the step along `move` (in units of `scale`), at most one, that leaves positive variables a fifth and Z its definiteness."""
     length = 1.0
@@ -382,7 +386,10 @@ def _inside(theta: Float, move: Float, scale: Float, K: int) -> float:
     return length
 
 
-@compiled
+@compiled(
+    "(float64[::1], float64[:, ::1], float64[:, ::1], float64[:, ::1], int8[::1], int64, float64,"
+    " float64[::1], float64[::1], float64, float64, float64, int64, float64[::1], float64[::1])"
+)
 def tighten(
     theta: Float, inverse_s: Float, rho: Float, Q: Float, state: Any, n: int, gamma: float, P: Float, xi: Float, softness: float,
     unit: float, target: float, evaluations: int, c: Float, a: Float,
