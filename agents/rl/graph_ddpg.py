@@ -24,16 +24,19 @@ from agents.rl.drop_batch import DropBatch
 from agents.rl.drop_replay import DropReplay, PlayedDrops
 from agents.rl.set_actor import grow
 from agents.rl.set_policy import SetPolicy
-from baselines.most_informative import drops_and_swaps
+from agents.rl.set_search import Budget, improved, neighbours
 
 RANKINGS = 4
 """Decisions on a fresh drop that the actor grows, the first without noise; the critic names the others."""
 
-ROUND = 3
-"""Moves a round that the critic names, from the best set so far."""
+EXPLORING = Budget(moves=32, patience=1, rounds=6)
+"""Of the search whose answer is the decision after the rankings."""
 
-POOL = 64
-"""Random moves among which it chooses them."""
+ROUND = 5
+"""Moves that the critic names, from the best set so far, for the decisions after that."""
+
+POOL = 96
+"""Random neighbours among which it chooses them."""
 
 NOISE = 2.0
 """Largest scale of the Gumbel noise on the scores of a ranking."""
@@ -56,14 +59,15 @@ class RelativePower(VecEnvWrapper):
 
     def reset(self) -> VecEnvObs:
         """Reset all."""
-        self._observation = self.venv.reset()
-        return self._observation
+        observation = self.venv.reset()
+        self._observation: Any = observation
+        return observation
 
     def step_wait(self) -> VecEnvStepReturn:
         """Step all."""
         observation, _, dones, infos = self.venv.step_wait()
-        requirement = np.asarray(self._observation["requirement"], np.float64)  # type: ignore[index]
-        users = self._observation["comm"].shape[2]  # type: ignore[index]
+        requirement = np.asarray(self._observation["requirement"], np.float64)
+        users = self._observation["comm"].shape[2]
         gamma, nu, cap, circuit = requirement.T
         floor = np.maximum(users * gamma, 1.0) * np.maximum(circuit, 0.01 * cap)
         rewards = np.empty(len(infos), np.float32)
@@ -81,8 +85,8 @@ class RelativePower(VecEnvWrapper):
 class GraphDDPG(DDPG):
     """DDPG whose policy is `SetPolicy`.
 
-    Environments should give several decisions a drop (`decisions_per_drop`): the first are sets that the actor grows, the others moves
-    that the critic names from the best so far.
+    Environments should give several decisions a drop (`decisions_per_drop`): the first are sets that the actor grows, the next is where a
+    search from the best of them leads, the others are moves that the critic names.
 
     Args:
         env: of `CfIsac-v0`, or several as one `VecEnv`; rewards comparable between drops (`RelativePower`).
@@ -95,8 +99,8 @@ class GraphDDPG(DDPG):
         options: as for Stable-Baselines3's DDPG.
     """
 
-    policy: SetPolicy
-    replay_buffer: DropReplay
+    policy: SetPolicy  # type: ignore[assignment]
+    replay_buffer: DropReplay  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -117,13 +121,15 @@ class GraphDDPG(DDPG):
         )  # fmt: skip
         self.training_completions = 4
         self._batch: DropBatch | None = None
+        self._plan: list[NDArray[np.bool_]] = []
+        self._searched = False
 
     def _setup_model(self) -> None:
         self.policy_kwargs.pop("n_critics", None)  # which DDPG adds for policies with several
         super()._setup_model()
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_batch", "_views", "_plan"]
+        return [*super()._excluded_save_params(), "_batch", "_views", "_plan", "_searched"]
 
     def _sample_action(
         self, learning_starts: int, action_noise: Any = None, n_envs: int = 1
@@ -133,12 +139,9 @@ class GraphDDPG(DDPG):
         if self._batch is None or self.replay_buffer.fresh(observation):
             self._begin(observation)
         assert self._batch is not None
-        step = self._step
-        if step >= RANKINGS and (step - RANKINGS) % ROUND == 0:
-            self._plan = self._moves()
-        sets = self._plan[step if step < RANKINGS else (step - RANKINGS) % ROUND]
-        self._step += 1
-        action, _ = self._batch.actions(sets, np.arange(n_envs))
+        if not self._plan:
+            self._plan = self._moves() if self._searched else [self._search()]
+        action, _ = self._batch.actions(self._plan.pop(0), np.arange(n_envs))
         return action, action
 
     @torch.no_grad()
@@ -155,18 +158,28 @@ class GraphDDPG(DDPG):
         )
         self._plan = list(grown.sets.reshape(RANKINGS, B, -1))
         self._views = self.policy.critic_target.embed(batch.graph)
-        self._step = 0
+        self._searched = False
+
+    def _search(self) -> NDArray[np.bool_]:
+        """Where the critic's moves lead from the best set of every drop."""
+        self._searched = True
+        assert self._batch is not None
+        sets, rewards = self._best()
+        return improved(self.policy.critic_target, self._batch, sets, rewards > -UNSERVED, EXPLORING)
+
+    def _best(self) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+        """The best set of every drop so far, and what it earned."""
+        played = self.replay_buffer.current()
+        rows, best = np.arange(len(played.sets)), np.nanargmax(played.rewards, axis=1)
+        return played.sets[rows, best], played.rewards[rows, best]
 
     @torch.no_grad()
     def _moves(self) -> list[NDArray[np.bool_]]:
         """The moves from the best set of every drop that the critic values most, among random ones."""
-        played = self.replay_buffer.current()
-        best = np.nanargmax(played.rewards, axis=1)
-        known = [{s.tobytes() for s in sets} for sets in played.sets]
+        best, _ = self._best()
         pools = []
-        for i in range(len(best)):
-            moves = drops_and_swaps(played.sets[i, best[i]])
-            moves = moves[[move.tobytes() not in known[i] and bool(move.any()) for move in moves]]
+        for active in best:
+            moves = neighbours(active, 1)
             pools.append(moves[np.random.choice(len(moves), POOL, replace=len(moves) < POOL)])  # noqa: NPY002
         pool = np.stack(pools)
         value = self.policy.critic_target(self._views, torch.from_numpy(pool))[..., 0].numpy()
@@ -215,7 +228,7 @@ class GraphDDPG(DDPG):
         coming = functional.smooth_l1_loss(values[..., 1][seen], best[seen], beta=0.25)
         loss = exact + coming
         critic.optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         critic.optimizer.step()
         return float(loss.detach())
 
@@ -250,7 +263,7 @@ class GraphDDPG(DDPG):
             count += len(rows)
         loss = loss / count
         actor.optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         actor.optimizer.step()
         return float(loss.detach())
 

@@ -32,6 +32,8 @@ class SetActor(nn.Module):
         network: sizes of the layers.
     """
 
+    optimizer: torch.optim.Optimizer
+
     def __init__(self, network: NetworkConfig = NETWORK) -> None:
         super().__init__()
         self.network = HetGnn(network)

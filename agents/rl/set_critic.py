@@ -24,6 +24,8 @@ class SetCritic(nn.Module):
         width: of the MLPs behind them.
     """
 
+    optimizer: torch.optim.Optimizer
+
     def __init__(self, network: NetworkConfig = NETWORK, width: int = 64) -> None:
         super().__init__()
         self.network = HetGnn(network)

@@ -14,14 +14,14 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import Schedule
 
 from agents.hetgnn.config import NetworkConfig
-from agents.hetgnn.network import Embedding
 from agents.rl.drop_batch import DropBatch
 from agents.rl.set_actor import NETWORK, SetActor, grow
 from agents.rl.set_critic import SetCritic
-from baselines.most_informative import drops_and_swaps
+from agents.rl.set_search import Budget, improved
 from baselines.policy import read_observation
 
-Bools = NDArray[np.bool_]
+DECIDING = Budget(moves=64, patience=3, rounds=20)
+"""Of the search behind a decision."""
 
 
 class SetPolicy(BasePolicy):
@@ -37,9 +37,7 @@ class SetPolicy(BasePolicy):
         actor_learning_rate: of the actor at first.
         completions: APs that are priced as the last one of a set.
         search: whether the critic's moves follow.
-        moves: that the critic names, and that are priced, a round.
-        rounds: at most; it ends after `patience` in a row without success.
-        patience: rounds without success.
+        budget: of these moves.
     """
 
     def __init__(
@@ -52,9 +50,7 @@ class SetPolicy(BasePolicy):
         actor_learning_rate: float = 5e-4,
         completions: int = 8,
         search: bool = True,
-        moves: int = 24,
-        rounds: int = 8,
-        patience: int = 1,
+        budget: Budget = DECIDING,
     ) -> None:
         super().__init__(observation_space, action_space)
         self.actor, self.critic = SetActor(network), SetCritic(network)
@@ -65,11 +61,11 @@ class SetPolicy(BasePolicy):
         self.critic.optimizer = torch.optim.Adam(self.critic.parameters(), lr=lr_schedule(1.0))
         self.actor_learning_rate = actor_learning_rate
         self.network, self.completions = network, completions
-        self.search, self.moves, self.rounds, self.patience = search, moves, rounds, patience
+        self.search, self.budget = search, budget
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         data = super()._get_constructor_parameters()
-        names = ("network", "actor_learning_rate", "completions", "search", "moves", "rounds", "patience")
+        names = ("network", "actor_learning_rate", "completions", "search", "budget")
         return {**data, "lr_schedule": lambda _: 1e-3, **{name: getattr(self, name) for name in names}}
 
     def _predict(self, observation: Any, deterministic: bool = False) -> torch.Tensor:
@@ -110,58 +106,8 @@ class SetPolicy(BasePolicy):
         grown = grow(self.actor_target, embedding, batch.scaled, batch.fewest, self.completions)
         sets = grown.sets
         if self.search:
-            views = self.critic_target.embed(batch.graph)
-            sets = np.stack(
-                [self._searched(batch, views, i, sets[i]) if grown.served[i] else sets[i] for i in range(len(batch))]
-            )
+            sets = improved(self.critic_target, batch, sets, grown.served, self.budget)
         actions, served = batch.actions(sets, np.arange(len(batch)))
         for i in np.flatnonzero(~(served & grown.served)):
             actions[i], _ = batch.fallback(int(i), grown.ranking[i])
         return actions
-
-    def _searched(self, batch: DropBatch, views: Embedding, drop: int, active: Bools) -> Bools:
-        """The set that drop, swap, add and merge moves named by the critic lead to, each priced exactly."""
-        view = Embedding(*(getattr(views, name)[[drop]] for name in ("ap", "ue", "target", "drops")))
-        total = float(batch.exact_total(drop, active[None], np.inf)[0])
-        tried = {active.tobytes()}
-        failures, pool = 0, None
-        for _ in range(self.rounds):
-            if pool is None:
-                pool = neighbours(active, int(batch.fewest[drop]))
-                if len(pool) == 0:
-                    break
-                value = self.critic_target(view, torch.from_numpy(pool)[None])[0, :, 0].numpy()
-                order = iter(np.argsort(-value, kind="stable"))
-            named = []
-            for i in order:
-                if (key := pool[i].tobytes()) not in tried:
-                    tried.add(key)
-                    named.append(i)
-                    if len(named) == self.moves:
-                        break
-            if not named:
-                break
-            totals = batch.exact_total(drop, pool[named], total)
-            best = int(np.argmin(totals))
-            if totals[best] < total:
-                active, total, pool, failures = pool[named[best]], float(totals[best]), None, 0
-            else:
-                failures += 1
-                if failures >= self.patience:
-                    break
-        return active
-
-
-def neighbours(active: Bools, fewest: int) -> Bools:
-    """Every set that dropping, swapping or adding one AP, or putting one in the place of two, makes of (M,)."""
-    on, off = np.flatnonzero(active), np.flatnonzero(~active)
-    adds = np.repeat(active[None], len(off), axis=0)
-    adds[np.arange(len(off)), off] = True
-    first, second = np.triu_indices(len(on), 1)
-    merges = np.repeat(active[None], len(first) * len(off), axis=0)
-    pair, rows = np.repeat(np.arange(len(first)), len(off)), np.arange(len(first) * len(off))
-    merges[rows, on[first[pair]]] = False
-    merges[rows, on[second[pair]]] = False
-    merges[rows, np.tile(off, len(first))] = True
-    sets = np.concatenate([drops_and_swaps(active), adds, merges])
-    return sets[sets.sum(-1) >= fewest]

@@ -1,0 +1,224 @@
+"""The graph DDPG: sets that grow along an actor's scores, the critic's moves, the replay of drops, and Stable-Baselines3 around them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+import baselines
+from agents.rl.drop_batch import KEYS, DropBatch
+from agents.rl.drop_replay import DropReplay, PlayedDrops
+from agents.rl.graph_ddpg import GraphDDPG, RelativePower, best_containing
+from agents.rl.set_actor import SetActor, grow
+from agents.rl.set_critic import SetCritic
+from agents.rl.set_policy import SetPolicy
+from agents.rl.set_search import neighbours
+from agents.rl.vec_env import SB3VecEnv
+from cfisac_env import PRESETS, SystemConfig, actions, observations, sample
+
+SIZE = {"M": 10, "K": 3}
+
+
+def environments(count: int = 4, **fields: Any) -> RelativePower:
+    envs = gym.make_vec(
+        "CfIsac-v0", num_envs=count, autoreset_mode="SameStep", **{**SIZE, "decisions_per_drop": 10, **fields}
+    )
+    return RelativePower(SB3VecEnv(envs))
+
+
+def policy(**options: Any) -> SetPolicy:
+    torch.manual_seed(0)
+    env = gym.make("CfIsac-v0", **SIZE)
+    return SetPolicy(env.observation_space, env.action_space, lambda _: 1e-3, **options)
+
+
+def observed(preset: str = "paper", count: int = 5, **fields: Any) -> Any:
+    return sample(SystemConfig(**{**SIZE, "preset": preset, **fields}), np.random.default_rng(3), count)
+
+
+@pytest.mark.parametrize("search", [False, True])
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_every_drop_that_can_be_served_is_served_at_every_size(preset: str, search: bool) -> None:
+    agent, full = policy(search=search), baselines.make("full-ap")
+    for size in ({"M": 10, "K": 3}, {"M": 7, "K": 1}, {"M": 18, "K": 5}):
+        drops = observed(preset, **size)
+        action, _ = agent.predict(observations.encode(drops))
+        assert action.shape == (5, size["M"], size["K"] + 1)
+        outcome = drops.evaluate(actions.decode(action, drops.config.max_ap_power_w))
+        wanted = [full.decide(drops[i].problem).feasible for i in range(5)]
+        np.testing.assert_array_equal(outcome.feasible, wanted)
+
+
+def test_a_batch_is_decided_like_its_drops_also_where_requirements_differ() -> None:
+    agent = policy()
+    parts = [observations.encode(observed(preset, 2)) for preset in ("paper", "urban", "high-rate")]
+    batch = {key: np.concatenate([part[key] for part in parts])[[4, 0, 3, 1, 5, 2]] for key in KEYS}
+    one_by_one = np.stack([agent.predict({key: value[i] for key, value in batch.items()})[0] for i in range(6)])
+    together = agent.decide(DropBatch(batch))
+    np.testing.assert_allclose(together, one_by_one, atol=1e-6)
+
+
+def test_numbering_aps_and_users_otherwise_numbers_the_decision_otherwise() -> None:
+    agent, drop = policy(), {key: value[:1] for key, value in observations.encode(observed("urban")).items()}
+    rng = np.random.default_rng(0)
+    ap, ue = rng.permutation(10), rng.permutation(3)
+    other = {**drop, **{key: drop[key][:, ap] for key in ("ap", "comm", "radar", "sensing")}}
+    other["comm"], other["ue"] = other["comm"][:, :, ue], drop["ue"][:, ue]
+    first, second = (agent.predict(o)[0][0] for o in (drop, other))
+    np.testing.assert_allclose(second, first[ap][:, np.concatenate([[0], 1 + ue])], atol=1e-4)
+
+
+def test_search_and_completions_never_cost_power() -> None:
+    drops = observed("urban", 8)
+    observation = observations.encode(drops)
+
+    def total(**options: Any) -> NDArray[np.float64]:
+        action, _ = policy(**options).predict(observation)
+        return np.asarray(drops.evaluate(actions.decode(action, drops.config.max_ap_power_w)).total_power)
+
+    plain, completed = total(completions=1, search=False), total(completions=8, search=False)
+    assert completed.mean() <= plain.mean()
+    assert (total(completions=8, search=True) <= completed * (1 + 1e-5)).all()
+
+
+def test_where_closed_forms_end_short_the_exact_allocator_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    from baselines.allocation.closed_form import ScaledDrops
+
+    monkeypatch.setattr(ScaledDrops, "transmit_power", lambda self, sets, drop=None: np.full(len(sets), np.inf))
+    drops = observed()
+    action, _ = policy().predict(observations.encode(drops))
+    decision = actions.decode(action, drops.config.max_ap_power_w)
+    served = np.array([baselines.make("full-ap").decide(drops[i].problem).feasible for i in range(5)])
+    assert served.any()
+    np.testing.assert_array_equal(drops.evaluate(decision).feasible, served)
+    assert (decision.active.sum(-1)[served] < 10).all()
+
+
+def test_grown_sets_are_prefixes_of_their_rankings_up_to_the_last_ap() -> None:
+    batch, actor = DropBatch(observations.encode(observed("urban", 6))), SetActor()
+    noise = np.random.default_rng(0).gumbel(size=(12, 10))
+    embedding = actor.embed(batch.graph)
+    grown = grow(actor, embedding, batch.scaled, batch.fewest, 3, np.tile(np.arange(6), 2), noise)
+    for active, ranking, fewest in zip(grown.sets, grown.ranking, np.tile(batch.fewest, 2), strict=True):
+        size = int(active.sum())
+        assert sorted(ranking.tolist()) == list(range(10))
+        assert set(ranking[:size].tolist()) == set(np.flatnonzero(active).tolist())
+        assert size >= fewest
+    totals = batch.scaled.transmit_power(grown.sets, np.tile(np.arange(6), 2))
+    np.testing.assert_array_equal(np.isfinite(totals), grown.served)
+
+
+def test_neighbours_differ_by_one_ap_or_put_one_in_the_place_of_two() -> None:
+    active = np.array([True, True, False, False, True, False])
+    sets = neighbours(active, 2)
+    kinds = {(int((active & ~s).sum()), int((~active & s).sum())) for s in sets}
+    assert kinds == {(1, 0), (1, 1), (0, 1), (2, 1)}
+    assert len({s.tobytes() for s in sets}) == len(sets) == 3 + 9 + 3 + 9
+    assert all(s.sum() >= 3 for s in neighbours(active, 3))
+
+
+def test_the_critic_values_a_set_whatever_else_is_asked() -> None:
+    critic, batch = SetCritic(), DropBatch(observations.encode(observed("urban", 2)))
+    torch.nn.init.normal_(critic.head[-1].weight)
+    sets = torch.from_numpy(np.random.default_rng(0).random((2, 7, 10)) < 0.4)
+    view = critic.embed(batch.graph)
+    together = critic(view, sets)
+    for i in range(7):
+        torch.testing.assert_close(critic(view, sets[:, i : i + 1]), together[:, i : i + 1])
+    assert torch.isfinite(critic(view, torch.zeros(2, 1, 10, dtype=torch.bool))).all()
+
+
+def test_the_best_set_that_contains_another_is_found_as_by_hand() -> None:
+    rng = np.random.default_rng(1)
+    played = PlayedDrops({}, rng.random((3, 6, 5)) < 0.6, rng.normal(size=(3, 6)).astype(np.float32))
+    played.rewards[0, 4:] = np.nan
+    asked = rng.random((3, 4, 5)) < 0.3
+    best = best_containing(asked, played)
+    for b in range(3):
+        for n in range(4):
+            fitting = [
+                r for s, r in zip(played.sets[b], played.rewards[b], strict=True)
+                if np.isfinite(r) and not (asked[b, n] & ~s).any()
+            ]  # fmt: skip
+            assert np.isnan(best[b, n]) if not fitting else best[b, n] == max(fitting)
+
+
+def test_the_replay_keeps_a_drop_once_with_every_decision_and_survives_a_file() -> None:
+    env = environments(3, decisions_per_drop=4)
+    replay = DropReplay(40, env.observation_space, env.action_space, n_envs=3, decisions=4)
+    observation: Any = env.reset()
+    rng = np.random.default_rng(0)
+    given = []
+    for _ in range(10):
+        action = rng.uniform(-1, 1, (3, 10, 4)).astype(np.float32)
+        after, reward, done, infos = env.step(action)
+        replay.add(observation, after, action, reward, done, infos)
+        given.append((observation["comm"].copy(), action[..., 0] >= 0, reward))
+        observation = after
+    assert replay.size() == 9
+    current = replay.current()
+    np.testing.assert_array_equal(current.observation["comm"], given[-1][0])
+    np.testing.assert_array_equal(current.sets[:, 1], given[-1][1])
+    np.testing.assert_array_equal(current.rewards[:, :2], np.stack([given[-2][2], given[-1][2]], 1))
+    assert np.isnan(current.rewards[:, 2:]).all()
+    copy = DropReplay(40, env.observation_space, env.action_space, n_envs=3, decisions=4)
+    copy.restore(replay.arrays())
+    for first, second in zip(replay.arrays().values(), copy.arrays().values(), strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_relative_power_orders_decisions_as_the_watts_do_and_puts_what_is_not_served_below() -> None:
+    env = environments(6, M=20)
+    env.seed(5)
+    observation: Any = env.reset()
+    names = ("local-search", "most-informative", "full-ap")
+    rewards = []
+    for name in names:
+        action, _ = baselines.make(name).predict(observation)
+        _, reward, _, infos = env.step(action)
+        assert all(info["feasible"] for info in infos)
+        rewards.append(reward)
+    _, none, _, _ = env.step(np.full((6, 20, 4), -1.0, np.float32))
+    assert (rewards[0] >= rewards[1]).all() and (rewards[1] > rewards[2]).all()  # noqa: PT018
+    assert (none <= -1.5).all()
+
+
+def test_it_learns_in_stable_baselines3_and_plays_the_same_after_saving(tmp_path: Path) -> None:
+    def trained() -> GraphDDPG:
+        model = GraphDDPG(SetPolicy, environments(), seed=0, batch_size=8, device="cpu")
+        model.learn(4 * 10 * 21)
+        return model
+
+    model = trained()
+    assert model._n_updates == 42
+    assert model.replay_buffer.size() == 84
+    fresh = GraphDDPG(SetPolicy, environments(), seed=0, device="cpu")
+    for name in ("actor", "critic", "actor_target", "critic_target"):
+        before, after = getattr(fresh.policy, name).state_dict(), getattr(model.policy, name).state_dict()
+        assert any(not torch.equal(before[key], after[key]) for key in before), name
+    observation = observations.encode(observed("urban"))
+    action, _ = model.predict(observation)
+    np.testing.assert_array_equal(trained().predict(observation)[0], action)
+    model.save(tmp_path / "model")
+    loaded = GraphDDPG.load(tmp_path / "model", device="cpu")
+    np.testing.assert_array_equal(loaded.predict(observation)[0], action)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda o: o["comm"], "needs the Dict observation"),
+        (lambda o: {key: value for key, value in o.items() if key != "sensing"}, "lacks sensing"),
+        (lambda o: {**o, "comm": np.where(o["comm"] > 0, np.nan, o["comm"])}, "'comm' holds"),
+        (lambda o: {**o, "pilots": np.ones((5, 3, 3), np.float32)}, "shared pilots"),
+    ],
+)
+def test_observations_that_it_cannot_read_are_refused(change: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        policy().predict(change(observations.encode(observed())))
