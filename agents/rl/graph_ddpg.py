@@ -44,9 +44,6 @@ NOISE = 2.0
 TEMPERATURE = 0.25
 """Of the softmax over the critic's values that the actor follows."""
 
-ACTOR_FROM = 40
-"""Updates of the critic before the actor's first."""
-
 UNSERVED, WORST = 1.5, 3.0
 """What a drop that isn't served costs in `RelativePower`, and the most that its violations add."""
 
@@ -96,6 +93,8 @@ class GraphDDPG(DDPG):
         tau: of the running averages that decide.
         train_freq: steps of the environments between updates.
         gradient_steps: of an update.
+        actor_from: gradient steps of the critic before the actor's first.
+        training_completions: APs that are priced as the last one of a set while sets grow for training.
         options: as for Stable-Baselines3's DDPG.
     """
 
@@ -112,6 +111,8 @@ class GraphDDPG(DDPG):
         tau: float = 0.02,
         train_freq: int = 10,
         gradient_steps: int = 2,
+        actor_from: int = 40,
+        training_completions: int = 4,
         **options: Any,
     ) -> None:
         defaults = {"learning_starts": 0, "replay_buffer_class": DropReplay, "gamma": 0.0}
@@ -119,7 +120,7 @@ class GraphDDPG(DDPG):
             policy, env, learning_rate, buffer_size, batch_size=batch_size, tau=tau, train_freq=train_freq,
             gradient_steps=gradient_steps, **{**defaults, **options},
         )  # fmt: skip
-        self.training_completions = 4
+        self.actor_from, self.training_completions = actor_from, training_completions
         self._batch: DropBatch | None = None
         self._plan: list[NDArray[np.bool_]] = []
         self._searched = False
@@ -204,7 +205,7 @@ class GraphDDPG(DDPG):
             self._n_updates += 1
             played = self.replay_buffer.sample(batch_size, rng)
             logs["critic_loss"].append(self._learn_critic(played, rng))
-            if self._n_updates > ACTOR_FROM:
+            if self._n_updates > self.actor_from:
                 logs["actor_loss"].append(self._learn_actor(played, rng))
             for name in ("actor", "critic"):
                 module, average = getattr(self.policy, name), getattr(self.policy, f"{name}_target")
