@@ -9,7 +9,8 @@ from cfisac_env.config import PRESETS, SystemConfig
 from cfisac_env.env import CfIsacEnv
 from cfisac_env.mobile import CfIsacMobileEnv
 from cfisac_env.mobile_vector import CfIsacMobileVectorEnv
-from cfisac_env.scenario import Scenario, sample
+from cfisac_env.sampling import sample
+from cfisac_env.scenario import Scenario
 from cfisac_env.types import Decision, Outcome, Problem
 from cfisac_env.vector import CfIsacVectorEnv
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+import numbers
+from collections.abc import Iterable, Mapping
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 SPEED_OF_LIGHT = 299_792_458.0
 
@@ -31,33 +32,41 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "pilot_assignment": ("in-turn", "random", "greedy", "master-ap"),
 }
 
-# name: (low, high, low included); high is always included
-_RANGES: Mapping[str, tuple[float, float, bool]] = {
-    "M": (1, 100_000, True),
-    "K": (1, 10_000, True),
-    "T": (1, 1_000, True),
-    "S": (1, 1_000, True),
-    "bandwidth_hz": (0.0, 1e12, False),
-    "effective_bandwidth_hz": (0.0, 1e12, False),
-    "carrier_hz": (0.0, 1e13, False),
-    "noise_density_dbm_hz": (-250.0, 0.0, True),
-    "noise_figure_db": (0.0, 60.0, True),
-    "area_diameter_m": (0.0, 1e6, False),
-    "min_distance_m": (0.0, 1e4, False),
-    "path_loss_intercept_db": (-300.0, 0.0, True),
-    "path_loss_per_decade_db": (0.0, 100.0, True),
-    "shadowing_std_db": (0.0, 20.0, True),
-    "pilot_power_w": (0.0, 1e3, False),
-    "pilot_length": (1, 100_000, True),
-    "sinr_threshold_db": (-60.0, 60.0, True),
-    "crlb_threshold_m2": (0.0, 1e6, False),
-    "max_ap_power_w": (0.0, 1e4, False),
-    "circuit_power_w": (0.0, 1e4, True),
-    "rcs_m2": (0.0, 1e6, False),
-    "integration_symbols": (1, 10**9, True),
-    "sinr_penalty": (0.0, 1e9, True),
-    "crlb_penalty": (0.0, 1e9, True),
+RANGES: Mapping[str, tuple[float, float]] = {
+    "M": (1, 100_000),
+    "K": (1, 10_000),
+    "T": (1, 1_000),
+    "S": (1, 1_000),
+    "bandwidth_hz": (1.0, 1e12),
+    "effective_bandwidth_hz": (1.0, 1e12),
+    "carrier_hz": (1e3, 1e13),
+    "noise_density_dbm_hz": (-250.0, 0.0),
+    "noise_figure_db": (0.0, 60.0),
+    "area_diameter_m": (1.0, 1e6),
+    "min_distance_m": (1e-3, 1e4),
+    "path_loss_intercept_db": (-300.0, 0.0),
+    "path_loss_per_decade_db": (0.0, 100.0),
+    "shadowing_std_db": (0.0, 20.0),
+    "pilot_power_w": (1e-12, 1e3),
+    "pilot_length": (1, 100_000),
+    "sinr_threshold_db": (-60.0, 60.0),
+    "crlb_threshold_m2": (1e-12, 1e6),
+    "max_ap_power_w": (1e-12, 1e4),
+    "circuit_power_w": (0.0, 1e4),
+    "rcs_m2": (1e-12, 1e6),
+    "integration_symbols": (1, 10**9),
+    "sinr_penalty": (0.0, 1e9),
+    "crlb_penalty": (0.0, 1e9),
 }
+"""Least and greatest value of every numeric field, so chosen that no gain, estimate or Fisher information over- or underflows."""
+
+FAR = 1e3
+"""Largest coordinate of a node, in radii of the disc."""
+
+REQUIREMENT_FIELDS = (
+    "sinr_threshold_db", "crlb_threshold_m2", "max_ap_power_w", "circuit_power_w", "sinr_penalty", "crlb_penalty",
+)  # fmt: skip
+"""Fields on which no gain or estimate depends: they may differ from those that given drops were made with, and change between episodes."""
 
 
 class _PresetName(str):
@@ -76,7 +85,21 @@ def nearest(name: str, valid: list[str]) -> str:
     return f" (did you mean {matches[0]!r}?)" if matches else ""
 
 
-@dataclass(frozen=True, init=False)
+def check_keywords(callee: str, given: Iterable[str], valid: Iterable[str]) -> None:
+    """Refuse keywords that a callable doesn't have, in Python's own words, which frameworks look for, and with the nearest valid name.
+
+    Raises:
+        TypeError: names the first keyword that isn't valid.
+    """
+    names = list(valid)
+    for name in given:
+        if name not in names:
+            raise TypeError(
+                f"{callee} got an unexpected keyword argument {name!r}{nearest(name, names)}; valid ones: {', '.join(names)}"
+            )
+
+
+@dataclass(frozen=True)
 class SystemConfig:
     """All parameters of a cell-free ISAC network and of what is asked of it.
 
@@ -118,10 +141,13 @@ class SystemConfig:
     Raises:
         ValueError: a value outside its range, or an unknown preset; the message names the field, the value and the range.
         TypeError: an unknown field (the nearest valid name is suggested), or a value of the wrong type.
+
+    Valid ranges are in `RANGES`.
     """
 
     M: int = 30
     K: int = 6
+    _: KW_ONLY
     T: int = 2
     S: int = 1
     preset: str = _PresetName("paper")
@@ -148,23 +174,22 @@ class SystemConfig:
     sinr_penalty: float = 5000.0
     crlb_penalty: float = 5000.0
 
-    def __init__(self, M: int | None = None, K: int | None = None, *, preset: str = "paper", **fields: Any) -> None:
-        if not isinstance(preset, str):
-            raise TypeError(f"preset must be a name, got {preset!r}; valid presets: {', '.join(PRESETS)}")
-        if preset not in PRESETS:
-            raise ValueError(
-                f"unknown preset {str(preset)!r}{nearest(preset, list(PRESETS))}; valid presets: {', '.join(PRESETS)}"
-            )
-        given = {name: value for name, value in (("M", M), ("K", K)) if value is not None} | fields
-        specs = {field.name: field for field in dataclasses.fields(self)}
-        for name in given:
-            if name not in specs:
-                raise TypeError(
-                    f"unknown configuration field {name!r}{nearest(name, list(specs))}; valid fields: {', '.join(specs)}"
+    if not TYPE_CHECKING:  # type checkers see the fields as keywords
+
+        def __init__(self, M: int | None = None, K: int | None = None, *, preset: str = "paper", **fields: Any) -> None:
+            if not isinstance(preset, str):
+                raise TypeError(f"preset must be a name, got {preset!r}; valid presets: {', '.join(PRESETS)}")
+            if preset not in PRESETS:
+                raise ValueError(
+                    f"unknown preset {str(preset)!r}{nearest(preset, list(PRESETS))}; valid presets: {', '.join(PRESETS)}"
                 )
-        values = {name: spec.default for name, spec in specs.items()} | dict(PRESETS[preset]) | given
-        for name, value in values.items():
-            object.__setattr__(self, name, str(preset) if name == "preset" else _checked(name, value, specs[name].type))
+            check_keywords("SystemConfig.__init__()", fields, FIELDS)
+            given = {name: value for name, value in (("M", M), ("K", K)) if value is not None} | fields
+            specs = {field.name: field for field in dataclasses.fields(self)}
+            values = {name: spec.default for name, spec in specs.items()} | dict(PRESETS[preset]) | given
+            for name, value in values.items():
+                checked = str(preset) if name == "preset" else _checked(name, value, specs[name].type)
+                object.__setattr__(self, name, checked)
 
     @cached_property
     def noise_w(self) -> float:
@@ -202,6 +227,10 @@ class SystemConfig:
         return dataclasses.asdict(self)
 
 
+FIELDS = tuple(field.name for field in dataclasses.fields(SystemConfig))
+"""Names of the fields of a configuration."""
+
+
 def _checked(name: str, value: Any, annotation: Any) -> Any:
     """`value` as the field's type, or an error that names the field, the value and what was expected."""
     if name in CHOICES:
@@ -210,15 +239,16 @@ def _checked(name: str, value: Any, annotation: Any) -> Any:
         return value
     if value is None and name == "effective_bandwidth_hz":
         return None
-    low, high, included = _RANGES[name]
+    low, high = RANGES[name]
     whole = annotation == "int"
-    expected = f"{'a whole number' if whole else 'a number'} in {'[' if included else '('}{low:g}, {high:g}]"
+    expected = f"{'a whole number' if whole else 'a number'} in [{low:g}, {high:g}]"
     try:
-        if isinstance(value, bool | str) or (whole and int(value) != value):
+        real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        if not real or (whole and int(value) != value):
             raise TypeError
         number = int(value) if whole else float(value)
     except (TypeError, ValueError, OverflowError):
         raise TypeError(f"{name} must be {expected}, got {value!r}") from None
-    if not (low <= number <= high) or (number == low and not included):
+    if not low <= number <= high:
         raise ValueError(f"{name} must be {expected}, got {value!r}")
     return number

@@ -10,7 +10,8 @@ import numpy as np
 
 from cfisac_env import observations
 from cfisac_env.config import SystemConfig
-from cfisac_env.scenario import Draws, Scenario, build, sample
+from cfisac_env.sampling import RandomInputs, build, sample
+from cfisac_env.scenario import Scenario
 
 _BLOCK = 64  # drops drawn at once: NumPy's overhead a call is then shared by that many resets
 _BLOCK_LINKS = 2**17  # fewer when drops are large
@@ -73,10 +74,10 @@ class RandomDrops:
     def first(self, rng: np.random.Generator, options: dict[str, Any]) -> tuple[Block, int]:
         """A new network with its first users."""
         if self._block is None or self._network is not None or self._index + 1 >= len(self._block.scenario):
-            draws = Draws(self.config, (self._size,))
+            inputs = RandomInputs(self.config, (self._size,))
             for i in range(self._size):
-                draws.fill(rng, i)
-            self._block = Block(build(self.config, draws))
+                inputs.fill(rng, i)
+            self._block = Block(build(self.config, inputs))
             self._index = -1
             self._size = min(2 * self._size, self._most)
         self._index += 1

@@ -12,7 +12,8 @@ from cfisac_env import observations, physics, pilots
 from cfisac_env.config import SystemConfig
 from cfisac_env.drops import Block, checked_drop
 from cfisac_env.mobility import Generators, Motion, Shadowing, Track, moved, shadowed
-from cfisac_env.scenario import Draws, Scenario, build
+from cfisac_env.sampling import RandomInputs, build
+from cfisac_env.scenario import Scenario
 
 FASTEST = 1e4
 """Largest velocity component in an observation, in radii of the disc a second, and turn rate in rad/s."""
@@ -81,9 +82,9 @@ class Dynamics:
             ValueError, TypeError: a strategy returns something else than it should.
         """
         n = len(rngs)
-        draws = Draws(config, (n,))
-        draws.fill_each(rngs)
-        network = build(config, draws)
+        inputs = RandomInputs(config, (n,))
+        inputs.fill_each(rngs)
+        network = build(config, inputs)
         users = moved(self.users, "users", rngs, network.ue_xy, config, steps, step_s)
         targets = moved(self.targets, "targets", rngs, network.target_xy, config, steps, step_s)
         shadowing_db = shadowed(self.shadowing, rngs, network.ap_xy, users.xy, config)
@@ -98,7 +99,7 @@ class Dynamics:
         if config.pilots_reused:
             assigned = np.array([pilots.assign(config, gain[i, 0], rng) for i, rng in enumerate(rngs)])
             pilot = np.repeat(assigned[:, None], steps, axis=1)
-        scenario = Scenario.from_gains(
+        scenario = Scenario.derive(
             config,
             ap_xy=ap_xy,
             ue_xy=users.xy,

@@ -15,13 +15,19 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cfisac_env.config import SystemConfig
+from cfisac_env.config import FAR, SystemConfig
 
 Floats = NDArray[np.float64]
 Generators = Sequence[np.random.Generator]
 
 MAX_SPEED_M_S = 1000.0
 """Fastest that the built-in motions go."""
+
+MAX_SHADOWING_DB = 500.0
+"""Strongest shadowing that a strategy may return, of either sign."""
+
+MAX_RADII = 1e5
+"""Longest walk of `RandomWaypoint` in an episode, in radii of the disc; every radius or so takes another waypoint."""
 
 _PAIRS = 2**16
 """Pairs of instants whose correlation is factorised at once: few enough to stay in the caches."""
@@ -111,6 +117,11 @@ class RandomWaypoint:
         """Tracks from (n, N, 2) m, each episode with its own generator; the velocity points to the waypoint, and nothing turns."""
         n, count = start_xy.shape[:2]
         way_m = self.speed_m_s * step_s * np.arange(steps)
+        if way_m[-1] > MAX_RADII * radius_m:
+            raise ValueError(
+                f"RandomWaypoint would walk {way_m[-1]:g} m in an episode ({self.speed_m_s:g} m/s, {steps} instants {step_s:g} s apart), "
+                f"more than {MAX_RADII:g} radii of the disc ({radius_m:g} m); give less speed or time, or a larger area_diameter_m"
+            )
         drawn = [
             [self._waypoints(rng, xy, radius_m, way_m[-1]) for xy in starts.tolist()]
             for rng, starts in zip(rngs, start_xy, strict=True)
@@ -330,7 +341,7 @@ def moved(
 
     Raises:
         TypeError: the strategy has no `trajectory`.
-        ValueError: it returns another shape than (steps, N, 2), or a value that isn't finite.
+        ValueError: it returns another shape than (steps, N, 2), a value that isn't finite, or one beyond `FAR` radii of the disc.
     """
     radius_m = config.area_diameter_m / 2
     if type(motion) is RandomWaypoint or type(motion) is SmoothTurns:  # not what inherits from them
@@ -338,7 +349,7 @@ def moved(
     call = _method(motion, "trajectory", f"the motion of the {what}", "RandomWaypoint or SmoothTurns")
     name, shape = f"{type(motion).__name__}.trajectory for the {what}", (steps, start_xy.shape[1], 2)
     ways = [
-        _checked(call(rng, start.copy(), radius_m, steps, step_s), name, shape, "m")
+        _checked(call(rng, start.copy(), radius_m, steps, step_s), name, shape, "m", FAR * radius_m)
         for rng, start in zip(rngs, start_xy, strict=True)
     ]
     return Track.through(np.stack(ways), step_s)
@@ -349,7 +360,7 @@ def shadowed(shadowing: Shadowing, rngs: Generators, ap_xy: Floats, ue_xy: Float
 
     Raises:
         TypeError: the strategy has no `series`.
-        ValueError: it returns another shape, or a value that isn't finite.
+        ValueError: it returns another shape, a value that isn't finite, or one beyond `MAX_SHADOWING_DB`.
     """
     if type(shadowing) is CorrelatedShadowing:
         return shadowing.fields(rngs, ap_xy, ue_xy, config.shadowing_std_db)
@@ -357,7 +368,7 @@ def shadowed(shadowing: Shadowing, rngs: Generators, ap_xy: Floats, ue_xy: Float
     name, shape = f"{type(shadowing).__name__}.series", (ue_xy.shape[1], config.M, config.K)
     return np.stack(
         [
-            _checked(call(rng, ap.copy(), ue.copy(), config.shadowing_std_db), name, shape, "dB")
+            _checked(call(rng, ap.copy(), ue.copy(), config.shadowing_std_db), name, shape, "dB", MAX_SHADOWING_DB)
             for rng, ap, ue in zip(rngs, ap_xy, ue_xy, strict=True)
         ]
     )
@@ -373,7 +384,7 @@ def _method(strategy: Any, name: str, what: str, example: str) -> Any:
     return call
 
 
-def _checked(said: Any, name: str, shape: tuple[int, ...], unit: str) -> Floats:
+def _checked(said: Any, name: str, shape: tuple[int, ...], unit: str, most: float) -> Floats:
     try:
         array = np.array(said, dtype=np.float64)
     except (TypeError, ValueError):
@@ -385,6 +396,8 @@ def _checked(said: Any, name: str, shape: tuple[int, ...], unit: str) -> Floats:
         raise ValueError(
             f"{name} returned {int((~np.isfinite(array)).sum())} values that aren't finite, the first at index {first}"
         )
+    if (reached := float(np.abs(array).max())) > most:
+        raise ValueError(f"{name} must return values within ±{most:g} {unit}, got {reached:g}")
     return array
 
 

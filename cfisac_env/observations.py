@@ -14,7 +14,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from cfisac_env import compiled
-from cfisac_env.config import SystemConfig
+from cfisac_env.config import FAR, SystemConfig
 from cfisac_env.physics import clip, namespace
 from cfisac_env.scenario import Scenario
 from cfisac_env.types import Array, Problem
@@ -23,9 +23,6 @@ Observation = dict[str, NDArray[np.float32]]
 
 LOG_LIMIT = 40.0
 """Logarithms are clipped to ±40: no gain, ratio or Fisher information of a physical network lies beyond 10^±40."""
-
-FAR = 1e3
-"""Largest coordinate in an observation, in radii of the disc."""
 
 _TINY = 10.0**-LOG_LIMIT
 
@@ -91,36 +88,36 @@ def encode(
             return np.empty((*lead, *tail), np.float32)
         return xp.empty((*lead, *tail), dtype=xp.float32, device=scenario.gain.device)
 
+    ap = entry("ap", config.M, 3)
+    radius = config.area_diameter_m / 2
+    ap[..., :2] = scenario.ap_xy / radius
+    ap[..., 2] = 0.0 if previous_active is None else previous_active
     comm = entry("comm", config.M, config.K, 2)
     logs = [_log10(xp, values) for values in (scenario.gain, scenario.estimate_gain)]
     noise_log = math.log10(config.noise_w)
     if not compiled.pairs(logs[0], logs[1], noise_log, LOG_LIMIT, comm):
         for i in range(2):
             comm[..., i] = clip(logs[i] - noise_log, -LOG_LIMIT, LOG_LIMIT)
-    fisher, sensing = scenario.fisher, entry("sensing", config.M, config.S, 3)
-    diagonal = clip(fisher[..., :2], _TINY)
-    sensing[..., :2] = xp.log10(diagonal)
-    sensing[..., 2] = clip(fisher[..., 2] / xp.sqrt(diagonal[..., 0] * diagonal[..., 1]), -1.0, 1.0)
-    ap = entry("ap", config.M, 3)
-    radius = config.area_diameter_m / 2
-    ap[..., :2] = scenario.ap_xy / radius
-    ap[..., 2] = 0.0 if previous_active is None else previous_active
-    radar = entry("radar", config.M, config.S, config.T)
-    radar[...] = clip(_log10(xp, scenario.rcs_gain) - noise_log, -LOG_LIMIT, LOG_LIMIT)
-    requirement = entry("requirement", 4)
+    observation = {"ap": ap, "comm": comm}  # in the order of the space
+    if config.pilots_reused:
+        overlap = scenario.problem.pilot_overlap
+        observation["pilots"] = entry("pilots", config.K, config.K)
+        observation["pilots"][...] = xp.eye(config.K) if overlap is None else overlap
+    observation["radar"] = entry("radar", config.M, config.S, config.T)
+    observation["radar"][...] = clip(_log10(xp, scenario.rcs_gain) - noise_log, -LOG_LIMIT, LOG_LIMIT)
+    observation["requirement"] = requirement = entry("requirement", 4)
     requirement[..., 0] = config.sinr_threshold
     requirement[..., 1] = config.crlb_threshold_m2
     requirement[..., 2] = config.max_ap_power_w
     requirement[..., 3] = config.circuit_power_w
-    observation = {"ap": ap, "comm": comm, "radar": radar, "requirement": requirement, "sensing": sensing}
+    observation["sensing"] = sensing = entry("sensing", config.M, config.S, 3)
+    fisher = scenario.fisher
+    diagonal = clip(fisher[..., :2], _TINY)
+    sensing[..., :2] = clip(xp.log10(diagonal), -LOG_LIMIT, LOG_LIMIT)
+    sensing[..., 2] = clip(fisher[..., 2] / xp.sqrt(diagonal[..., 0] * diagonal[..., 1]), -1.0, 1.0)
     for key, xy in (("sr", scenario.sr_xy), ("target", scenario.target_xy), ("ue", scenario.ue_xy)):
         observation[key] = entry(key, xy.shape[-2], 2)
         observation[key][...] = xy / radius
-    if config.pilots_reused:
-        pilots = entry("pilots", config.K, config.K)
-        overlap = scenario.problem.pilot_overlap
-        pilots[...] = xp.eye(config.K) if overlap is None else overlap
-        observation["pilots"] = pilots
     return observation
 
 

@@ -13,7 +13,8 @@ from cfisac_env import actions, observations, physics, reward
 from cfisac_env.backend import Backend
 from cfisac_env.config import SystemConfig
 from cfisac_env.env import sinr_db
-from cfisac_env.scenario import Draws, Scenario, build, joined
+from cfisac_env.sampling import RandomInputs, build
+from cfisac_env.scenario import Scenario, joined
 from cfisac_env.types import Array, Decision, Outcome
 
 Rows = NDArray[np.bool_]
@@ -175,9 +176,9 @@ class Part:
         if self._stored is not None:
             self._index[chosen] = (self._index[chosen] + 1) % len(self._stored) if drop is None else drop[chosen]
             return self._stored[self._backend.array(self._index[chosen])]
-        draws = Draws(self._config, (len(chosen),), moving_only=instants)
-        draws.fill_each([generators[row] for row in chosen.tolist()])
-        numbers = draws.to(self._backend)
+        inputs = RandomInputs(self._config, (len(chosen),), moving_only=instants)
+        inputs.fill_each([generators[row] for row in chosen.tolist()])
+        numbers = inputs.to(self._backend)
         if not instants:
             return build(self._config, numbers)
         everyone = len(chosen) == len(self.over)

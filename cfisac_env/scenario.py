@@ -1,12 +1,9 @@
-"""Drops: where everything stands and what the channels are, sampled from a configuration, built from gains, or read from a file."""
+"""Drops (network realisations): where everything stands and what the channels are."""
 
 from __future__ import annotations
 
-import json
 import os
-import threading
-from collections.abc import Sequence
-from copy import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -14,12 +11,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from cfisac_env import compiled, physics, pilots
+from cfisac_env import drop_files, physics, pilots
 from cfisac_env.backend import Backend
 from cfisac_env.config import SystemConfig
 from cfisac_env.types import Array, Decision, Outcome, Problem
-
-FILE_FORMAT = "cfisac-drops-1"
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,32 +70,22 @@ class Scenario:
                 says (`random` draws from seed 0).
 
         Raises:
-            ValueError: a shape that doesn't fit the configuration, or a value that isn't finite (gains: positive).
+            ValueError: a shape that doesn't fit the configuration, no drop at all, values that aren't finite (gains: positive) or can't be
+                what they are given as: complex numbers, decibels, map coordinates, flags, text.
         """
-        lead = np.shape(gain)[:-2]
-        points = {"ap_xy": (ap_xy, config.M), "ue_xy": (ue_xy, config.K), "sr_xy": (sr_xy, config.T)}
-        points["target_xy"] = (target_xy, config.S)
-        xy = {name: _array(name, value, (*lead, count, 2)) for name, (value, count) in points.items()}
-        gain = _array("gain", gain, (*lead, config.M, config.K), positive=True)
-        if rcs_gain is None:
-            rcs_gain = physics.radar_gain(
-                xy["ap_xy"], xy["sr_xy"], xy["target_xy"], config.wavelength_m, config.rcs_m2, config.min_distance_m
-            )
-        rcs_gain = _array("rcs_gain", rcs_gain, (*lead, config.M, config.S, config.T), positive=True)
-        if pilot is not None:
-            pilot = np.array(pilot)
-            whole = np.issubdtype(pilot.dtype, np.integer)
-            if pilot.shape != (*lead, config.K) or not whole or pilot.min() < 0 or pilot.max() >= config.pilot_length:
-                raise ValueError(
-                    f"pilot must be whole numbers of shape {(*lead, config.K)} from 0 to pilot_length - 1 = "
-                    f"{config.pilot_length - 1}, got shape {pilot.shape} and dtype {pilot.dtype}"
-                )
-        if pilot is None:
-            pilot = pilots.assign(config, gain, np.random.default_rng(0))
-        return cls._derive(config, gain=gain, rcs_gain=rcs_gain, pilot=pilot, **xy)
+        given = {"ap_xy": ap_xy, "ue_xy": ue_xy, "sr_xy": sr_xy, "target_xy": target_xy, "gain": gain}
+        arrays = drop_files.checked(config, given | {"rcs_gain": rcs_gain, "pilot": pilot})
+        if arrays["rcs_gain"] is None:
+            arrays["rcs_gain"] = physics.radar_gain(
+                arrays["ap_xy"], arrays["sr_xy"], arrays["target_xy"],
+                config.wavelength_m, config.rcs_m2, config.min_distance_m,
+            )  # fmt: skip
+        if arrays["pilot"] is None:
+            arrays["pilot"] = pilots.assign(config, arrays["gain"], np.random.default_rng(0))
+        return cls.derive(config, **arrays)
 
     @classmethod
-    def _derive(
+    def derive(
         cls,
         config: SystemConfig,
         *,
@@ -113,6 +98,7 @@ class Scenario:
         pilot: Array | None,
         fisher: Array | None = None,
     ) -> Self:
+        """A scenario with the channel estimates and the Fisher information that follow; the arrays are taken as they are, unchecked."""
         if fisher is None:
             fisher = physics.fisher_information(ap_xy, sr_xy, target_xy, rcs_gain, config.fisher_scale)
         return cls(
@@ -184,89 +170,41 @@ class Scenario:
         return physics.evaluate(self.problem, decision)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the drops and their configuration to an npz file; an existing file is replaced only when all is written."""
-        path = Path(path)
-        arrays: dict[str, Any] = {name: np.asarray(a) for name in ARRAYS if (a := getattr(self, name)) is not None}
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        try:
-            with partial.open("wb") as file:
-                np.savez_compressed(file, format=FILE_FORMAT, config=json.dumps(self.config.as_dict()), **arrays)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-        return path
+        """Write the drops and their configuration to an npz file, whole or not at all.
+
+        Raises:
+            ValueError: `load` would refuse the drops.
+        """
+        arrays = {name: np.asarray(a) for name in ARRAYS if (a := getattr(self, name)) is not None}
+        self._verify(self.config, arrays, " to be saved")
+        return drop_files.write(Path(path), self.config, arrays)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Scenario:
+    def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read what `save` wrote.
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the file is truncated, isn't a drops file, or its arrays don't fit its configuration.
+            ValueError: the file is truncated or no drops file, its arrays don't fit its configuration or can't be meant as such, or the
+                channel estimates and the Fisher information aren't those of its gains and positions.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"no drops file at {path}; Scenario.save(path) writes one")
-        with path.open("rb") as stream:
-            try:
-                file = np.load(stream, allow_pickle=False)
-                content = {name: file[name] for name in file.files}
-            except Exception as error:  # NumPy, zipfile and zlib each have their own for damaged bytes
-                raise ValueError(
-                    f"{path} cannot be read as a drops file: it is truncated or of another kind ({error}); "
-                    "write it again with Scenario.save"
-                ) from None
-        if str(content.get("format")) != FILE_FORMAT:
-            found = ", ".join(content) or "nothing"
-            raise ValueError(
-                f"{path} is not a drops file of format {FILE_FORMAT!r} (it holds {found}); "
-                "build a Scenario with Scenario.from_gains and write it with Scenario.save"
-            )
-        try:
-            config = SystemConfig(**json.loads(str(content["config"])))
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} holds no configuration that this version can read: {error}") from None
-        missing = [name for name in ARRAYS if name not in content and name != "pilot"]
-        if missing:
-            raise ValueError(f"{path} lacks {', '.join(missing)}; write it again with Scenario.save")
-        lead = content["gain"].shape[:-2]
-        shapes = _shapes(config, lead)
-        arrays = {
-            name: _array(f"{name} in {path}", content[name], shapes[name], positive=name in _POSITIVE)
-            for name in ARRAYS
-            if name != "pilot"
-        }
-        pilot = content.get("pilot")
-        if pilot is not None and pilot.shape != shapes["pilot"]:
-            raise ValueError(f"pilot in {path} must have shape {shapes['pilot']}, got {pilot.shape}")
-        return cls(config, pilot=pilot, **arrays)
+        config, arrays = drop_files.read(Path(path))
+        cls._verify(config, arrays, f" in {path}")
+        return cls(config, **arrays)
+
+    @classmethod
+    def _verify(cls, config: SystemConfig, arrays: Mapping[str, Array], where: str) -> None:
+        """Check arrays that came from outside, and that those which follow from others do."""
+        given = drop_files.checked(config, {name: arrays.get(name) for name in _GIVEN}, where)
+        if given["pilot"] is None and config.pilots_reused:
+            raise ValueError(f"pilot is missing{where}: K = {config.K} users share {config.pilot_length} pilots")
+        derived = cls.derive(config, **given)
+        drop_files.check_derived("estimate_gain", arrays["estimate_gain"], derived.estimate_gain, where)
+        drop_files.check_derived("fisher", arrays["fisher"], derived.fisher, where)
 
 
 ARRAYS = tuple(field.name for field in fields(Scenario) if field.name != "config")
-_POSITIVE = ("gain", "estimate_gain", "rcs_gain")
-
-
-def _shapes(config: SystemConfig, lead: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    M, K, T, S = config.M, config.K, config.T, config.S
-    tails: dict[str, tuple[int, ...]] = {
-        "ap_xy": (M, 2), "ue_xy": (K, 2), "sr_xy": (T, 2), "target_xy": (S, 2), "gain": (M, K),
-        "estimate_gain": (M, K), "rcs_gain": (M, S, T), "fisher": (M, S, 3), "pilot": (K,),
-    }  # fmt: skip
-    return {name: (*lead, *tail) for name, tail in tails.items()}
-
-
-def _array(name: str, value: Array, shape: tuple[int, ...], positive: bool = False) -> Array:
-    """A float64 copy of `value`, checked."""
-    array = np.array(value, dtype=np.float64)
-    if array.shape != shape:
-        raise ValueError(f"{name} must have shape {shape} for this configuration, got {array.shape}")
-    if not np.isfinite(array).all() or (positive and not (array > 0).all()):
-        worst = int((~np.isfinite(array)).sum() + ((array <= 0).sum() if positive else 0))
-        raise ValueError(
-            f"{name} must be finite{' and positive' if positive else ''}; {worst} of its {array.size} values are not"
-            + ("; give links without a path a floor such as 1e-20" if positive else "")
-        )
-    return array
+_GIVEN = tuple(name for name in ARRAYS if name not in ("estimate_gain", "fisher"))
 
 
 def joined(scenarios: Sequence[Scenario]) -> Scenario:
@@ -283,128 +221,3 @@ def overlap(pilot: Array | None) -> Array | None:
         return None
     xp = physics.namespace(pilot)
     return xp.astype(pilot[..., :, None] == pilot[..., None, :], xp.float64)
-
-
-_DRAWING = threading.Lock()
-"""Threads draw in turns: every generator takes and drops Python's lock, for which two of them at it would wait all the time."""
-
-
-class Draws:
-    """The random numbers behind some drops, before any physics.
-
-    Uniform numbers place users, APs, receivers and further targets; normal ones are shadowing; where the model has them, exponential ones
-    are radar cross-sections of mean one, and pilots are drawn. With `moving_only` there are no APs, receivers and targets among them:
-    new instants of a network.
-    """
-
-    def __init__(self, config: SystemConfig, lead: tuple[int, ...] = (), *, moving_only: bool = False) -> None:
-        M, K, T, S = config.M, config.K, config.T, config.S
-        self.uniform = np.empty((*lead, K if moving_only else M + K + T + S - 1, 2))
-        self.normal = np.empty((*lead, M, K))
-        self.exponential = None if config.rcs_model == "constant" else np.empty((*lead, M, S, T))
-        drawn = config.pilots_reused and config.pilot_assignment == "random"
-        self.pilot = np.empty((*lead, K), np.int64) if drawn else None
-        self._pilot_length = config.pilot_length
-
-    def to(self, backend: Backend) -> Self:
-        """The numbers where a back end keeps its arrays; not to be filled any more."""
-        if backend.name == "numpy":
-            return self
-        moved = copy(self)
-        for name in ("uniform", "normal", "exponential", "pilot"):
-            if (numbers := getattr(self, name)) is not None:
-                setattr(moved, name, backend.array(numbers))
-        return moved
-
-    def fill(self, rng: np.random.Generator, index: Any = ...) -> None:
-        """Draw the numbers of the drops at `index`, which has to select contiguous memory."""
-        rng.random(out=self.uniform[index])
-        rng.standard_normal(out=self.normal[index])
-        if self.exponential is not None:
-            rng.standard_exponential(out=self.exponential[index])
-        self._fill_pilots(rng, index)
-
-    def fill_each(self, generators: Sequence[np.random.Generator]) -> None:
-        """Draw the numbers of every drop along the one leading axis, each from its own generator."""
-        if compiled.fill(generators, self.uniform, self.normal, self.exponential):
-            if self.pilot is not None:
-                for i, rng in enumerate(generators):
-                    self._fill_pilots(rng, i)
-            return
-        with _DRAWING:
-            for i, rng in enumerate(generators):
-                self.fill(rng, i)
-
-    def _fill_pilots(self, rng: np.random.Generator, index: Any) -> None:
-        if self.pilot is not None:
-            self.pilot[index] = rng.integers(0, self._pilot_length, self.pilot[index].shape)
-
-
-def sample(
-    config: SystemConfig, rng: np.random.Generator, n: int | None = None, *, network: Scenario | None = None
-) -> Scenario:
-    """Draw drops: everything uniform in the disc, the first target at its centre, shadowing independent on every link.
-
-    Args:
-        config: of the drops.
-        rng: the only source of randomness.
-        n: number of drops; None draws one without a leading axis.
-        network: keep the APs, receivers and targets of this single drop and draw a new instant: users, shadowing, radar cross-sections.
-
-    Returns:
-        A `Scenario` with leading axes () or (n,).
-    """
-    if n is not None and n < 1:
-        raise ValueError(f"the number of drops must be 1 or more, got {n}")
-    if network is not None and network.batch_shape:
-        raise ValueError(f"network must be a single drop, got a batch of shape {network.batch_shape}; index it first")
-    draws = Draws(config, () if n is None else (n,), moving_only=network is not None)
-    draws.fill(rng)
-    return build(config, draws, network)
-
-
-def build(config: SystemConfig, draws: Draws, network: Scenario | None = None) -> Scenario:
-    """The drops that random numbers stand for.
-
-    Args:
-        config: of the drops.
-        draws: leading axes ….
-        network: what the APs, receivers and targets are taken from, when `draws` are of moving things only; its leading axes
-            broadcast against ….
-    """
-    M, K, T = config.M, config.K, config.T
-    xp = physics.namespace(draws.uniform)
-    radius = (config.area_diameter_m / 2) * xp.sqrt(draws.uniform[..., 0])
-    angle = (2 * np.pi) * draws.uniform[..., 1]
-    xy = xp.empty_like(draws.uniform)
-    xy[..., 0], xy[..., 1] = radius * xp.cos(angle), radius * xp.sin(angle)
-    lead, ue_xy = tuple(xy.shape[:-2]), xy[..., :K, :]
-    if network is None:
-        ap_xy, sr_xy, others = xy[..., K : K + M, :], xy[..., K + M : K + M + T, :], xy[..., K + M + T :, :]
-        target_xy = xp.concat([xp.zeros_like(xy[..., :1, :]), xp.flip(others, axis=-2)], axis=-2)
-    else:
-        ap_xy, sr_xy, target_xy = (_spread(a, lead, 2) for a in (network.ap_xy, network.sr_xy, network.target_xy))
-    distance = physics.link_distance(ap_xy, ue_xy, config.min_distance_m)
-    shadowing_db = draws.normal * config.shadowing_std_db
-    gain = physics.path_gain(distance, config.path_loss_intercept_db, config.path_loss_per_decade_db, shadowing_db)
-    if network is not None and draws.exponential is None:
-        rcs_gain, fisher = _spread(network.rcs_gain, lead, 3), _spread(network.fisher, lead, 3)
-    else:
-        rcs = config.rcs_m2 if draws.exponential is None else draws.exponential * config.rcs_m2
-        rcs_gain = physics.radar_gain(ap_xy, sr_xy, target_xy, config.wavelength_m, rcs, config.min_distance_m)
-        fisher = None
-    pilot = draws.pilot
-    if pilot is None and config.pilots_reused:
-        # Not the assignment that draws, as `draws` would have its numbers.
-        known = gain if xp is np else gain.cpu().numpy()
-        pilot = xp.asarray(pilots.assign(config, known, np.random.default_rng(0)), device=gain.device)
-    return Scenario._derive(
-        config, ap_xy=ap_xy, ue_xy=ue_xy, sr_xy=sr_xy, target_xy=target_xy, gain=gain, rcs_gain=rcs_gain, fisher=fisher,
-        pilot=pilot,
-    )  # fmt: skip
-
-
-def _spread(array: Array, lead: tuple[int, ...], axes: int) -> Array:
-    """A copy of `array` with the leading axes `lead` before its last `axes`."""
-    xp = physics.namespace(array)
-    return xp.asarray(xp.broadcast_to(array, (*lead, *array.shape[-axes:])), copy=True)

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import lsq_linear
 
 from cfisac_env import CfIsacVectorEnv, SystemConfig, actions, observations, physics
-from cfisac_env.scenario import Draws, build
+from cfisac_env.sampling import RandomInputs, build
 
 MOBILE_ENV = "mobile-large-central-v0"
 """13 base stations and 30 users."""
@@ -163,16 +163,16 @@ def profile(config: SystemConfig, seed: int, environments: int = 256, rounds: in
     generators = [np.random.default_rng(seed + i) for i in range(environments)]
     action = _actions(config, environments, seed)
 
-    def numbers() -> Draws:
-        draws = Draws(config, (environments,))
-        draws.fill_each(generators)
-        return draws
+    def numbers() -> RandomInputs:
+        inputs = RandomInputs(config, (environments,))
+        inputs.fill_each(generators)
+        return inputs
 
-    draws = numbers()
-    drops = build(config, draws)
+    inputs = numbers()
+    drops = build(config, inputs)
     pieces: dict[str, Callable[[], Any]] = {
         "random numbers": numbers,
-        "drops from random numbers": lambda: build(config, draws),
+        "drops from random numbers": lambda: build(config, inputs),
         "observation": lambda: observations.encode(drops),
         "decoding and scoring": lambda: drops.evaluate(actions.decode(action, config.max_ap_power_w)),
     }

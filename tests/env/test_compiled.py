@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from cfisac_env import CfIsacEnv, Decision, Scenario, SystemConfig, actions, compiled, observations, physics, sample
-from cfisac_env.scenario import Draws
+from cfisac_env.sampling import RandomInputs
 
 RUNS = settings(max_examples=60, deadline=None, derandomize=True)
 
@@ -104,12 +104,12 @@ def test_every_generator_draws_compiled_what_it_draws_by_itself(
     def drawn() -> list[Any]:
         generators = [np.random.default_rng(seed) for seed in (3, 1, 2)]
         generators[1] = np.random.Generator(np.random.MT19937(1))
-        draws = Draws(config, (3,), moving_only=moving_only)
+        inputs = RandomInputs(config, (3,), moving_only=moving_only)
         numbers = []
         for _ in range(2):
-            draws.fill_each(generators)
+            inputs.fill_each(generators)
             numbers += [
-                np.copy(a) for a in (draws.uniform, draws.normal, draws.exponential, draws.pilot) if a is not None
+                np.copy(a) for a in (inputs.uniform, inputs.normal, inputs.exponential, inputs.pilot) if a is not None
             ]
         return [*numbers, [generator.random() for generator in generators]]
 

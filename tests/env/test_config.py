@@ -153,7 +153,19 @@ def test_every_field_has_a_value_outside_its_range() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("M", 2.5), ("M", "30"), ("K", True), ("bandwidth_hz", "20 MHz"), ("T", [2]), ("S", math.inf), ("rcs_m2", None)],
+    [
+        ("M", 2.5),
+        ("M", "30"),
+        ("K", True),
+        ("bandwidth_hz", "20 MHz"),
+        ("T", [2]),
+        ("S", math.inf),
+        ("rcs_m2", None),
+        ("rcs_m2", b"2.5"),
+        ("carrier_hz", 2e9 + 1j),
+        ("circuit_power_w", np.bool_(True)),
+        ("max_ap_power_w", np.array([0.1])),
+    ],
 )
 def test_a_value_of_the_wrong_type_is_refused_with_field_and_value(field: str, value: Any) -> None:
     with pytest.raises(TypeError, match=field) as caught:
@@ -172,13 +184,13 @@ def test_a_value_of_the_wrong_type_is_refused_with_field_and_value(field: str, v
     ],
 )
 def test_an_unknown_field_gets_the_nearest_valid_name(typo: str, meant: str) -> None:
-    with pytest.raises(TypeError, match=f"did you mean '{meant}'"):
+    with pytest.raises(TypeError, match=f"got an unexpected keyword argument '{typo}' .did you mean '{meant}'"):
         SystemConfig(**{typo: 1})  # type: ignore[arg-type]
 
 
 def test_a_field_like_no_other_gets_the_list_of_fields() -> None:
     with pytest.raises(TypeError) as caught:
-        SystemConfig(zzzz=1)
+        SystemConfig(zzzz=1)  # type: ignore[call-arg]
     assert "did you mean" not in str(caught.value)
     assert all(field.name in str(caught.value) for field in dataclasses.fields(SystemConfig))
 

@@ -6,6 +6,8 @@ import copy
 import dataclasses
 import math
 import pickle
+import tracemalloc
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-from cfisac_env import Scenario, SystemConfig, sample
+from cfisac_env import Scenario, SystemConfig, drop_files, sample
 from cfisac_env.scenario import overlap
 
 ARRAYS = tuple(field.name for field in dataclasses.fields(Scenario) if field.name != "config")
@@ -353,7 +355,7 @@ def test_a_value_that_cannot_be_is_refused_by_name(name: str, value: float) -> N
     "pilot", [[0, 1, 2], [0, 1, 2, 0, 1, 2, 3], [0, 1, -1, 0, 1, 2, 0], [0.0, 1, 2, 0, 1, 2, 0]], ids=str
 )
 def test_pilots_that_cannot_be_are_refused(pilot: list[float]) -> None:
-    with pytest.raises(ValueError, match="pilot must be whole numbers"):
+    with pytest.raises(ValueError, match=r"pilot must (be whole numbers|have shape)"):
         Scenario.from_gains(REUSED, **given(REUSED), pilot=pilot)
 
 
@@ -369,3 +371,149 @@ def test_pilots_that_were_brought_decide_who_contaminates_whom() -> None:
     np.testing.assert_allclose(
         drop.estimate_gain[:, 3], E * drop.gain[:, 3] ** 2 / (E * heard + REUSED.noise_w), rtol=1e-12
     )
+
+
+HOSTILE: dict[str, tuple[str, Any, str]] = {
+    "complex coefficients": ("gain", lambda a: np.sqrt(a) * np.exp(1j), r"complex ones; .*np.abs\(h\) \*\* 2"),
+    "complex numbers without imaginary parts": ("gain", lambda a: a + 0j, "complex"),
+    "gains in dB": ("gain", lambda a: 10 * np.log10(a), r"look like dB; give 10 \*\* \(gain / 10\)"),
+    "path loss in dB": ("gain", lambda a: -10 * np.log10(a), r"path loss in dB; give 10 \*\* \(-loss_db / 10\)"),
+    "one link in dB": ("gain", lambda a: np.where(a == a.max(), 114.0, a), "got .* to 114: gains look like path loss in dB"),
+    "flags": ("gain", lambda a: a > 0, "real numbers, got an array of bool"),
+    "text": ("gain", lambda a: a.astype(str), "real numbers, got an array of <U"),
+    "bytes": ("gain", lambda a: a.astype("S"), r"real numbers, got an array of \|S"),
+    "objects": ("gain", lambda a: a.astype(object), "real numbers, got an array of object"),
+    "nothing": ("gain", lambda a: np.full(a.shape, None), "real numbers, got an array of object"),
+    "dates": ("gain", lambda a: np.full(a.shape, np.datetime64("2026-01-01")), "real numbers, got an array of datetime64"),
+    "durations": ("gain", lambda a: np.full(a.shape, np.timedelta64(3, "s")), "real numbers, got an array of timedelta64"),
+    "a masked array": ("gain", lambda a: np.ma.masked_less(a, np.median(a)), r"gain is masked at \d+ places"),
+    "ragged lists": ("gain", lambda a: [[1e-9], [1e-9, 1e-9]], "gain must be an array of real numbers"),
+    "no drop at all": ("gain", lambda a: a[None][:0], "there are no drops in it"),
+    "links without a path": ("gain", lambda a: np.where(a == a.max(), 0.0, a), "a floor such as 1e-20"),
+    "two-way gains in dB": ("rcs_gain", lambda a: 10 * np.log10(a), r"look like dB; give 10 \*\* \(rcs_gain / 10\)"),
+    "cross-sections": ("rcs_gain", lambda a: np.ones(a.shape), "look like cross-sections in m²"),
+    "complex two-way gains": ("rcs_gain", lambda a: a + 1e-20j, "complex"),
+    "map coordinates": ("positions", lambda a: np.add(a, [448_000.0, 5_411_000.0]), r"map coordinates \(UTM\); subtract the middle"),
+    "degrees": ("positions", lambda a: np.add(a / 111e3, [48.87, 2.29]), "latitude and longitude in degrees"),
+    "a far user": ("ue_xy", lambda a: np.where(a == a.max(), 1e300, a), "ue_xy reaches 1e\\+300 m, more than 1000 radii"),
+    "kilometres too many": ("positions", lambda a: a * 1e4, "area_diameter_m"),
+    "complex positions": ("ap_xy", lambda a: a + 0j, "complex ones; give x and y along the last axis"),
+    "text for positions": ("sr_xy", lambda a: a.astype(str), "sr_xy must be real numbers"),
+    "flags for targets": ("target_xy", lambda a: a > 0, "target_xy must be real numbers"),
+    "fractional pilots": ("pilot", lambda a: a + 0.5, "pilot must be whole numbers"),
+    "flags for pilots": ("pilot", lambda a: a > 0, "pilot must be whole numbers"),
+    "complex pilots": ("pilot", lambda a: a + 0j, "pilot must be whole numbers, got complex"),
+}  # fmt: skip
+"""Arrays that mean something else than what they are given as: what is wrong → array, how it comes about, what the message names."""
+
+
+def hostile(parts: dict[str, Any], name: str, change: Any) -> dict[str, Any]:
+    chosen = [key for key in parts if key.endswith("_xy")] if name == "positions" else [name]
+    return parts | {key: change(parts[key]) for key in chosen}
+
+
+@pytest.mark.parametrize("mistake", list(HOSTILE))
+@pytest.mark.parametrize("lead", [(), (3,)], ids=str)
+def test_what_is_meant_otherwise_is_refused_with_the_likely_mistake(mistake: str, lead: tuple[int, ...]) -> None:
+    name, change, message = HOSTILE[mistake]
+    drops = sample(REUSED, rng(30), *lead)
+    parts = {key: np.array(getattr(drops, key)) for key in ARRAYS if key not in ("estimate_gain", "fisher")}
+    with pytest.raises(ValueError, match=message):
+        Scenario.from_gains(REUSED, **hostile(parts, name, change))
+
+
+def rewritten(path: Path, **changes: Any) -> Path:
+    """A drops file with some of its arrays changed; None takes one out."""
+    with np.load(path) as file:
+        content = {**file, **changes}
+    np.savez_compressed(path, **{name: a for name, a in content.items() if a is not None})
+    return path
+
+
+@pytest.mark.parametrize("mistake", list(HOSTILE))
+def test_a_file_with_what_is_meant_otherwise_is_refused_by_name(mistake: str, tmp_path: Path) -> None:
+    name, change, _ = HOSTILE[mistake]
+    drops = sample(REUSED, rng(31), 2)
+    path = drops.save(tmp_path / "hostile.npz")
+    parts = {key: np.array(getattr(drops, key)) for key in ARRAYS}
+    if mistake in ("ragged lists", "a masked array", "no drop at all"):
+        parts["gain"] = {"ragged lists": np.ones(3), "a masked array": np.full((2, 5, 7), np.nan)}.get(
+            mistake, parts["gain"][:0]
+        )
+        changes = {"gain": parts["gain"]}
+    else:
+        changes = hostile(parts, name, change)
+    with pytest.raises(ValueError, match=r"hostile\.npz"):
+        Scenario.load(rewritten(path, **changes))
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("fisher", lambda a: a * [1.0, 1.0, 50.0]),  # not positive semidefinite any more: a negative CRLB
+        ("fisher", lambda a: -a),
+        ("fisher", lambda a: a * 1.001),
+        ("fisher", np.zeros_like),
+        ("fisher", lambda a: np.full_like(a, np.nan)),
+        ("estimate_gain", lambda a: a * 1e3),  # above the gain that is estimated
+        ("estimate_gain", lambda a: -a),
+        ("estimate_gain", lambda a: a + 0j),
+        ("gain", lambda a: a * 2),
+        ("rcs_gain", lambda a: a * 2),
+        ("ap_xy", lambda a: a + 5.0),
+        ("pilot", lambda a: a * 0),
+        ("pilot", lambda a: None),
+        ("pilot", lambda a: a[..., :-1]),
+        ("junk", lambda a: np.zeros(3)),
+        ("config", lambda a: np.array("[" * 5000)),
+        ("config", lambda a: np.array("[1, 2]")),
+        ("config", lambda a: np.array('{"M": NaN}')),
+    ],
+)  # fmt: skip
+def test_a_file_whose_arrays_contradict_each_other_is_refused(name: str, change: Any, tmp_path: Path) -> None:
+    drops = sample(REUSED, rng(32), 2)
+    path = drops.save(tmp_path / "contradiction.npz")
+    changed = change(np.array(getattr(drops, name, 0.0)))
+    with pytest.raises(ValueError, match=r"contradiction\.npz"):
+        Scenario.load(rewritten(path, **{name: changed}))
+
+
+@pytest.mark.parametrize("name", ["junk", "gain", "fisher", "pilot", "config", "format"])
+def test_a_file_that_would_inflate_to_gigabytes_is_refused_before_it_does(name: str, tmp_path: Path) -> None:
+    path = sample(SystemConfig(M=4, K=2), rng(33), 2).save(tmp_path / "bomb.npz")
+    with zipfile.ZipFile(path) as archive:
+        content = {info.filename: archive.read(info) for info in archive.infolist() if info.filename != f"{name}.npy"}
+    header = str({"descr": "<f8", "fortran_order": False, "shape": (2**23,)})
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for filename, data in content.items():
+            archive.writestr(filename, data)
+        with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+            member.write(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode())
+            for _ in range(128):
+                member.write(bytes(2**19))
+    assert path.stat().st_size < 2**20
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"bomb\.npz"):
+        Scenario.load(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**22  # of 64 MiB
+
+
+def test_a_file_that_inflates_to_gigabytes_of_its_own_shapes_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drop_files, "_LARGE_BYTES", 2**20)
+    drops = sample(SystemConfig(M=64, K=64, pilot_length=64), rng(34), 100)
+    path = drops.save(tmp_path / "dense.npz")
+    assert same(Scenario.load(path), drops)
+    with pytest.raises(ValueError, match=r"dense\.npz .* would take 0\.0 GiB"):
+        Scenario.load(rewritten(path, **{name: np.zeros_like(getattr(drops, name)) for name in ARRAYS[:-1]}))
+
+
+def test_drops_that_could_not_be_read_are_not_written(tmp_path: Path) -> None:
+    drops = sample(REUSED, rng(35), 3)
+    for broken in (dataclasses.replace(drops, fisher=-drops.fisher), drops[3:]):
+        with pytest.raises(ValueError, match="to be saved"):
+            broken.save(tmp_path / "broken.npz")
+    assert not list(tmp_path.iterdir())
