@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from baselines import enumeration
+from baselines.allocation import fast
 from baselines.allocation.certificate import pilots_shared
 from baselines.allocation.result import Allocation, Float, Multipliers, Status
 from baselines.shares import ShareRelaxation, share_cut_w
@@ -16,6 +18,57 @@ from cfisac_env.types import Problem
 
 LARGEST_FLOOR = 200
 """APs up to which the floor takes more than P_all and n_min: beyond, each of its bounds would take seconds."""
+
+
+@dataclass(frozen=True, eq=False)
+class Certificate:
+    """What is proven about every decision on a drop, before any search."""
+
+    problem: Problem
+    everyone: Allocation  # all APs on; proves `infeasible`
+
+    @property
+    def infeasible(self) -> bool:
+        """No decision serves the drop."""
+        return bool(self.everyone.status == Status.INFEASIBLE)
+
+    @property
+    def least_transmit_w(self) -> float:
+        """P_all: no feasible decision transmits less, as an AP more never raises the optimum."""
+        return max(0.0, float(self.everyone.bound))
+
+    @cached_property
+    def fewest(self) -> int:
+        """n_min: no feasible decision has fewer APs on."""
+        return fewest_active(self.problem, self.least_transmit_w)
+
+    @property
+    def floor_w(self) -> float:
+        """P_all + n_min P_cir, a lower bound on the total power that takes no time; infinite when no decision is feasible."""
+        return np.inf if self.infeasible else self.least_transmit_w + self.fewest * self.problem.circuit_power_w
+
+    @cached_property
+    def lower_bound_w(self) -> float:
+        """The best lower bound on the total power, see `certified_floor_w`; infinite when no decision is feasible."""
+        return np.inf if self.infeasible else certified_floor_w(self.problem, self.everyone)
+
+
+def certify(problem: Problem, everyone: Allocation | None = None) -> Certificate:
+    """Prove what can be proven about every decision on one drop.
+
+    Args:
+        problem: one drop.
+        everyone: the answer with all APs on, if it is there already; by default that without contamination by shared pilots, which only
+            makes the drop easier.
+    """
+    if everyone is None:
+        everyone = fast.solve(replace(problem, pilot_overlap=None), np.ones(problem.M, dtype=bool))
+    return Certificate(problem, everyone)
+
+
+def relative_gap(total_w: Float, lower_bound_w: Float) -> Float:
+    """How far total powers are above lower bounds, relative to these."""
+    return np.asarray(total_w / lower_bound_w - 1.0)
 
 
 def fewest_active(problem: Problem, least_transmit_w: float = 0.0) -> int:
@@ -28,7 +81,7 @@ def fewest_active(problem: Problem, least_transmit_w: float = 0.0) -> int:
     and summed over the users, n ≥ Σ_k (γ/ρ_k) (1 + σ²/I_k), where I_k ≤ P_max Σ_m ς_mk. The caps ask for n ≥ T/P_max as well.
 
     Args:
-        problem: one drop with orthogonal pilots.
+        problem: one drop; contamination by shared pilots only asks for more.
         least_transmit_w: W, a lower bound on the transmit power of every set.
 
     Returns:
@@ -80,34 +133,19 @@ def removal_bounds(problem: Problem, current: Allocation, rounds: int = 12) -> F
     duals, on = current.multipliers, np.flatnonzero(current.active)
     if pilots_shared(problem):
         return np.full(len(on), -np.inf)
-    gain, estimate = problem.gain[on], problem.estimate_gain[on]
-    constant = sensing_value(problem, duals.sensing) - problem.max_ap_power_w * (duals.cap.sum() - duals.cap[on])
-    base = 1.0 + duals.cap[on] - reward(problem, duals.sensing)[on]
+    constant = duals.sensing_value(problem) - problem.max_ap_power_w * (duals.cap.sum() - duals.cap[on])
     lam = np.repeat(duals.sinr[None] * (1.0 - 1e-9), len(on), axis=0)
-    w = base + problem.sinr_threshold * lam @ gain.T
+    w = replace(duals, sinr=lam).prices(problem)[:, on]
     if not (w > 0.0).all():
         return np.full(len(on), -np.inf)
     for _ in range(rounds):
         share = 1.0 / w
         np.fill_diagonal(share, 0.0)
-        demand = share @ estimate
+        demand = share @ problem.estimate_gain[on]
         # A hair below, so that rounding leaves it dual feasible.
         lam = np.maximum(lam, (1.0 - 1e-9) / np.where(demand > 0.0, demand, np.inf))
-        w = base + problem.sinr_threshold * lam @ gain.T
+        w = replace(duals, sinr=lam).prices(problem)[:, on]
     return np.asarray(constant + problem.sinr_threshold * problem.noise_w * lam.sum(-1))
-
-
-def reward(problem: Problem, sensing: Float) -> Float:
-    """What the sensing multipliers Z pay for a watt of each AP:  Σ_s ⟨Z_s, Q_ms⟩, (M,)."""
-    weights = np.stack([sensing[:, 0], sensing[:, 1], 2.0 * sensing[:, 2]], axis=-1)
-    return np.asarray(np.einsum("sj,msj->m", weights, problem.fisher), dtype=np.float64)
-
-
-def sensing_value(problem: Problem, sensing: Float) -> float:
-    """Σ_s (tr Z_s^½)²/ν in watts, the root rounded down: a nearly singular Z leaves it only half the digits."""
-    za, zb, zc = sensing.T
-    root = np.sqrt(np.maximum((1.0 - 4e-15) * za * zb - zc * zc, 0.0))
-    return float(np.sum(za + zb + 2.0 * root)) / problem.crlb_threshold_m2
 
 
 def sensing_qualities(problem: Problem) -> Float:
@@ -179,11 +217,10 @@ class DualPool:
     def add(self, duals: Multipliers) -> None:
         """Put the multipliers of one set in front."""
         problem = self._problem
-        value = sensing_value(problem, duals.sensing)
+        value, total = float(duals.sensing_value(problem)), float(duals.value(problem))
         net = value - problem.max_ap_power_w * float(duals.cap.sum())
-        total = net + problem.sinr_threshold * problem.noise_w * float(duals.sinr.sum())
         share = min(max(net / total, 0.0), 1.0) if total > 0.0 else 1.0
-        entry = (reward(problem, duals.sensing)[self._order], duals.cap[self._order], value, share)
+        entry = (duals.rewards(problem)[self._order], duals.cap[self._order], value, share)
         if all(np.isfinite(part).all() for part in entry):
             self._entries = [entry, *self._entries[: self._size - 1]]
 

@@ -15,14 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines import interruption
-from baselines.allocation import fast
 from baselines.allocation.certificate import ORTHOGONAL_ONLY, pilots_shared
 from baselines.allocation.result import Allocation, Float, Status
-from baselines.bounds import DualPool, reward, sensing_qualities
+from baselines.bounds import DualPool, sensing_qualities
 from baselines.enumeration import enumerate_sets
-from baselines.heuristics import allocate
 from baselines.local_search import Search, deadline_in, improve
-from baselines.policy import Answer, Policy, everything
+from baselines.policy import Answer, Policy, allocate, everything
 from cfisac_env.types import Decision, Problem
 
 BATCH = 64
@@ -111,7 +109,7 @@ class _Proof:
         self.started = False
         # APs that sense well first: where they are not, whole branches fall.
         quality = sensing_qualities(problem)
-        self.order = np.lexsort((-quality.max(0), -reward(problem, run.everyone.multipliers.sensing)))
+        self.order = np.lexsort((-quality.max(0), -run.everyone.multipliers.rewards(problem)))
         self.quality = np.ascontiguousarray(quality[:, self.order])
         self.ranking = np.ascontiguousarray(np.argsort(-self.quality, axis=1, kind="stable"))
         self.recent = np.arange(len(quality))
@@ -255,6 +253,6 @@ class BranchAndBoundPolicy(Policy):
         if not np.isfinite(result.total_power_w):
             proof = result.allocation if result.status == "infeasible" else None
             return Answer(everything(problem), feasible=False, certificate=proof, lower_bound_w=result.lower_bound_w)
-        answer = allocate(lambda drop, active, cutoff_w=None, /: fast.solve(drop, active), problem, result.active)
+        answer = allocate(problem, result.active)
         power = answer.power if answer.status == Status.OPTIMAL else result.power
         return Answer(Decision(active=result.active, power=power), feasible=True, lower_bound_w=result.lower_bound_w)

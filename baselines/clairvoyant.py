@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from baselines import branch_and_bound
-from baselines.allocation import fast
-from baselines.allocation.result import Float, Status
-from baselines.heuristics import fewest_aps, solved
+from baselines import branch_and_bound, moves
+from baselines.allocation.result import Float
+from baselines.bounds import certify
 from baselines.local_search import LocalSearchPolicy
-from baselines.policy import Answer, everything
-from baselines.sequential import Bools, HysteresisPolicy, SequentialPolicy, allocate, price, served
+from baselines.moves import Bools
+from baselines.policy import Answer, allocate, everything, served, solved
+from baselines.sequential import ALLOCATOR, HysteresisPolicy, SequentialPolicy
 from cfisac_env.mobile import CfIsacMobileEnv, Switching
 from cfisac_env.types import Decision, Problem
 
@@ -139,7 +139,7 @@ class _Program:
         transmit, bound = np.zeros((2, len(self.instants), len(batch)))
         for t, instant in enumerate(self.instants):
             if not self.infeasible[t]:
-                answers = price(instant, batch)
+                answers = ALLOCATOR(instant, batch)
                 transmit[t] = np.where(served(answers), answers.transmit_power, np.inf)
                 bound[t] = answers.bound
         self.sets = np.concatenate([self.sets, batch])
@@ -197,10 +197,9 @@ def _neighbours(run: _Program, chosen: Bools) -> list[Bools]:
     near: dict[bytes, Bools] = {}
     for newcomers in (np.flatnonzero(used), np.flatnonzero(~used)):
         for current in distinct[np.argsort(-counts, kind="stable")]:
-            on, off = np.flatnonzero(current), [m for m in newcomers if not current[m]]
-            for change in [[m] for m in (*on, *off)] + [[m, n] for m in on for n in off]:
-                other = current.copy()
-                other[change] ^= True
+            on, off = np.flatnonzero(current), newcomers[~current[newcomers]]
+            around = (moves.drops(current), moves.adds(current, off), moves.swaps(current, on, off))
+            for other in np.concatenate(around):
                 if len(near) < NEIGHBOURS and other.tobytes() not in known:
                     near[other.tobytes()] = other
     return list(near.values())
@@ -233,7 +232,7 @@ def _powers(instants: list[Problem], active: Bools, start: Switching, infeasible
         state = state.after(active[t])
         if infeasible[t]:
             continue
-        answer = allocate(instant, serving)
+        answer = allocate(instant, serving, ALLOCATOR)
         feasible[t] = solved(answer)
         power[t] = answer.power if solved(answer) else np.where(serving[:, None], everything(instant).power, 0.0)
     return power, feasible
@@ -253,17 +252,14 @@ def instant_bounds(instants: list[Problem], seconds: float) -> tuple[Float, Bool
     """
     bounds, infeasible = np.zeros(len(instants)), np.zeros(len(instants), dtype=bool)
     for t, instant in enumerate(instants):
-        clean = replace(instant, pilot_overlap=None)
-        everyone = fast.solve(clean, np.ones(clean.M, dtype=bool))
-        infeasible[t] = everyone.status == Status.INFEASIBLE
+        certificate = certify(instant)
+        infeasible[t] = certificate.infeasible
         if infeasible[t]:
             continue
+        bounds[t] = certificate.lower_bound_w
         if seconds > 0.0:
+            clean = replace(instant, pilot_overlap=None)
             bounds[t] = branch_and_bound.solve(clean, time_limit_s=seconds, threads=1).lower_bound_w
-        else:
-            transmit = max(0.0, float(everyone.bound))
-            count = max(fewest_aps(clean), int(np.ceil(transmit / clean.max_ap_power_w - 1e-9)))
-            bounds[t] = transmit + count * clean.circuit_power_w
     return bounds, infeasible
 
 

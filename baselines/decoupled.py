@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from baselines.allocation import allocator
-from baselines.heuristics import fewest_aps, solved
-from baselines.policy import Answer, Policy, everything, inside
+from baselines import moves
+from baselines.allocation import Allocator
+from baselines.bounds import fewest_active
+from baselines.policy import Answer, Policy, everything, inside, solved
 from cfisac_env import physics
 from cfisac_env.types import Decision, Problem
 
@@ -30,7 +31,7 @@ class DecoupledPolicy(Policy):
 
     def __init__(self, *, backend: str = "fast", **sizes: Any) -> None:
         super().__init__(**sizes)
-        self._allocate = allocator(backend)
+        self._allocator = Allocator(backend)
 
     def decide(self, problem: Problem) -> Answer:
         """Grow, allocate, scale."""
@@ -42,10 +43,9 @@ class DecoupledPolicy(Policy):
             np.argsort(-score, kind="stable")
             for score in (channel, channel + (information / information.sum(0)).mean(1))
         ]
-        for size, ranking in itertools.product(range(fewest_aps(problem), problem.M + 1), rankings):
-            active = np.zeros(problem.M, dtype=bool)
-            active[ranking[:size]] = True
-            allocation = self._allocate(communication, active)
+        for size, ranking in itertools.product(range(fewest_active(problem), problem.M + 1), rankings):
+            active = moves.prefixes(ranking, [size])[0]
+            allocation = self._allocator(communication, active)
             if not solved(allocation):
                 continue
             crlb = physics.crlb(allocation.power.sum(-1), problem.fisher)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from baselines.allocation import Allocator, allocator
-from baselines.allocation.result import Allocation, Status
+from baselines import moves
+from baselines.allocation import Allocation, Allocator, Status
 from baselines.bounds import removal_bounds
-from baselines.heuristics import answered, solved
-from baselines.policy import Answer, Policy, everything, inside
+from baselines.heuristics import answered
+from baselines.policy import Answer, Policy, everything, inside, solved
 from cfisac_env.types import Decision, Problem
 
 CHUNK = 16
@@ -38,17 +37,17 @@ class ModifiedBbPolicy(Policy):
 
     def __init__(self, *, backend: str = "fast", **sizes: Any) -> None:
         super().__init__(**sizes)
-        self._allocate = allocator(backend)
+        self._allocator = Allocator(backend)
 
     def decide(self, problem: Problem) -> Answer:
         """Eliminate."""
         everyone = np.ones(problem.M, dtype=bool)
         aim = inside(problem)
-        current = self._allocate(aim, everyone)
+        current = self._allocator(aim, everyone)
         if not solved(current):
-            aim, current = problem, self._allocate(problem, everyone)
+            aim, current = problem, self._allocator(problem, everyone)
         while solved(current):
-            smaller = cheapest_removal(self._allocate, aim, current)
+            smaller = cheapest_removal(self._allocator, aim, current)
             if smaller is None:
                 break
             current = smaller
@@ -64,7 +63,7 @@ def cheapest_removal(allocate_power: Allocator, problem: Problem, current: Alloc
     when its certified bound is above the power of another, and the first that leaves T where it is ends the search.
     """
     on = np.flatnonzero(current.active)
-    sets = without_one(current.active)
+    sets = moves.drops(current.active)
     if not len(sets):
         return None
     now = float(current.transmit_power)
@@ -113,18 +112,10 @@ class ModifiedBbPaperPolicy(Policy):
         while True:
             best = None
             limit = float(current.power.sum()) + problem.circuit_power_w
-            for candidate in without_one(active):
+            for candidate in moves.drops(active):
                 answer = solve_paper(problem, candidate)
                 if answer.feasible and (total := float(answer.power.sum())) <= limit:
                     best, limit = (candidate, answer), total
             if best is None:
                 return Answer(Decision(active=active, power=current.power), feasible=False)
             active, current = best
-
-
-def without_one(active: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Every set with one AP less: (M,) with n on to (n, M)."""
-    on = np.flatnonzero(active)
-    sets = np.repeat(active[None], len(on), axis=0)
-    sets[np.arange(len(on)), on] = False
-    return sets[sets.any(1)]

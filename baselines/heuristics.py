@@ -8,27 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.allocation import Allocator, allocator
-from baselines.allocation.result import Allocation, Status
-from baselines.policy import Answer, Policy, everything, inside
+from baselines import moves
+from baselines.allocation import Allocation, Allocator, Status
+from baselines.bounds import fewest_active
+from baselines.policy import Answer, Policy, allocate, everything, solved
 from cfisac_env import actions, physics
 from cfisac_env.types import Decision, Problem
-
-
-def fewest_aps(problem: Problem) -> int:
-    """Least number of APs that can meet the SINRs:  ⌊K γ_thr⌋ + 1, by Cauchy–Schwarz (v ≤ ς)."""
-    return min(problem.M, math.floor(problem.K * problem.sinr_threshold) + 1)
-
-
-def allocate(allocate_power: Allocator, problem: Problem, active: NDArray[np.bool_]) -> Allocation:
-    """Exact powers for a set, a hair inside the requirements; on them when there is no room for that."""
-    answer = allocate_power(inside(problem), active)
-    return answer if solved(answer) else allocate_power(problem, active)
-
-
-def solved(allocation: Allocation) -> bool:
-    """Whether an allocation for one set holds powers that meet every requirement."""
-    return bool(allocation.status == Status.OPTIMAL or allocation.status == Status.LOCAL)
 
 
 def answered(allocation: Allocation, problem: Problem) -> Answer:
@@ -82,11 +67,11 @@ class FullApPolicy(Policy):
 
     def __init__(self, *, backend: str = "fast", **sizes: Any) -> None:
         super().__init__(**sizes)
-        self._allocate = allocator(backend)
+        self._allocator = Allocator(backend)
 
     def decide(self, problem: Problem) -> Answer:
         """Allocate."""
-        return answered(allocate(self._allocate, problem, np.ones(problem.M, dtype=bool)), problem)
+        return answered(allocate(problem, np.ones(problem.M, dtype=bool), self._allocator), problem)
 
 
 class RankedPolicy(Policy):
@@ -101,7 +86,7 @@ class RankedPolicy(Policy):
 
     def __init__(self, *, backend: str = "fast", **sizes: Any) -> None:
         super().__init__(**sizes)
-        self._allocate = allocator(backend)
+        self._allocator = Allocator(backend)
 
     def scores(self, problem: Problem) -> NDArray[np.float64]:
         """(M, K + S): how good each AP is for each user and each target, the higher the better."""
@@ -109,13 +94,11 @@ class RankedPolicy(Policy):
 
     def decide(self, problem: Problem) -> Answer:
         """Allocate on growing prefixes of the ranking."""
-        place = np.argsort(np.argsort(-self.scores(problem), axis=0, kind="stable"), axis=0)
-        ranking = np.lexsort((place.mean(1), place.min(1)))
-        size = max(fewest_aps(problem), int((place.min(1) == 0).sum()))
+        scores = self.scores(problem)
+        ranking = moves.ranking(scores)
+        size = max(fewest_active(problem), len(np.unique(scores.argmax(0))))
         while True:
-            active = np.zeros(problem.M, dtype=bool)
-            active[ranking[:size]] = True
-            answer = allocate(self._allocate, problem, active)
+            answer = allocate(problem, moves.prefixes(ranking, [size])[0], self._allocator)
             if solved(answer) or size == problem.M:
                 return answered(answer, problem)
             size = min(problem.M, max(size + 1, math.ceil(1.25 * size)))

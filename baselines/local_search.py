@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from baselines.allocation import fast
-from baselines.allocation.certificate import pilots_shared
-from baselines.allocation.result import Allocation, Float, Status
-from baselines.bounds import fewest_active, reward
-from baselines.heuristics import solved
-from baselines.policy import Answer, Policy, everything, inside
+from baselines import moves
+from baselines.allocation import Allocation, Allocator, Status
+from baselines.allocation.result import Float
+from baselines.bounds import certify
+from baselines.moves import Bools, Indices
+from baselines.policy import Answer, Policy, everything, inside, served, solved
 from cfisac_env.config import nearest
 from cfisac_env.types import Decision, Problem
 
@@ -29,8 +30,6 @@ CHUNK = 48
 
 MERGES = 600
 """Exchanges of two APs for one that are tried from a set, at most."""
-
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,20 +68,20 @@ class Search:
         self.solves = 0
         self.best: Allocation | None = None
         self.best_w = np.inf
-        self._threads = threads
+        self._allocate = Allocator(threads=threads)
         self.deadline = deadline
         self._bounds: dict[bytes, float] = {}  # W, certified lower bound on the total power of sets already tried
-        self.everyone = self._allocate(np.ones(problem.M, dtype=bool), None)
+        certificate = certify(problem, self._allocate(problem, np.ones(problem.M, dtype=bool)))
         self.solves += 1
-        self.least_transmit_w = float(self.everyone.bound)
-        self.fewest = fewest_active(problem, self.least_transmit_w)
+        self.everyone, self.fewest = certificate.everyone, certificate.fewest
+        self.least_transmit_w, self._floor_w = certificate.least_transmit_w, certificate.floor_w
         if solved(self.everyone):
             self.best, self.best_w = self.everyone, self.cost(self.everyone)
 
     @property
     def lower_bound_w(self) -> float:
         """All-on transmit power and the circuit power of the fewest APs that can do: below every feasible set."""
-        return min(self.best_w, self.least_transmit_w + self.fewest * self.problem.circuit_power_w)
+        return min(self.best_w, self._floor_w)
 
     def cost(self, allocation: Allocation) -> float:
         """T + n P_cir, W."""
@@ -92,22 +91,24 @@ class Search:
         """Nothing can be better, or time is up."""
         return self.best_w <= self.lower_bound_w * (1 + 1e-9) or time.perf_counter() >= self.deadline
 
+    @contextmanager
+    def without_deadline(self) -> Iterator[None]:
+        """Let time not run out in the block."""
+        deadline, self.deadline = self.deadline, np.inf
+        try:
+            yield
+        finally:
+            self.deadline = deadline
+
     def solve(self, sets: Bools, cutoff_w: float | Float) -> Allocation:
         """Price sets (n, M) with cut-offs on their transmit power, and remember the cheapest if it is the best so far."""
-        answers = self._allocate(sets, cutoff_w)
+        answers = self._allocate(self.problem, sets, cutoff_w)
         self.solves += len(sets)
         totals = self._totals(answers)
         winner = int(np.argmin(totals))
         if totals[winner] < self.best_w:
             self.best, self.best_w = answers[winner], float(totals[winner])
         return answers
-
-    def _allocate(self, sets: Bools, cutoff_w: float | Float | None) -> Allocation:
-        if pilots_shared(self.problem):
-            from baselines.allocation import ccp
-
-            return ccp.solve(self.problem, sets, cutoff_w=cutoff_w)
-        return fast.solve(self.problem, sets, cutoff_w=cutoff_w, threads=self._threads)
 
     def first_better(self, sets: Bools, limit_w: float) -> Allocation | None:
         """The best set of the first chunk that holds one cheaper than `limit_w`, or None when no set is.
@@ -140,8 +141,8 @@ class Search:
         while not self.finished():
             limit = self.cost(current)
             better = None
-            for moves in (self.drops, self.swaps, self.adds, self.merges):
-                better = self.first_better(moves(current), limit)
+            for move in (self.drops, self.swaps, self.adds, self.merges):
+                better = self.first_better(move(current), limit)
                 if better is not None:
                     break
             if better is None:
@@ -151,45 +152,22 @@ class Search:
 
     def drops(self, current: Allocation) -> Bools:
         """(n, M): without one AP, the one that radiates least first."""
-        on = _by_power(current)
-        sets = np.repeat(current.active[None], len(on), axis=0)
-        sets[np.arange(len(on)), on] = False
-        return sets
+        return moves.drops(current.active, _by_power(current))
 
     def adds(self, current: Allocation) -> Bools:
         """(M − n, M): with one more AP, the most attractive at the current prices first."""
-        off = by_price(self.problem, current)
-        sets = np.repeat(current.active[None], len(off), axis=0)
-        sets[np.arange(len(off)), off] = True
-        return sets
+        return moves.adds(current.active, by_price(self.problem, current))
 
     def swaps(self, current: Allocation) -> Bools:
         """(n (M − n), M): one AP for another; attractive newcomers and quiet leavers first."""
-        on, off = _by_power(current), by_price(self.problem, current)
-        rank = np.add.outer(np.arange(len(on)) * len(off), np.arange(len(off)) * len(on)).ravel()
-        leave, join = (axis.ravel()[np.argsort(rank, kind="stable")] for axis in np.meshgrid(on, off, indexing="ij"))
-        sets = np.repeat(current.active[None], len(leave), axis=0)
-        rows = np.arange(len(leave))
-        sets[rows, leave] = False
-        sets[rows, join] = True
-        return sets
+        return moves.swaps(current.active, _by_power(current), by_price(self.problem, current), jointly=True)
 
     def merges(self, current: Allocation) -> Bools:
         """(at most `MERGES`, M): two APs that are on for one that is off; quiet pairs and attractive newcomers first."""
-        on, off = _by_power(current), by_price(self.problem, current)
-        if len(on) - 1 < self.fewest or len(off) == 0:
+        on = _by_power(current)
+        if len(on) - 1 < self.fewest:
             return np.empty((0, self.problem.M), dtype=bool)
-        first, second = np.triu_indices(len(on), 1)
-        pairs = np.argsort(first + second, kind="stable")
-        rank = np.add.outer(np.arange(len(pairs)) * len(off), np.arange(len(off)) * len(pairs)).ravel()
-        chosen = np.argsort(rank, kind="stable")[:MERGES]
-        pair, join = pairs[chosen // len(off)], off[chosen % len(off)]
-        sets = np.repeat(current.active[None], len(chosen), axis=0)
-        rows = np.arange(len(chosen))
-        sets[rows, on[first[pair]]] = False
-        sets[rows, on[second[pair]]] = False
-        sets[rows, join] = True
-        return sets
+        return moves.merges(current.active, on, by_price(self.problem, current), MERGES)
 
     def eliminate(self) -> Allocation:
         """Lazy greedy elimination from all APs on.
@@ -202,8 +180,7 @@ class Search:
         sizes = sorted({max(self.fewest, round(self.problem.M * 0.8**i)) for i in range(1, 40)})
         allowance = 0.02 * self.problem.circuit_power_w
         for size in sizes:
-            prefix = np.zeros((1, self.problem.M), dtype=bool)
-            prefix[0, ranking[:size]] = True
+            prefix = moves.prefixes(ranking, [size])
             limit = float(self.everyone.transmit_power) + allowance + size * self.problem.circuit_power_w
             answer = self.first_better(prefix, min(limit, self.cost(current)))
             if answer is not None:
@@ -216,13 +193,11 @@ class Search:
             current = better
         return current
 
-    def grow(self, ranking: NDArray[np.int64]) -> Allocation | None:
+    def grow(self, ranking: Indices) -> Allocation | None:
         """The cheapest prefix of a ranking, or None when none is cheaper than all APs on."""
         found = None
         sizes = np.arange(self.fewest, self.problem.M)
-        prefixes = np.zeros((len(sizes), self.problem.M), dtype=bool)
-        for row, size in enumerate(sizes):
-            prefixes[row, ranking[:size]] = True
+        prefixes = moves.prefixes(ranking, sizes)
         limit = self.cost(self.everyone)
         for start in range(0, len(sizes), 8):
             answer = self.first_better(prefixes[start : start + 8], limit)
@@ -250,8 +225,7 @@ class Search:
     def _totals(self, answers: Allocation) -> Float:
         """Total powers of solved sets, infinite for the others."""
         totals = answers.transmit_power + self.problem.circuit_power_w * answers.active.sum(-1)
-        served = (answers.status == Status.OPTIMAL) | (answers.status == Status.LOCAL)
-        return np.asarray(np.where(served, totals, np.inf))
+        return np.asarray(np.where(served(answers), totals, np.inf))
 
 
 def search(
@@ -297,14 +271,11 @@ def improve(run: Search, *, seed: int = 0, starts: Sequence[str] = STARTS, kicks
     rng = np.random.default_rng(seed)
     if run.best is None:
         return
-    deadline, run.deadline = run.deadline, np.inf
-    for begin in _starts(run, starts, rng):
-        if run.finished():
-            return
-        try:
+    for place, begin in enumerate(_starts(run, starts, rng)):
+        with run.without_deadline() if place == 0 else nullcontext():
+            if run.finished():
+                return
             current = begin()
-        finally:
-            run.deadline = deadline
         if current is not None:
             run.descend(current)
     run.kicks(rng, kicks)
@@ -322,21 +293,19 @@ def _starts(run: Search, starts: Sequence[str], rng: np.random.Generator) -> Ite
             scores = problem.estimate_gain
         else:
             scores = rng.random((problem.M, 1))
-        place = np.argsort(np.argsort(-scores, axis=0, kind="stable"), axis=0)
-        ranking = np.lexsort((place.mean(1), place.min(1)))
-        yield lambda ranking=ranking: run.grow(ranking)  # type: ignore[misc]
+        yield partial(run.grow, moves.ranking(scores))
 
 
-def _by_power(current: Allocation) -> NDArray[np.int64]:
+def _by_power(current: Allocation) -> Indices:
     """APs that are on, by increasing radiated power."""
     on = np.flatnonzero(current.active)
     return on[np.argsort(current.power.sum(-1)[on], kind="stable")]
 
 
-def by_price(problem: Problem, current: Allocation) -> NDArray[np.int64]:
+def by_price(problem: Problem, current: Allocation) -> Indices:
     """APs that are off, by what they would add to Σ_k λ_k Σ_m v_mk/w_m; those with a price below zero first."""
     duals = current.multipliers
-    price = 1.0 + problem.sinr_threshold * problem.gain @ duals.sinr - reward(problem, duals.sensing)
+    price = duals.prices(problem)
     worth = np.where(price > 0.0, problem.estimate_gain @ duals.sinr / np.maximum(price, 1e-300), np.inf)
     off = np.flatnonzero(~current.active)
     return off[np.lexsort((price[off], -worth[off]))]

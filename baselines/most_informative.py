@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.allocation import allocator
+from baselines.allocation import Allocation, Allocator
 from baselines.allocation.certificate import pilots_shared
 from baselines.allocation.closed_form import ScaledDrops
 from baselines.bounds import fewest_active
-from baselines.heuristics import allocate, answered, solved
-from baselines.policy import Answer, Policy
+from baselines.heuristics import answered
+from baselines.moves import Bools, prefixes, swaps
+from baselines.moves import drops as removals
+from baselines.policy import Answer, Policy, allocate, solved
 from cfisac_env.types import Problem
-
-Bools = NDArray[np.bool_]
 
 
 def by_information(problem: Problem) -> NDArray[np.int64]:
@@ -54,24 +54,11 @@ def shortest_prefix(
     return None
 
 
-def drops_and_swaps(active: Bools) -> Bools:
-    """Every set that a removal, or an exchange of one AP for another, makes of (M,), (n + n (M − n), M)."""
-    on, off = np.flatnonzero(active), np.flatnonzero(~active)
-    removals = np.repeat(active[None], len(on), axis=0)
-    removals[np.arange(len(on)), on] = False
-    swaps = np.repeat(removals, len(off), axis=0)
-    swaps[np.arange(len(swaps)), np.tile(off, len(on))] = True
-    return np.concatenate([removals, swaps])
-
-
-def exact_prefix(problem: Problem, ranking: NDArray[np.int64], backend: str = "fast") -> Answer:
+def exact_prefix(problem: Problem, ranking: NDArray[np.int64], allocator: Allocator) -> Answer:
     """The shortest prefix of a ranking that exact powers serve, by bisection: more APs never serve less."""
-    allocate_power = allocator(backend)
 
-    def prefix(size: int) -> Any:
-        active = np.zeros(problem.M, dtype=bool)
-        active[ranking[:size]] = True
-        return allocate(allocate_power, problem, active)
+    def prefix(size: int) -> Allocation:
+        return allocate(problem, prefixes(ranking, [size])[0], allocator)
 
     low, high, best = 0, problem.M, prefix(problem.M)
     while solved(best) and high - low > 1:
@@ -104,9 +91,8 @@ class MostInformativePolicy(Policy):
         super().__init__(**sizes)
         if isinstance(completions, bool) or not isinstance(completions, int | np.integer) or completions < 1:
             raise ValueError(f"completions must be a whole number of 1 or more, got {completions!r}")
-        allocator(backend)  # refuses an unknown one
         self.completions = int(completions)
-        self.backend = backend
+        self._allocator = Allocator(backend)
 
     def decide(self, problem: Problem) -> Answer:
         """Rank, grow, allocate."""
@@ -115,10 +101,10 @@ class MostInformativePolicy(Policy):
             drops = ScaledDrops.of(problem)
             found = shortest_prefix(drops, ranking, fewest_active(problem), self.completions)
             if found is not None:
-                answer = allocate(allocator(self.backend), problem, self.improve(drops, *found))
+                answer = allocate(problem, self.improve(drops, *found), self._allocator)
                 if solved(answer):
                     return answered(answer, problem)
-        return exact_prefix(problem, ranking, self.backend)
+        return exact_prefix(problem, ranking, self._allocator)
 
     def improve(self, drops: ScaledDrops, active: Bools, total: float) -> Bools:
         """The set to allocate for, from one that serves and its total power in units of P_max."""
@@ -155,7 +141,8 @@ class MostInformativeSearchPolicy(MostInformativePolicy):
         """Move while that lowers the total power."""
         rng = np.random.default_rng(self.seed)
         for _ in range(self.rounds):
-            sets = drops_and_swaps(active)
+            leavers, joiners = np.flatnonzero(active), np.flatnonzero(~active)
+            sets = np.concatenate([removals(active), swaps(active, leavers, joiners)])
             if self.moves is not None and self.moves < len(sets):
                 sets = sets[rng.choice(len(sets), self.moves, replace=False)]
             totals = drops.total_power(sets)

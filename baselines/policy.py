@@ -10,13 +10,16 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.allocation.result import Allocation
+from baselines.allocation import Allocation, Allocator, Status
 from cfisac_env import actions, observations
 from cfisac_env.types import Decision, Problem
 
 MARGIN = 2e-5
 """Exact policies aim this far (relative) inside every requirement, so that rounding an action to float32 never costs feasibility;
 it costs them about as much of the power."""
+
+
+FAST = Allocator()
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +119,22 @@ def inside(problem: Problem) -> Problem:
         sinr_threshold=problem.sinr_threshold * (1 + MARGIN),
         crlb_threshold_m2=problem.crlb_threshold_m2 * (1 - MARGIN),
     )
+
+
+def solved(allocation: Allocation) -> bool:
+    """Whether an allocation for one set holds powers that meet every requirement."""
+    return bool(served(allocation))
+
+
+def served(allocation: Allocation) -> NDArray[np.bool_]:
+    """The same for every set of a batch, (…,)."""
+    return np.asarray((allocation.status == Status.OPTIMAL) | (allocation.status == Status.LOCAL))
+
+
+def allocate(problem: Problem, active: NDArray[np.bool_], allocator: Allocator = FAST) -> Allocation:
+    """Exact powers for one set, a hair inside the requirements; on them when there is no room for that."""
+    answer = allocator(inside(problem), active)
+    return answer if solved(answer) else allocator(problem, active)
 
 
 def everything(problem: Problem) -> Decision:

@@ -6,26 +6,28 @@ Both are causal: they see the observation of `CfIsacMobile-v0` at the present in
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.allocation import ccp, fast
-from baselines.allocation.certificate import pilots_shared
-from baselines.allocation.result import Allocation, Float, Status
-from baselines.heuristics import solved
+from baselines import moves
+from baselines.allocation import Allocator
+from baselines.allocation.result import Float
 from baselines.local_search import LocalSearchPolicy
-from baselines.policy import Answer, Policy, everything, inside, read_observation
+from baselines.moves import Bools
+from baselines.policy import Answer, Policy, allocate, everything, inside, read_observation, served, solved
 from cfisac_env import actions
 from cfisac_env.mobile import Switching, switching
 from cfisac_env.mobility import checked_number
 from cfisac_env.types import Decision, Problem
 
-Bools = NDArray[np.bool_]
 CHUNK = 48
 """Sets priced between two looks at whether one of them is cheaper."""
+
+ALLOCATOR = Allocator(threads=1)
+"""Chunks are small, and episodes long."""
 
 
 class SequentialPolicy(Policy):
@@ -51,7 +53,7 @@ class SequentialPolicy(Policy):
         awake = state.awake(problem.M)
         kept = wanted | (awake if state.previous_active is None else state.previous_active & awake)
         for serving in (wanted & awake, kept & awake):
-            answer = allocate(problem, serving)
+            answer = allocate(problem, serving, ALLOCATOR)
             if solved(answer):
                 return Answer(Decision(active=wanted | serving, power=answer.power), feasible=True)
         # What is awake cannot serve this instant: as loud as it can, until the others are.
@@ -140,24 +142,6 @@ class HysteresisPolicy(SequentialPolicy):
         return descend(problem, [state.previous_active, selected], upkeep_w)
 
 
-def allocate(problem: Problem, active: Bools) -> Allocation:
-    """Exact powers for one set, a hair inside the requirements; on them when there is no room for that."""
-    answer = price(inside(problem), active)
-    return answer if solved(answer) else price(problem, active)
-
-
-def price(problem: Problem, sets: Bools, cutoff_w: Float | None = None) -> Allocation:
-    """Least transmit power of sets (…, M); `LOCAL` answers with shared pilots."""
-    if pilots_shared(problem):
-        return ccp.solve(problem, sets, cutoff_w=cutoff_w)
-    return fast.solve(problem, sets, cutoff_w=cutoff_w, threads=1)
-
-
-def served(allocation: Allocation) -> Bools:
-    """(…,) whether each set of a batch has powers that meet every requirement."""
-    return np.asarray((allocation.status == Status.OPTIMAL) | (allocation.status == Status.LOCAL))
-
-
 def descend(problem: Problem, starts: list[Bools], upkeep_w: Float) -> Bools:
     """The cheapest set that drop, swap and add moves reach from any start, when AP m costs `upkeep_w[m]` besides its transmit power.
 
@@ -170,14 +154,14 @@ def descend(problem: Problem, starts: list[Bools], upkeep_w: Float) -> Bools:
         (M,) bool
     """
     aim = inside(problem)
-    if not solved(price(aim, np.ones(problem.M, dtype=bool))):
+    if not solved(ALLOCATOR(aim, np.ones(problem.M, dtype=bool))):
         aim = problem
-    least_w = float(price(aim, np.ones(problem.M, dtype=bool)).bound)
+    least_w = float(ALLOCATOR(aim, np.ones(problem.M, dtype=bool)).bound)
     best, best_w = starts[-1], np.inf
     tried: set[bytes] = set()
     for start in starts:
         current, current_w = start, np.inf
-        answer = price(aim, start)
+        answer = ALLOCATOR(aim, start)
         if solved(answer):
             current_w = float(answer.transmit_power) + float(upkeep_w[start].sum())
         while np.isfinite(current_w):
@@ -195,7 +179,8 @@ def _first_better(
 ) -> tuple[Bools, float] | None:
     """The best set of the first chunk of neighbours that holds one below `limit_w`, with its cost; None when there is none."""
     limit_w *= 1.0 - 1e-9
-    for sets in _neighbours(current):
+    on, off = np.flatnonzero(current), np.flatnonzero(~current)
+    for sets in (moves.drops(current), moves.swaps(current, on, off), moves.adds(current)):
         fixed = sets @ upkeep_w
         open_ = np.flatnonzero(fixed + least_w < limit_w)
         open_ = open_[np.argsort(fixed[open_], kind="stable")]
@@ -203,24 +188,10 @@ def _first_better(
         rows = [i for i in open_ if keys[i].tobytes() not in tried]
         for begin in range(0, len(rows), CHUNK):
             chunk = rows[begin : begin + CHUNK]
-            answers = price(problem, sets[chunk], limit_w - fixed[chunk])
+            answers = ALLOCATOR(problem, sets[chunk], limit_w - fixed[chunk])
             tried.update(keys[i].tobytes() for i in chunk)
             totals = np.where(served(answers), answers.transmit_power + fixed[chunk], np.inf)
             winner = int(np.argmin(totals))
             if totals[winner] < limit_w:
                 return sets[chunk[winner]], float(totals[winner])
     return None
-
-
-def _neighbours(current: Bools) -> Iterator[Bools]:
-    """Sets one drop, one swap or one addition away, (n, M) each."""
-    on, off = np.flatnonzero(current), np.flatnonzero(~current)
-    drops = np.repeat(current[None], len(on), axis=0)
-    drops[np.arange(len(on)), on] = False
-    yield drops[drops.any(1)]
-    swaps = np.repeat(drops, len(off), axis=0)
-    swaps[np.arange(len(swaps)), np.tile(off, len(on))] = True
-    yield swaps
-    adds = np.repeat(current[None], len(off), axis=0)
-    adds[np.arange(len(off)), off] = True
-    yield adds

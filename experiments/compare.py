@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium as gym
@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 
 import agents
 import baselines
-from baselines.allocation import Allocator, Status, allocator
-from baselines.bounds import certified_floor_w
+from baselines.bounds import certify, relative_gap
 from baselines.branch_and_bound import BranchAndBoundPolicy
-from cfisac_env import Decision, Problem, Scenario, SystemConfig, actions
+from cfisac_env import Decision, Scenario, SystemConfig, actions
 from cfisac_env.config import nearest
 from cfisac_env.env import CfIsacEnv
 from experiments.statistics import Interval, bootstrap
@@ -72,18 +71,6 @@ class Row:
     milliseconds: float
 
 
-def certify(problem: Problem, allocate: Allocator) -> tuple[bool, float]:
-    """Whether a drop is certified infeasible, and a lower bound on every decision's total power.
-
-    The bound is `certified_floor_w`. With reused pilots the contamination is left out, which only makes the drop easier.
-    """
-    easier = replace(problem, pilot_overlap=None)
-    answer = allocate(easier, np.ones(problem.M, dtype=bool))
-    if answer.status == Status.INFEASIBLE:
-        return True, np.inf
-    return False, certified_floor_w(easier, answer)
-
-
 def score(name: str, decision: Decision, scenario: Scenario, seconds: float) -> dict[str, Any]:
     """A decision on a drop, as the physics sees it."""
     outcome = scenario.evaluate(decision)
@@ -127,7 +114,6 @@ def run(
     core = env.unwrapped
     assert isinstance(core, CfIsacEnv)
     seeds = [seed + i for i in range(count)] if isinstance(drops, int) else list(range(count))
-    allocate = allocator("fast")
     infeasible, bound = np.zeros(count, dtype=bool), np.zeros(count)
     scores: dict[str, list[dict[str, Any] | None]] = {policy.name: [] for policy in policies}
     warm: set[str] = set()
@@ -137,7 +123,8 @@ def run(
         options = None if isinstance(drops, int) else {"drop": i}
         observation, _ = env.reset(seed=seeds[i], options=options)
         scenario = core.scenario
-        infeasible[i], bound[i] = certify(scenario.problem, allocate)
+        certificate = certify(scenario.problem)
+        infeasible[i], bound[i] = certificate.infeasible, certificate.lower_bound_w
         for policy in alone:
             if infeasible[i]:
                 scores[policy.name].append(None)
@@ -275,8 +262,8 @@ def summarise(comparison: Comparison, reference: str | None = None) -> list[Row]
                 active_aps=_mean(result.active_aps[served]),
                 feasible_share=_mean(met.astype(np.float64)),
                 worst_violation=float(result.violation[served].max()) if served.any() else np.nan,
-                gap_to_best=_mean((total / best - 1)[met]),
-                certified_gap=_mean((total / bound - 1)[met]),
+                gap_to_best=_mean(relative_gap(total, best)[met]),
+                certified_gap=_mean(relative_gap(total, bound)[met]),
                 difference_w=bootstrap(total - base.total_power_w[served]),
                 milliseconds=1e3 * _mean(result.seconds[served]),
             )

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import baselines
-from baselines.allocation import Status, allocator
-from baselines.elimination import without_one
-from baselines.heuristics import fewest_aps
+from baselines import moves
+from baselines.allocation import Allocator, Status
+from baselines.bounds import fewest_active
 from cfisac_env import Decision, Scenario, SystemConfig, physics, reward, sample
 from cfisac_env.types import Problem
 
@@ -42,7 +42,7 @@ def measure(
     policy: str = "local-search",
 ) -> PresetMeasure:
     """Decide `drops` drops with an oracle and attack each decision with `adversaries`."""
-    oracle, allocate = baselines.make(policy), allocator("fast")
+    oracle, allocate = baselines.make(policy), Allocator("fast")
     infeasible, rows = 0, []
     for i in range(drops):
         scenario = sample(config, np.random.default_rng(seed + i))
@@ -60,7 +60,7 @@ def measure(
             (
                 optimum.active.sum(),
                 ap_power.sum() + config.circuit_power_w * optimum.active.sum(),
-                optimum.active.sum() == fewest_aps(scenario.problem),
+                optimum.active.sum() == fewest_active(scenario.problem),
                 (sinr < config.sinr_threshold * (1 + 1e-3)).all(),
                 float(np.abs(solved.multipliers.sensing).max()) * config.fisher_scale > 1e-9
                 and float(physics.crlb(ap_power, scenario.fisher).max()) > config.crlb_threshold_m2 * (1 - 1e-3),
@@ -98,7 +98,7 @@ def adversaries(scenario: Scenario, optimum: Decision, rng: np.random.Generator)
     problem = scenario.problem
     M, K, cap = problem.M, problem.K, problem.max_ap_power_w
     yield Decision(np.zeros(M, dtype=bool), np.zeros((M, K)))
-    smaller = without_one(optimum.active)
+    smaller = moves.drops(optimum.active)
     for active in smaller:
         left = np.where(active[:, None], optimum.power, 0.0)
         yield Decision(active, left)
@@ -109,7 +109,7 @@ def adversaries(scenario: Scenario, optimum: Decision, rng: np.random.Generator)
         relaxed = _relaxed(problem, slack)
         for sets in (smaller, optimum.active[None]):
             if len(sets):
-                answers = allocator("fast")(relaxed, sets)
+                answers = Allocator("fast")(relaxed, sets)
                 for i in np.flatnonzero(answers.status == Status.OPTIMAL):
                     yield Decision(sets[i], answers.power[i])
     for share in (1.5e-4, 1e-3, 1e-2, 0.1, 0.5, 0.99):

@@ -18,10 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import baselines
-from baselines.allocation import Status, allocator
-from baselines.bounds import certified_floor_w
+from baselines.bounds import certify
 from cfisac_env import Scenario, SystemConfig, sample
-from cfisac_env.types import Problem
 
 FILE_FORMAT = "cfisac-labels-1"
 
@@ -154,7 +152,7 @@ def label(config: SystemConfig, seeds: Sequence[int], policy: str = "local-searc
         start = time.perf_counter()
         answer = oracle.decide(problem)
         seconds[i] = time.perf_counter() - start
-        bound[i] = lower_bound(problem)
+        bound[i] = certify(problem).lower_bound_w
         feasible[i], active[i], power[i] = answer.feasible, answer.decision.active, answer.decision.power
         total[i] = answer.decision.power.sum() + config.circuit_power_w * answer.decision.active.sum()
     return Labels(
@@ -169,12 +167,6 @@ def label(config: SystemConfig, seeds: Sequence[int], policy: str = "local-searc
         seconds,
         _fingerprint(scenario),
     )
-
-
-def lower_bound(problem: Problem) -> float:
-    """Certified bound on every decision in W, see `certified_floor_w`; infinite when none serves."""
-    answer = allocator("fast")(problem, np.ones(problem.M, dtype=bool))
-    return np.inf if answer.status == Status.INFEASIBLE else certified_floor_w(problem, answer)
 
 
 def read(folder: str | os.PathLike[str]) -> tuple[list[Labels], list[str]]:

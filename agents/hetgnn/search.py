@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.hetgnn.compiled import Guide
+from baselines import moves
 from baselines.allocation import Allocation, Status, fast
 from baselines.bounds import DualScreen, SensingKnapsack, fewest_active
 from baselines.local_search import by_price
@@ -128,14 +129,11 @@ class Search:
         """Sets around the best one, (n, M), those with one AP less last."""
         on = np.flatnonzero(best.active)
         prices = by_price(self.problem, best)[:outsiders]
-        without = np.repeat(best.active[None], len(on), axis=0)
-        without[np.arange(len(on)), on] = False
+        without = moves.drops(best.active)
         yield np.concatenate([without, self._joined(np.concatenate([without, best.active[None]]), best.active, prices)])
         if len(on) > self.fewest:
-            first, second = np.triu_indices(len(on), 1)
-            pairs = np.repeat(best.active[None], len(first), axis=0)
-            pairs[np.arange(len(first)), on[first]] = pairs[np.arange(len(first)), on[second]] = False
-            yield self._joined(pairs, best.active, prices)
+            pairs = on[np.stack(np.triu_indices(len(on), 1), axis=1)]
+            yield self._joined(moves.exchanged(best.active, leavers=pairs), best.active, prices)
 
     def _joined(self, bases: Bools, barred: Bools, prices: NDArray[np.int64]) -> Bools:
         """Sets (n, M) with one AP more: as many as have a price that the network would rather have, and those."""

@@ -18,7 +18,7 @@ from agents.rl.environments import masks, priced
 from agents.rl.graph import GraphMaskablePolicy, Look
 from agents.rl.models import Run, empty_policy
 from agents.rl.order import Order
-from baselines.allocation import allocator
+from baselines.allocation import Allocator
 from baselines.policy import read_observation
 from cfisac_env import SystemConfig, actions, physics
 from cfisac_env.observations import Observation
@@ -158,7 +158,7 @@ class _Game:
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         self.over = False
-        self._allocate = allocator()
+        self._allocate = Allocator()
         self._seen: set[bytes] = set()
         self._cost = np.inf
         self._enter(np.ones(problem.M, dtype=bool))

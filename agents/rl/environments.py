@@ -11,8 +11,9 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from baselines.allocation import Allocator, allocator
-from baselines.heuristics import StrongestApPolicy, allocate, solved
+from baselines.allocation import Allocator
+from baselines.heuristics import StrongestApPolicy
+from baselines.policy import allocate, solved
 from cfisac_env import actions, observations, reward
 from cfisac_env.config import nearest
 from cfisac_env.env import CfIsacEnv, sinr_db
@@ -23,17 +24,17 @@ ACTION_TYPES = ("box", "multi-binary")
 STARTS = ("all", "strongest")
 
 
-def priced(allocate_power: Allocator, problem: Problem, active: NDArray[np.bool_]) -> Decision:
+def priced(allocator: Allocator, problem: Problem, active: NDArray[np.bool_]) -> Decision:
     """The decision that a set of APs stands for: exact powers, or P_max in equal parts when the set cannot serve the drop.
 
     A set that cannot serve the drop misses a requirement whatever it radiates; at full power the penalty says by how much it falls short.
 
     Args:
-        allocate_power: back end.
+        allocator: of the powers.
         problem: one drop.
         active: (M,) bool.
     """
-    answer = allocate(allocate_power, problem, active)
+    answer = allocate(problem, active, allocator)
     if solved(answer):
         return Decision(active=active, power=answer.power)
     power = np.full((problem.M, problem.K), problem.max_ap_power_w / problem.K)
@@ -83,7 +84,7 @@ class CfIsacActivationEnv(CfIsacEnv):
         super().__init__(**options)
         _check("action_type", action_type, ACTION_TYPES)
         self.action_type = action_type
-        allocator(backend)  # refuses an unknown one
+        Allocator(backend)  # refuses an unknown one
         self.backend = backend
         M = self.config.M
         self.action_space = spaces.Box(-1.0, 1.0, (M,), np.float32) if action_type == "box" else spaces.MultiBinary(M)
@@ -96,7 +97,7 @@ class CfIsacActivationEnv(CfIsacEnv):
             RuntimeError: the environment hasn't been reset, or its episode is over.
         """
         problem = self.scenario.problem
-        decision = priced(allocator(self.backend), problem, self._active(action))
+        decision = priced(Allocator(self.backend), problem, self._active(action))
         return super().step(actions.encode(decision, problem.max_ap_power_w, problem.estimate_gain))
 
     def _active(self, action: NDArray[Any]) -> NDArray[np.bool_]:
@@ -192,7 +193,7 @@ class CfIsacSequentialEnv(CfIsacEnv):
             isinstance(max_moves, bool) or not isinstance(max_moves, int | np.integer) or max_moves < 1
         ):
             raise ValueError(f"max_moves must be a whole number of 1 or more, or None for 2M, got {max_moves!r}")
-        allocator(backend)  # refuses an unknown one
+        Allocator(backend)  # refuses an unknown one
         M, K = self.config.M, self.config.K
         self.start = start
         self.max_moves = 2 * M if max_moves is None else int(max_moves)
@@ -248,7 +249,7 @@ class CfIsacSequentialEnv(CfIsacEnv):
         return self._observe(), gained, stopped, truncated, self._info()
 
     def _enter(self, active: NDArray[np.bool_]) -> None:
-        self._decision = priced(allocator(self.backend), self.scenario.problem, active)
+        self._decision = priced(Allocator(self.backend), self.scenario.problem, active)
         self._outcome = self.evaluate(self._decision)
         self._terms = {name: float(value) for name, value in reward.terms(self._outcome, self.config).items()}
         self._score = sum(self._terms.values())

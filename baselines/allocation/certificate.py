@@ -60,32 +60,29 @@ def dual_bound(problem: Problem, active: NDArray[np.bool_], multipliers: Multipl
     Returns:
         (…,) W.
     """
-    gamma, noise = problem.sinr_threshold, problem.noise_w
     lam = np.maximum(multipliers.sinr, 0.0)
     za, zb, zc = (multipliers.sensing[..., i] for i in range(3))
     za, zb = np.maximum(za, 0.0), np.maximum(zb, 0.0)
     most = np.sqrt(za * zb)
-    zc = np.clip(zc, -most, most)
-    sensing_value = np.sum(za + zb + 2.0 * np.sqrt(np.maximum(za * zb - zc * zc, 0.0)), axis=-1)
-    reward = np.einsum("...sj,msj->...m", np.stack([za, zb, 2.0 * zc], axis=-1), problem.fisher)
+    sensing = np.stack([za, zb, np.clip(zc, -most, most)], axis=-1)
     cap = np.where(active, np.maximum(multipliers.cap, 0.0), 0.0)
     leaks, root = _Leaks.of(problem), np.sqrt(problem.estimate_gain)
     # λ only ever shrinks in the repair; w falls with it, and the floor below makes μ absorb that.
     for _ in range(50):
-        w = 1.0 + cap + gamma * np.einsum("...k,mk->...m", lam, problem.gain) - reward
+        repaired = Multipliers(sinr=lam, cap=cap, sensing=sensing)
+        w = repaired.prices(problem)
         demand = lam * np.sum(root * _response(problem, active, leaks, w, lam), axis=-2)
         broken = active & (w <= 0.0)
         if not broken.any() and (demand <= 1.0 + 1e-13).all():
             break
-        cap = np.where(broken, cap - w + 1e-14 * (1.0 + np.abs(reward)), cap)
+        cap = np.where(broken, cap - w + 1e-14 * (1.0 + np.abs(repaired.rewards(problem))), cap)
         lam = lam / np.maximum(demand, 1.0)
     else:
         # Cannot be repaired in 50 rounds: fall back to the multipliers that are always valid.
-        return np.maximum(_caps_only(problem, active, sensing_value, reward), 0.0)
-    bound = (
-        gamma * noise * lam.sum(-1) - problem.max_ap_power_w * cap.sum(-1) + sensing_value / problem.crlb_threshold_m2
-    )
-    return np.asarray(bound, dtype=np.float64)
+        # λ = 0, with which μ = max(0, reward − 1) makes every price non-negative.
+        cap = np.where(active, np.maximum(repaired.rewards(problem) - 1.0, 0.0), 0.0)
+        return np.maximum(Multipliers(sinr=0.0 * lam, cap=cap, sensing=sensing).value(problem), 0.0)
+    return repaired.value(problem)
 
 
 def raised(problem: Problem, active: NDArray[np.bool_], multipliers: Multipliers, limit_w: float) -> Multipliers:
@@ -97,11 +94,13 @@ def raised(problem: Problem, active: NDArray[np.bool_], multipliers: Multipliers
     1 − ε, all multipliers turn the prices w into (1 − ε) w + ε, which makes room for it.
     """
     gamma, root = problem.sinr_threshold, np.sqrt(problem.estimate_gain)
-    reward = np.einsum("sj,msj->m", multipliers.sensing * np.array([1.0, 1.0, 2.0]), problem.fisher)
     leaks, keep = _Leaks.of(problem), 1.0
 
+    def shrunk(lam: Float) -> Multipliers:
+        return Multipliers(sinr=lam, cap=keep * multipliers.cap, sensing=keep * multipliers.sensing)
+
     def interference(lam: Float) -> tuple[Float, Float] | None:
-        w = 1.0 + keep * (multipliers.cap - reward) + gamma * problem.gain @ lam
+        w = shrunk(lam).prices(problem)
         if (w[active] <= 0.0).any():
             return None
         x = _response(problem, active, leaks, w, lam)
@@ -135,7 +134,7 @@ def raised(problem: Problem, active: NDArray[np.bool_], multipliers: Multipliers
         found = interference(lam)
         if found is not None and (lam <= found[1]).all():
             break
-    return Multipliers(sinr=lam, cap=keep * multipliers.cap, sensing=keep * multipliers.sensing)
+    return shrunk(lam)
 
 
 def _solved(matrix: Float, right: Float) -> Float:
@@ -181,11 +180,3 @@ class _Leaks:
         first = problem.estimate_gain.T[:, :, None] * ratio
         leak = np.take_along_axis(overlap.T, sharer, axis=1)
         return cls(sharer, leak, ratio, first, first[..., None] * ratio[:, :, None])
-
-
-def _caps_only(problem: Problem, active: NDArray[np.bool_], sensing_value: Float, reward: Float) -> Float:
-    """Bound with λ = 0: μ = max(0, reward − 1) makes every price non-negative."""
-    cap = np.where(active, np.maximum(reward - 1.0, 0.0), 0.0)
-    return np.asarray(
-        sensing_value / problem.crlb_threshold_m2 - problem.max_ap_power_w * cap.sum(-1), dtype=np.float64
-    )

@@ -103,6 +103,7 @@ def solve(
     if workers == 1:
         run(0, sets)
     else:
+        run(0, 0)  # compiles, if that is to be done, where Ctrl+C ends it
         # Several chunks for each worker: sets differ in size and in how soon they end.
         edges = np.linspace(0, sets, min(sets, 8 * workers) + 1).astype(int)
         with ThreadPoolExecutor(workers) as pool:

@@ -211,14 +211,6 @@ def _run(
     return cap * np.maximum(model.x.value, 0.0), multipliers, int(steps or 0)
 
 
-def _prices(problem: Problem, active: NDArray[np.bool_], multipliers: Multipliers) -> Float:
-    """w_m = 1 + μ_m + γ Σ_k λ_k ς_mk − Σ_s ⟨Z_s, Q_ms⟩ of the active APs, (n,)."""
-    reward = np.einsum("sj,msj->m", multipliers.sensing * np.array([1.0, 1.0, 2.0]), problem.fisher[active])
-    return np.asarray(
-        1.0 + multipliers.cap[active] + problem.sinr_threshold * problem.gain[active] @ multipliers.sinr - reward
-    )
-
-
 def _polished(problem: Problem, active: NDArray[np.bool_], power: Float, multipliers: Multipliers) -> Iterator[Float]:
     """(M, K) powers near a solver's (n, K), more exact where it is not: at the small powers that reach a user through a square root.
 
@@ -226,7 +218,7 @@ def _polished(problem: Problem, active: NDArray[np.bool_], power: Float, multipl
     at their cap stay as solved; the others follow from the price, with the κ_k that makes user k's SINR hold exactly.
     """
     gain, estimate, gamma = problem.gain[active], problem.estimate_gain[active], problem.sinr_threshold
-    w = _prices(problem, active, multipliers)
+    w = multipliers.prices(problem)[active]
     capped = power.sum(1) > 0.999 * problem.max_ap_power_w
     for cut in (1e-5, 1e-3, 1e-7, 1e-1):
         priced = (w > cut) & ~capped

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cfisac_env.types import Problem
+
 Float = NDArray[np.float64]
 
 
@@ -34,6 +36,26 @@ class Multipliers:
     sinr: Float  # (…, K) λ, in 1 per unit of gain
     cap: Float  # (…, M) μ, zero where the AP is off
     sensing: Float  # (…, S, 3) Z as (Z_aa, Z_bb, Z_ab), positive semidefinite, in W² m²: ⟨Z, Q⟩ = Z_aa q_a + Z_bb q_b + 2 Z_ab q_c
+
+    def prices(self, problem: Problem) -> Float:
+        """w_m, (…, M): what a watt at each AP costs."""
+        return np.asarray(1.0 + self.cap + problem.sinr_threshold * self.sinr @ problem.gain.T - self.rewards(problem))
+
+    def rewards(self, problem: Problem) -> Float:
+        """Σ_s ⟨Z_s, Q_ms⟩, (…, M): what the targets pay for a watt at each AP."""
+        weights = self.sensing * np.array([1.0, 1.0, 2.0])
+        return np.asarray(np.einsum("...sj,msj->...m", weights, problem.fisher), dtype=np.float64)
+
+    def sensing_value(self, problem: Problem) -> Float:
+        """Σ_s (tr Z_s^½)²/ν in W, (…,), the root rounded down: a nearly singular Z leaves it only half the digits."""
+        za, zb, zc = (self.sensing[..., i] for i in range(3))
+        root = np.sqrt(np.maximum((1.0 - 4e-15) * za * zb - zc * zc, 0.0))
+        return np.asarray(np.sum(za + zb + 2.0 * root, axis=-1) / problem.crlb_threshold_m2)
+
+    def value(self, problem: Problem) -> Float:
+        """The dual objective in W, (…,): a lower bound on the transmit power where the multipliers are dual feasible."""
+        users = problem.sinr_threshold * problem.noise_w * self.sinr.sum(-1)
+        return np.asarray(users - problem.max_ap_power_w * self.cap.sum(-1) + self.sensing_value(problem))
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from baselines import branch_and_bound, local_search
-from baselines.allocation import Allocation, Status, fast, reference
+from baselines import branch_and_bound, local_search, moves
+from baselines.allocation import Allocation, Allocator, Status, reference
 from baselines.elimination import cheapest_removal
 from cfisac_env import PRESETS, SystemConfig, sample
 from cfisac_env.types import Problem
@@ -114,10 +114,7 @@ def drop(case: Case, seed: int) -> Problem:
 
 def eliminate(problem: Problem) -> list[Allocation]:
     """The sets that greedy elimination passes through, all APs on first."""
-
-    def allocate(drop: Problem, active: Any, cutoff_w: float | None = None, /) -> Allocation:
-        return fast.solve(drop, active, cutoff_w=cutoff_w, threads=1)
-
+    allocate = Allocator(threads=1)
     path = [allocate(problem, np.ones(problem.M, dtype=bool))]
     while path[-1].status == Status.OPTIMAL:
         smaller = cheapest_removal(allocate, problem, path[-1])
@@ -217,8 +214,7 @@ def elimination(M: int, K: int, drops: int, solves: int, seed: int, out: Path) -
         chosen = np.unique(np.linspace(0, len(path) - 1, solves).round().astype(int))
         times = []
         for place in chosen:
-            candidate = path[place].active.copy()
-            candidate[np.flatnonzero(candidate)[0]] = False
+            candidate = moves.drops(path[place].active)[0]
             reference.solve(problem, candidate)
             times.append(_timed(lambda p=problem, c=candidate: reference.solve(p, c))[1])  # type: ignore[misc]
         each = np.interp(sizes, sizes[chosen][::-1], np.array(times)[::-1])

@@ -12,7 +12,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from baselines.allocation import allocator
+from baselines.bounds import certify
 from cfisac_env import Decision, Scenario, actions
 from cfisac_env.env import CfIsacEnv
 from experiments import compare
@@ -59,7 +59,8 @@ def solve(task: Task) -> Record:
     """A line of the store: the drop's certificate if wanted, and a record for every policy; none on a drop certified infeasible."""
     one_thread()
     here = drop(task.point, task.seed)
-    infeasible, bound = compare.certify(here.scenario.problem, allocator("fast"))
+    certificate = certify(here.scenario.problem)
+    infeasible, bound = certificate.infeasible, certificate.lower_bound_w
     line: Record = {"seed": task.seed}
     if task.certificate:
         line |= {"infeasible": infeasible, "lower_bound_w": None if infeasible else rounded(bound, 10)}

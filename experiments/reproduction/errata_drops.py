@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 
 import baselines
-from baselines.allocation import Allocator, allocator
+from baselines import moves
+from baselines.allocation import Allocator
 from baselines.allocation.paper import solve_paper
 from baselines.allocation.reference import SOLVERS
-from baselines.elimination import without_one
-from baselines.heuristics import solved
+from baselines.policy import solved
 from cfisac_env import Decision, Problem, Scenario, SystemConfig, physics, sample
 from experiments.reproduction.link_simulation import simulate
 
@@ -35,7 +35,7 @@ def measure_drop(config: SystemConfig, seed: int) -> Drop:
     """Every per-drop number; NaN where a drop has none (an infeasible one, or a program without a solution)."""
     rng = np.random.default_rng(seed)
     scenario = sample(config, rng)
-    problem, allocate = scenario.problem, allocator("fast")
+    problem, allocate = scenario.problem, Allocator("fast")
     shared = sample(replace_fields(config, SHARED_PILOTS), np.random.default_rng(seed))
     numbers = _pilots(shared, np.random.default_rng(seed))
     numbers |= _integration(scenario) | _convexity(problem, rng) | _sensing_alone(problem)
@@ -223,7 +223,7 @@ def _relaxation(problem: Problem, optimum: Decision, allocate: Allocator) -> Dro
 def _removals(problem: Problem, allocate: Allocator) -> Drop:
     """E12: how often the least transmit power falls when one AP of all is removed."""
     whole = allocate(problem, np.ones(problem.M, dtype=bool))
-    answers = allocate(problem, without_one(np.ones(problem.M, dtype=bool)))
+    answers = allocate(problem, moves.drops(np.ones(problem.M, dtype=bool)))
     saved = answers.transmit_power < float(whole.bound) * (1 - 1e-6)  # below the certified least with all on
     return {"removals": float(len(saved)), "removals_that_save": float(saved.sum())}
 

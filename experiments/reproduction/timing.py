@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import cfisac_env
-from baselines.allocation import allocator
-from experiments import compare
+from baselines.bounds import certify
 from experiments.files import provenance, write_json
 from experiments.reproduction import decisions, policies
 from experiments.reproduction.points import Point
@@ -105,10 +104,7 @@ def measure(
 @lru_cache(maxsize=32)
 def served(point: Point, seed: int, count: int) -> tuple[int, ...]:
     """The first seeds whose drops aren't certified infeasible."""
-    allocate = allocator("fast")
-    able = (
-        s for s in itertools.count(seed) if not compare.certify(decisions.drop(point, s).scenario.problem, allocate)[0]
-    )
+    able = (s for s in itertools.count(seed) if not certify(decisions.drop(point, s).scenario.problem).infeasible)
     return tuple(itertools.islice(able, count))
 
 

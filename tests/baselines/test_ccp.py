@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import Bounds, NonlinearConstraint, minimize
 
 import baselines
-from baselines.allocation import Multipliers, Status, allocator, ccp, dual_bound, fast
+from baselines.allocation import Allocator, Multipliers, Status, ccp, dual_bound, fast
 from cfisac_env import PRESETS, Problem, SystemConfig, sample
 
 
@@ -236,7 +236,7 @@ def test_every_back_end_sends_shared_pilots_to_the_procedure() -> None:
     problem, active = drop(3, 8, 4, 2), np.ones(8, dtype=bool)
     expected = ccp.solve(problem, active)
     for backend in ("fast", "clarabel"):
-        answer = allocator(backend)(problem, active)
+        answer = Allocator(backend)(problem, active)
         assert answer.status == expected.status == Status.LOCAL
         np.testing.assert_array_equal(answer.power, expected.power)
 
@@ -245,7 +245,7 @@ def test_pilots_of_their_own_are_orthogonal_however_they_are_written() -> None:
     problem, active = drop(3, 8, 3, 3), np.ones(8, dtype=bool)
     named = replace(problem, pilot_overlap=np.eye(3))
     np.testing.assert_array_equal(fast.solve(named, active).power, fast.solve(problem, active).power)
-    assert allocator("fast")(named, active).status == Status.OPTIMAL
+    assert Allocator("fast")(named, active).status == Status.OPTIMAL
 
 
 @pytest.mark.parametrize("name", ["nearest-ap", "strongest-ap", "full-ap", "modified-bb", "local-search"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import baselines
-from baselines.allocation import allocator, fast
+from baselines.allocation import Allocator, fast
 from baselines.allocation.closed_form import ScaledDrops
 from baselines.allocation.result import Status
 from baselines.most_informative import by_information, drops_and_swaps, exact_prefix
@@ -109,7 +109,7 @@ def test_the_rule_switches_on_the_shortest_prefix_that_closed_forms_serve() -> N
 
 
 def test_bisection_finds_the_shortest_prefix_that_exact_powers_serve() -> None:
-    drops, allocate = scenarios("urban", 4), allocator()
+    drops, allocate = scenarios("urban", 4), Allocator()
     for i in range(4):
         problem = drops[i].problem
         ranking = by_information(problem)

@@ -76,7 +76,7 @@ def test_elimination_never_costs_more_than_all_aps_and_stops_where_no_removal_pa
         total = scenarios[i].evaluate(answer.decision).total_power
         assert total <= scenarios[i].evaluate(full.decision).total_power
         on = np.flatnonzero(answer.decision.active)
-        solve = baselines.allocation.allocator("fast")
+        solve = baselines.allocation.Allocator("fast")
         for m in on:
             smaller = answer.decision.active.copy()
             smaller[m] = False

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.optimize import Bounds, NonlinearConstraint, minimize
 
-from baselines.allocation import Allocation, Status, allocator, dual_bound, fast, reference
+from baselines.allocation import Allocation, Allocator, Status, dual_bound, fast, reference
 from baselines.allocation.paper import solve_paper
 from cfisac_env import PRESETS, Problem, SystemConfig, sample
 
@@ -111,7 +111,7 @@ def test_slsqp_finds_nothing_cheaper_on_tiny_cases() -> None:
     compared = 0
     for seed in range(12):
         problem = _problem(seed, 3, 2, T=3)
-        answer = allocator("clarabel")(problem, np.ones(3, dtype=bool))
+        answer = Allocator("clarabel")(problem, np.ones(3, dtype=bool))
         if answer.status != Status.OPTIMAL:
             continue
         compared += 1

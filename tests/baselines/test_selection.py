@@ -12,12 +12,11 @@ import pytest
 from numpy.typing import NDArray
 
 import baselines
-from baselines import branch_and_bound, local_search
-from baselines.allocation import fast
+from baselines import branch_and_bound, local_search, moves
+from baselines.allocation import Allocation, Allocator, Status, fast
 from baselines.allocation.certificate import dual_bound
-from baselines.allocation.result import Allocation, Status
 from baselines.bounds import DualPool, DualScreen, SensingKnapsack, fewest_active, sensing_qualities
-from baselines.elimination import ACCURACY, cheapest_removal, without_one
+from baselines.elimination import ACCURACY, cheapest_removal
 from baselines.enumeration import enumerate_sets
 from cfisac_env import SystemConfig, physics, sample
 from cfisac_env.types import Decision, Problem
@@ -276,7 +275,7 @@ def test_greedy_elimination_is_never_better_than_exact_search() -> None:
 def plain_removal(problem: Problem, current: Allocation) -> Allocation | None:
     """The round of plain elimination: every set with one AP less is solved to its end."""
     on = np.flatnonzero(current.active)
-    answers = fast.solve(problem, without_one(current.active), threads=1)
+    answers = fast.solve(problem, moves.drops(current.active), threads=1)
     quiet = np.argsort(current.power.sum(-1)[on], kind="stable")
     now = float(current.transmit_power)
     for i in quiet:
@@ -287,16 +286,13 @@ def plain_removal(problem: Problem, current: Allocation) -> Allocation | None:
 
 
 def test_elimination_with_bounds_and_cut_offs_takes_the_rounds_of_plain_elimination() -> None:
-    def allocate(problem: Problem, active: NDArray[np.bool_], cutoff_w: float | None = None, /) -> Allocation:
-        return fast.solve(problem, active, cutoff_w=cutoff_w, threads=1)
-
     rounds = 0
     for seed, preset in itertools.product(range(3), PRESETS):
         problem = drop(seed, M=16, K=4, preset=preset)
         current: Allocation | None = fast.solve(problem, np.ones(16, dtype=bool), threads=1)
         while current is not None and current.status == Status.OPTIMAL and current.active.sum() > 1:
             expected = plain_removal(problem, current)
-            current = cheapest_removal(allocate, problem, current)
+            current = cheapest_removal(Allocator(threads=1), problem, current)
             assert (current is None) == (expected is None)
             if current is not None and expected is not None:
                 np.testing.assert_array_equal(current.active, expected.active)

@@ -14,7 +14,7 @@ from matplotlib.patches import Ellipse
 
 import baselines
 from baselines import branch_and_bound
-from baselines.allocation import Status, allocator, dual_bound, fast
+from baselines.allocation import Allocator, Status, dual_bound, fast
 from cfisac_env import CfIsacEnv, SystemConfig, observations, physics, sample
 from cfisac_env.rendering import draw_map
 
@@ -100,7 +100,7 @@ def test_both_back_ends_allocate_alike_and_a_target_less_never_costs_more(S: int
     for seed in range(8):
         problem = sample(config(S, M=10), np.random.default_rng(seed)).problem
         everyone = np.ones(10, dtype=bool)
-        ours, theirs = (allocator(name)(problem, everyone) for name in ("fast", "clarabel"))
+        ours, theirs = (Allocator(name)(problem, everyone) for name in ("fast", "clarabel"))
         assert ours.status == theirs.status
         if ours.status != Status.OPTIMAL:
             continue

@@ -15,9 +15,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
-from baselines.allocation import allocator
+from baselines.bounds import certify
 from cfisac_env.env import CfIsacEnv
-from experiments import compare
 from experiments.cli import main
 from experiments.reproduction import decisions, run
 from experiments.reproduction.points import Point
@@ -87,10 +86,7 @@ def visit(small_points: None, tmp_path: Path) -> Iterator[Visit]:
 
 
 def _first_served() -> int:
-    allocate = allocator("fast")
-    return next(
-        seed for seed in range(100) if not compare.certify(decisions.drop(SMALL, seed).scenario.problem, allocate)[0]
-    )
+    return next(seed for seed in range(100) if not certify(decisions.drop(SMALL, seed).scenario.problem).infeasible)
 
 
 def facts(page: Page, panel: int) -> dict[str, str]:

@@ -13,7 +13,8 @@ import pytest
 
 import agents
 import baselines
-from experiments import compare, statistics
+from baselines.bounds import certify
+from experiments import statistics
 from experiments.cli import main
 from experiments.reproduction import decisions, figures, policies, run, summary, tables
 from experiments.reproduction.points import Point
@@ -218,15 +219,9 @@ def test_a_saving_is_a_ratio_of_means_with_a_paired_interval() -> None:
 
 def test_drops_certified_infeasible_are_decided_by_nobody() -> None:
     point = Point("paper", 2, 2)
-    seed = next(s for s in range(100) if compare.certify(decisions.drop(point, s).scenario.problem, _allocate())[0])
+    seed = next(s for s in range(100) if certify(decisions.drop(point, s).scenario.problem).infeasible)
     line = decisions.solve(decisions.Task(point, seed, ("full-ap",), 1.0, True))
     assert line == {"seed": seed, "infeasible": True, "lower_bound_w": None, "decisions": {}}
-
-
-def _allocate() -> Any:
-    from baselines.allocation import allocator
-
-    return allocator("fast")
 
 
 def test_every_policy_has_a_colour_and_a_marker_of_its_own() -> None:

@@ -256,7 +256,7 @@ def test_random_sets_of_the_plain_problem_are_priced_as_the_allocator_prices_the
     for i in range(6):
         active: NDArray[np.bool_] = np.arange(6) != i
         decision = agents.rl.environments.priced(
-            baselines.allocation.allocator("clarabel"), scenario[i].problem, active
+            baselines.allocation.Allocator("clarabel"), scenario[i].problem, active
         )
         assert not decision.power[i].any()
         assert (decision.power.sum(-1) <= 0.1 + 1e-12).all()
