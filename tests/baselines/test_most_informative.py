@@ -11,7 +11,7 @@ import baselines
 from baselines.allocation import Allocator, fast
 from baselines.allocation.closed_form import ScaledDrops
 from baselines.allocation.result import Status
-from baselines.most_informative import by_information, drops_and_swaps, exact_prefix
+from baselines.most_informative import by_information, exact_prefix
 from cfisac_env import PRESETS, SystemConfig, actions, observations, sample
 from cfisac_env.scenario import Scenario
 from cfisac_env.types import Decision
@@ -61,19 +61,6 @@ def test_closed_form_powers_refuse_shared_pilots() -> None:
         ScaledDrops.of(scenarios("paper", pilot_length=2).problem)
 
 
-def test_moves_are_every_set_with_one_ap_less_or_exchanged_and_no_other() -> None:
-    active = np.array([True, False, True, False, False])
-    moves = {tuple(row) for row in drops_and_swaps(active).tolist()}
-    wanted = set()
-    for bits in np.ndindex(2, 2, 2, 2, 2):
-        row = np.array(bits, dtype=bool)
-        off, on = int((active & ~row).sum()), int((~active & row).sum())
-        if off == 1 and on <= 1:
-            wanted.add(tuple(row.tolist()))
-    assert moves == wanted
-    assert len(drops_and_swaps(np.ones(3, dtype=bool))) == 3
-
-
 @pytest.mark.parametrize("preset", list(PRESETS))
 def test_completions_and_moves_only_lower_the_mean_power(preset: str) -> None:
     drops = scenarios(preset, 12)
@@ -113,7 +100,7 @@ def test_bisection_finds_the_shortest_prefix_that_exact_powers_serve() -> None:
     for i in range(4):
         problem = drops[i].problem
         ranking = by_information(problem)
-        active = exact_prefix(problem, ranking).decision.active
+        active = exact_prefix(problem, ranking, allocate).decision.active
         size = int(active.sum())
         shorter = np.zeros(14, dtype=bool)
         shorter[ranking[: size - 1]] = True
