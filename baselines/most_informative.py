@@ -15,9 +15,8 @@ from baselines.allocation.certificate import pilots_shared
 from baselines.allocation.closed_form import ScaledDrops
 from baselines.bounds import fewest_active
 from baselines.heuristics import answered
-from baselines.moves import Bools, prefixes, swaps
-from baselines.moves import drops as removals
-from baselines.policy import Answer, Policy, allocate, solved
+from baselines.moves import Bools, drops_and_swaps, prefixes
+from baselines.policy import FAST, Answer, Policy, allocate, solved
 from cfisac_env.types import Problem
 
 
@@ -54,7 +53,7 @@ def shortest_prefix(
     return None
 
 
-def exact_prefix(problem: Problem, ranking: NDArray[np.int64], allocator: Allocator) -> Answer:
+def exact_prefix(problem: Problem, ranking: NDArray[np.int64], allocator: Allocator = FAST) -> Answer:
     """The shortest prefix of a ranking that exact powers serve, by bisection: more APs never serve less."""
 
     def prefix(size: int) -> Allocation:
@@ -141,8 +140,7 @@ class MostInformativeSearchPolicy(MostInformativePolicy):
         """Move while that lowers the total power."""
         rng = np.random.default_rng(self.seed)
         for _ in range(self.rounds):
-            leavers, joiners = np.flatnonzero(active), np.flatnonzero(~active)
-            sets = np.concatenate([removals(active), swaps(active, leavers, joiners)])
+            sets = drops_and_swaps(active)
             if self.moves is not None and self.moves < len(sets):
                 sets = sets[rng.choice(len(sets), self.moves, replace=False)]
             totals = drops.total_power(sets)

@@ -56,6 +56,11 @@ def swaps(active: Bools, leavers: Indices, joiners: Indices, *, jointly: bool = 
     return exchanged(active, leavers[pairs[0], None], joiners[pairs[1], None])
 
 
+def drops_and_swaps(active: Bools) -> Bools:
+    """Sets with one AP less, then those with one AP for another, (n, M)."""
+    return np.concatenate([drops(active), swaps(active, np.flatnonzero(active), np.flatnonzero(~active))])
+
+
 def merges(active: Bools, leavers: Indices, joiners: Indices, most: int) -> Bools:
     """Sets with one AP for two, (at most `most`, M), ordered by the places of all three."""
     first, second = np.triu_indices(len(leavers), 1)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from agents.hetgnn.network import Embedding
 from agents.rl.drop_batch import DropBatch
 from agents.rl.set_critic import SetCritic
-from baselines.most_informative import drops_and_swaps
+from baselines.moves import drops_and_swaps
 
 Bools = NDArray[np.bool_]
 
