@@ -149,7 +149,7 @@ def screened_sets(
     members, order = np.empty(M, np.int64), np.arange(value.shape[0])
     rhs, w, lam, J, rows = np.empty(M), np.empty(M), np.empty((2, K)), np.empty((M, M + 1)), np.empty((2, M, K))
     for i in range(sets.shape[0]):
-        n = 0
+        n = np.int64(0)  # of this type from the first, so that no callee is compiled for a literal
         for m in range(M):
             if sets[i, m]:
                 members[n] = m
@@ -260,7 +260,8 @@ def enumerate_sets(
             if not _hopeless(inside, M, 0, quality, ranking, budget, recent) and not screened(
                 position, n, V, S, b, cap, limit, reward, mu, value, share, order, copies, rhs, w, lam, J
             ):
-                found[rows] = position
+                for a in range(n):
+                    found[rows, a] = position[a]
                 rows += 1
             inside[m] = False
             position[depth - 1] += 1

@@ -103,9 +103,13 @@ class Kernel:
 
         with _COMPILING:
             if self._dispatcher is None:
-                self._dispatcher = numba.njit(nogil=True, error_model="numpy", fastmath=set(self._fastmath))(
-                    self.function
-                )
+                self._dispatcher = numba.njit(
+                    nogil=True,
+                    error_model="numpy",
+                    fastmath=set(self._fastmath),
+                    no_cfunc_wrapper=True,
+                    no_cpython_wrapper=self.signature is None,
+                )(self.function)
             return self._dispatcher
 
     @property

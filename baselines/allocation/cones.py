@@ -158,11 +158,11 @@ def cone_inverse_steps(
         b = w[j] * db + beta[j] * dw - 0.5 * rho[j] * drho
         a = dw * db - 0.25 * drho * drho
         work[1, j] = (-b + np.sqrt(max(b * b - 4.0 * a * c, 0.0))) / (2.0 * c)
-    return _largest(work[0]), _largest(work[1])
+    return largest(work[0]), largest(work[1])
 
 
 @compiled()
-def _largest(x: Float) -> float:
+def largest(x: Float) -> float:
     """The largest entry, or zero."""
     whole = x.shape[0] - x.shape[0] % 8
     best = np.zeros(8)
@@ -171,10 +171,10 @@ def _largest(x: Float) -> float:
             best[a] = max(best[a], x[j + a])
     for j in range(whole, x.shape[0]):
         best[0] = max(best[0], x[j])
-    largest = best[0]
+    most = best[0]
     for a in range(1, 8):
-        largest = max(largest, best[a])
-    return float(largest)
+        most = max(most, best[a])
+    return float(most)
 
 
 @compiled()

@@ -25,6 +25,7 @@ from baselines.allocation.cones import (
     cone_inverse_steps,
     cone_scaling,
     direction,
+    largest,
     more_inverse_steps,
     soc_corrector,
     soc_scaling,
@@ -44,6 +45,13 @@ ACCEPTABLE_GAP, ACCEPTABLE_VIOLATION = 9e-7, 9e-8  # what is promised, and taken
 STARTS = ((3.0, 100.0), (3.0, 1.0), (0.3, 1.0), (30.0, 10.0), (3.0, 1e9))
 """Where to start, one after the other until a start succeeds: P₀ relative to a lower bound on the total power, and the price from
 which on an AP radiates less than the others. The first serves all but one in many thousand sets."""
+
+
+@compiled()
+def _copy(source: Float, target: Float) -> None:
+    for i in range(source.shape[0]):
+        for k in range(source.shape[1]):
+            target[i, k] = source[i, k]
 
 
 @compiled()
@@ -232,7 +240,7 @@ def solve_scaled(
     P, t, lam, w, mu, z, d = np.empty(m), np.empty(K), np.empty(K), np.empty(m), np.empty(m), np.empty(m), np.empty(m)
     phi = np.zeros(K)
     # One number a cone; t, w and ρ = −√V φ are spread out anew in every iteration.
-    root, flat_p, r, beta = np.sqrt(V).reshape(cones), p.reshape(cones), np.empty(cones), np.empty(cones)
+    root, flat_p, r, beta = np.empty(cones), p.reshape(cones), np.empty(cones), np.empty(cones)
     wide_t, wide_w, rho = np.empty(cones), np.empty(cones), np.empty(cones)
     point, coef, g, move = np.empty((5, cones)), np.empty((4, cones)), np.empty((3, cones)), np.empty((6, cones))
     work, N, V_flat = np.empty((3, cones)), np.empty((m, K)), V.reshape(cones)
@@ -247,12 +255,16 @@ def solve_scaled(
     degree = m * K + m + targets
 
     # A well-centred start: every AP radiates some, and prices come from a small reward for sensing.
-    P[:] = 0.3 * np.minimum(1.0, dear / price)
-    z[:] = cap - P
-    mu[:] = 0.7 / z
-    w[:] = 1.0 + mu
+    for j in range(cones):
+        root[j] = np.sqrt(V_flat[j])
+    for i in range(m):
+        P[i] = 0.3 * min(1.0, dear / price[i])
+    for i in range(m):
+        z[i] = cap - P[i]
+        mu[i] = 0.7 / z[i]
+        w[i] = 1.0 + mu[i]
     for e in range(targets):
-        best = B[e, 0].max()
+        best = largest(B[e, 0])
         y[e, 0] = 0.5 / (best * targets) if best > 0.0 else 1.0
         for i in range(m):
             w[i] -= B[e, 0, i] * y[e, 0]
@@ -341,7 +353,7 @@ def solve_scaled(
                 return CUT_OFF, bound, iteration
         last = iteration == MAX_ITERATIONS or stalled == 3 or not np.isfinite(gap) or gap < 1e-14 * abs(value)
         if last or (worst <= 1e-6 and abs(power - value) <= GAP * abs(value)):
-            trial[:] = p
+            _copy(p, trial)
             missed = _violation(V, S, B, b, cap, trial)
             if missed > VIOLATION and _equalise(V, S, b, trial):
                 missed = _violation(V, S, B, b, cap, trial)
@@ -350,7 +362,7 @@ def solve_scaled(
                 bound = _certify(V, S, B, b, cap, lam, mu, y, w, lam_out, mu_out, y_out)
                 good = missed <= ACCEPTABLE_VIOLATION and abs(power - bound) <= ACCEPTABLE_GAP * power
                 if good or last:
-                    p[:] = trial
+                    _copy(trial, p)
                     return (OPTIMAL if good else INACCURATE), bound, iteration
         iteration += 1
 
@@ -425,7 +437,9 @@ def solve_scaled(
             g[2, j] = -rho[j]
         for i in range(m):
             q_mu[i] = -mu[i] - d[i] * r2[i]
-        r_y[:] = -y
+        for e in range(targets):
+            for a in range(4):
+                r_y[e, a] = -y[e, a]
         direction(root, S, B, coef, g, q_mu, r_y, r1, r2, r3, s, chi, N, d, hessian, L, rows, T, work,
                   move, dP, dphi, dw, dz, dmu, du, dy)  # fmt: skip
         primal, dual = cone_inverse_steps(rho, flat_p, wide_t, r, wide_w, beta, move, work)
@@ -533,13 +547,17 @@ def solve_range(
         else:
             # Powers in units of what is needed: where that is a millionth of the caps, rounding would swallow it.
             for e in range(targets):
-                best = B[e, 0].max()
+                best = largest(B[e, 0])
                 need = max(need, 2.0 / best if best > 0.0 else np.inf)
             for scale, dear in STARTS:
                 step = min(1.0, scale * need) / unit
                 unit *= step
-                b /= step
-                B *= step
+                for k in range(K):
+                    b[k] /= step
+                for e in range(targets):
+                    for a in range(3):
+                        for i in range(m):
+                            B[e, a, i] *= step
                 code, value, steps = solve_scaled(
                     V, S, B, b, 1.0 / unit, cutoff[index] / (cap * unit), price, dear, p, lam, mu, y
                 )
