@@ -15,19 +15,18 @@ from baselines.allocation.certificate import pilots_shared
 from baselines.allocation.closed_form import ScaledDrops
 from baselines.bounds import fewest_active
 from baselines.heuristics import answered
-from baselines.moves import Bools, drops_and_swaps, prefixes
-from baselines.policy import FAST, Answer, Policy, allocate, solved
+from baselines.moves import Bools, prefixes
+from baselines.policy import FAST, Answer, Policy, allocate, inside, solved
+from baselines.set_search import Budget, improved
 from cfisac_env.types import Problem
 
 
 def by_information(problem: Problem) -> NDArray[np.int64]:
     """APs by Σ_s tr Q_ms, the most informative first, (M,)."""
-    return np.argsort(-problem.fisher[..., :2].sum((-2, -1)), axis=-1, kind="stable")
+    return np.argsort(-np.asarray(problem.fisher)[..., :2].sum((-2, -1)), axis=-1, kind="stable")
 
 
-def shortest_prefix(
-    drops: ScaledDrops, ranking: NDArray[np.int64], fewest: int, completions: int = 1
-) -> tuple[Bools, float] | None:
+def shortest_prefix(drops: ScaledDrops, ranking: NDArray[np.int64], fewest: int, completions: int = 1) -> Bools | None:
     """The first set along a ranking that closed-form powers serve.
 
     At each size n, the first n − 1 APs are completed by each of the next `completions`, and the cheapest that serves is taken.
@@ -39,17 +38,18 @@ def shortest_prefix(
         completions: candidates for the last AP of a set.
 
     Returns:
-        The set (M,) and its total power in units of P_max, or None when closed-form powers serve none.
+        The set (M,), or None when closed-form powers serve none.
     """
     for size in range(fewest, len(ranking) + 1):
         last = ranking[size - 1 : size - 1 + completions]
         sets = np.zeros((len(last), len(ranking)), dtype=bool)
         sets[:, ranking[: size - 1]] = True
         sets[np.arange(len(last)), last] = True
-        totals = drops.total_power(sets)
-        best = int(np.argmin(totals))
-        if np.isfinite(totals[best]):
-            return sets[best], float(totals[best])
+        transmit = drops.transmit_power(sets)  # circuit power is the same for all of them
+        best = int(np.argmin(transmit))
+        if np.isfinite(transmit[best]):
+            chosen: Bools = sets[best]
+            return chosen
     return None
 
 
@@ -97,55 +97,52 @@ class MostInformativePolicy(Policy):
         """Rank, grow, allocate."""
         ranking = by_information(problem)
         if not pilots_shared(problem):
-            drops = ScaledDrops.of(problem)
-            found = shortest_prefix(drops, ranking, fewest_active(problem), self.completions)
+            found = shortest_prefix(ScaledDrops.of(problem), ranking, fewest_active(problem), self.completions)
             if found is not None:
-                answer = allocate(problem, self.improve(drops, *found), self._allocator)
+                answer = allocate(problem, self.improve(problem, found), self._allocator)
                 if solved(answer):
                     return answered(answer, problem)
         return exact_prefix(problem, ranking, self._allocator)
 
-    def improve(self, drops: ScaledDrops, active: Bools, total: float) -> Bools:
-        """The set to allocate for, from one that serves and its total power in units of P_max."""
+    def improve(self, problem: Problem, active: Bools) -> Bools:
+        """The set to allocate for, from one that serves."""
         return active
 
 
 class MostInformativeSearchPolicy(MostInformativePolicy):
-    """`most-informative`, followed by rounds of moves: sets with one AP less or exchanged are priced, and the cheapest is taken.
+    """`most-informative`, followed by drop, swap, add and merge moves in random order, each priced by the exact allocator.
 
     Args:
         completions: as for `most-informative`.
-        rounds: of moves, at most; it ends when none is cheaper.
-        moves: sets priced a round, drawn at random; None prices every one.
-        seed: of the draws, which depend on nothing else.
-        backend: of the allocator.
+        moves: sets that are priced a round, the cheapest of which is moved to.
+        patience: rounds in a row without a cheaper set after which it ends.
+        rounds: at most.
+        seed: of the order; every drop starts from the same one, so a decision depends on its drop alone.
+        backend: of the allocator that sets the powers.
         sizes: `M` and `K`, as for every policy.
 
     Raises:
-        ValueError: rounds or moves below one, or as for `most-informative`.
+        ValueError: moves, patience or rounds below one, or as for `most-informative`.
     """
 
     name = "most-informative-search"
 
     def __init__(
-        self, *, completions: int = 8, rounds: int = 2, moves: int | None = None, seed: int = 0, **options: Any
+        self,
+        *,
+        completions: int = 8,
+        moves: int = 64,
+        patience: int = 3,
+        rounds: int = 20,
+        seed: int = 0,
+        **options: Any,
     ) -> None:
         super().__init__(completions=completions, **options)
-        for name, value in (("rounds", rounds), ("moves", 1 if moves is None else moves)):
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-                raise ValueError(f"{name} must be a whole number of 1 or more, got {value!r}")
-        self.rounds, self.moves, self.seed = int(rounds), moves, seed
+        self.budget, self.seed = Budget(moves, patience, rounds), seed
 
-    def improve(self, drops: ScaledDrops, active: Bools, total: float) -> Bools:
+    def improve(self, problem: Problem, active: Bools) -> Bools:
         """Move while that lowers the total power."""
         rng = np.random.default_rng(self.seed)
-        for _ in range(self.rounds):
-            sets = drops_and_swaps(active)
-            if self.moves is not None and self.moves < len(sets):
-                sets = sets[rng.choice(len(sets), self.moves, replace=False)]
-            totals = drops.total_power(sets)
-            best = int(np.argmin(totals)) if len(sets) else 0
-            if not len(sets) or not totals[best] < total:
-                break
-            active, total = sets[best], float(totals[best])
-        return active
+        return improved(
+            inside(problem), active, lambda sets: rng.random(len(sets)), self.budget, fewest_active(problem)
+        )

@@ -9,16 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.hetgnn.graph import Graph, build
-from baselines.allocation import fast
 from baselines.allocation.closed_form import ScaledDrops
-from baselines.allocation.result import Status
 from baselines.bounds import fewest_active
 from baselines.most_informative import exact_prefix
-from baselines.policy import inside
+from baselines.moves import Bools
+from baselines.policy import inside, served
+from baselines.set_search import ONE_THREAD
 from cfisac_env import actions, observations
 from cfisac_env.types import Decision, Problem
 
-Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
 KEYS = ("ap", "comm", "radar", "requirement", "sensing")
@@ -66,26 +65,19 @@ class DropBatch:
             (n, M, K + 1), and whether each set serves its drop.
         """
         out = np.empty((*sets.shape, self.scaled.gain.shape[-1] + 1), np.float32)
-        served = np.zeros(len(sets), dtype=bool)
+        serving = np.zeros(len(sets), dtype=bool)
         for i, problem in enumerate(self._problems):
             mine = np.flatnonzero(self._which[drop] == i)
             if len(mine) == 0:
                 continue
             here, active = problem[self._place[drop[mine]]], sets[mine]
-            answer = fast.solve(inside(here), active, threads=1)
-            power, good = answer.power, answer.status == Status.OPTIMAL
+            answer = ONE_THREAD(inside(here), active)
+            power, good = answer.power, served(answer)
             if not good.all():
                 power = np.where(good[:, None, None], power, problem.max_ap_power_w / problem.K * active[..., None])
-            served[mine] = good
+            serving[mine] = good
             out[mine] = actions.encode(Decision(active=active, power=power), problem.max_ap_power_w, here.estimate_gain)
-        return out, served
-
-    def exact_total(self, drop: int, sets: Bools, below: float) -> NDArray[np.float64]:
-        """Least total power of sets (n, M) of one drop in W; infinite where it isn't below a limit."""
-        problem = inside(self.problem(drop))
-        circuit = sets.sum(-1) * problem.circuit_power_w
-        answer = fast.solve(problem, sets, cutoff_w=below - circuit, threads=1)
-        return np.where(answer.status == Status.OPTIMAL, answer.transmit_power + circuit, np.inf)
+        return out, serving
 
     def fallback(self, drop: int, ranking: Ints) -> tuple[NDArray[np.float32], bool]:
         """The action of the shortest prefix of a ranking (M,) that exact powers serve, and whether any does."""

@@ -23,8 +23,8 @@ from agents.hetgnn.network import Embedding
 from agents.rl.drop_batch import DropBatch
 from agents.rl.drop_replay import DropReplay, PlayedDrops
 from agents.rl.set_actor import grow
-from agents.rl.set_policy import SetPolicy
-from agents.rl.set_search import Budget, improved, neighbours
+from agents.rl.set_policy import SetPolicy, searched
+from baselines.set_search import Budget, neighbours
 
 RANKINGS = 4
 """Decisions on a fresh drop that the actor grows, the first without noise; the critic names the others."""
@@ -166,7 +166,7 @@ class GraphDDPG(DDPG):
         self._searched = True
         assert self._batch is not None
         sets, rewards = self._best()
-        return improved(self.policy.critic_target, self._batch, sets, rewards > -UNSERVED, EXPLORING)
+        return searched(self.policy.critic_target, self._batch, sets, rewards > -UNSERVED, EXPLORING)
 
     def _best(self) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
         """The best set of every drop so far, and what it earned."""

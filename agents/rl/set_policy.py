@@ -14,13 +14,16 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import Schedule
 
 from agents.hetgnn.config import NetworkConfig
+from agents.hetgnn.network import Embedding
 from agents.rl.drop_batch import DropBatch
 from agents.rl.set_actor import NETWORK, SetActor, grow
 from agents.rl.set_critic import SetCritic
-from agents.rl.set_search import Budget, improved
-from baselines.policy import read_observation
+from baselines.policy import inside, read_observation
+from baselines.set_search import Budget, improved
 
-DECIDING = Budget(moves=64, patience=3, rounds=20)
+Bools = NDArray[np.bool_]
+
+DECIDING = Budget()
 """Of the search behind a decision."""
 
 
@@ -106,8 +109,24 @@ class SetPolicy(BasePolicy):
         grown = grow(self.actor_target, embedding, batch.scaled, batch.fewest, self.completions)
         sets = grown.sets
         if self.search:
-            sets = improved(self.critic_target, batch, sets, grown.served, self.budget)
+            sets = searched(self.critic_target, batch, sets, grown.served, self.budget)
         actions, served = batch.actions(sets, np.arange(len(batch)))
         for i in np.flatnonzero(~(served & grown.served)):
             actions[i], _ = batch.fallback(int(i), grown.ranking[i])
         return actions
+
+
+@torch.no_grad()
+def searched(critic: SetCritic, batch: DropBatch, sets: Bools, served: Bools, budget: Budget) -> Bools:
+    """Sets (B, M) after a search on each drop whose set serves it; the critic says which neighbours are priced first."""
+    views = critic.embed(batch.graph)
+    result = sets.copy()
+    for i in np.flatnonzero(served).tolist():
+        view = Embedding(views.ap[[i]], views.ue[[i]], views.target[[i]], views.drops[[i]])
+
+        def value(pool: Bools, view: Embedding = view) -> NDArray[np.float64]:
+            values: NDArray[np.float64] = critic(view, torch.from_numpy(pool)[None])[0, :, 0].double().numpy()
+            return values
+
+        result[i] = improved(inside(batch.problem(i)), sets[i], value, budget, int(batch.fewest[i]))
+    return result

@@ -98,11 +98,6 @@ class ScaledDrops:
         """
         return self._solve(sets, drop, np.empty((0, 0, 0)))
 
-    def total_power(self, sets: Bools, drop: NDArray[np.int64] | None = None) -> Float:
-        """Transmit and circuit power, as `transmit_power`."""
-        circuit = self.circuit_power[0] if drop is None else self.circuit_power[drop]
-        return np.asarray(self.transmit_power(sets, drop) + sets.sum(-1) * circuit)
-
     def power(self, sets: Bools, drop: NDArray[np.int64] | None = None) -> tuple[Float, Float]:
         """Powers (n, M, K) in watts, zero where the steps end short, and `transmit_power`."""
         out = np.zeros((*sets.shape, self.gain.shape[-1]))

@@ -18,7 +18,6 @@ from agents.rl.graph_ddpg import GraphDDPG, RelativePower, best_containing
 from agents.rl.set_actor import SetActor, grow
 from agents.rl.set_critic import SetCritic
 from agents.rl.set_policy import SetPolicy
-from agents.rl.set_search import neighbours
 from agents.rl.vec_env import SB3VecEnv
 from cfisac_env import PRESETS, SystemConfig, actions, observations, sample
 
@@ -26,10 +25,8 @@ SIZE = {"M": 10, "K": 3}
 
 
 def environments(count: int = 4, **fields: Any) -> RelativePower:
-    envs = gym.make_vec(
-        "CfIsac-v0", num_envs=count, autoreset_mode="SameStep", **{**SIZE, "decisions_per_drop": 10, **fields}
-    )
-    return RelativePower(SB3VecEnv(envs))
+    options: dict[str, Any] = {**SIZE, "decisions_per_drop": 10, **fields}
+    return RelativePower(SB3VecEnv(gym.make_vec("CfIsac-v0", num_envs=count, autoreset_mode="SameStep", **options)))
 
 
 def policy(**options: Any) -> SetPolicy:
@@ -114,17 +111,9 @@ def test_grown_sets_are_prefixes_of_their_rankings_up_to_the_last_ap() -> None:
     np.testing.assert_array_equal(np.isfinite(totals), grown.served)
 
 
-def test_neighbours_differ_by_one_ap_or_put_one_in_the_place_of_two() -> None:
-    active = np.array([True, True, False, False, True, False])
-    sets = neighbours(active, 2)
-    kinds = {(int((active & ~s).sum()), int((~active & s).sum())) for s in sets}
-    assert kinds == {(1, 0), (1, 1), (0, 1), (2, 1)}
-    assert len({s.tobytes() for s in sets}) == len(sets) == 3 + 9 + 3 + 9
-    assert all(s.sum() >= 3 for s in neighbours(active, 3))
-
-
 def test_the_critic_values_a_set_whatever_else_is_asked() -> None:
-    critic, batch = SetCritic(), DropBatch(observations.encode(observed("urban", 2)))
+    critic: Any = SetCritic()
+    batch = DropBatch(observations.encode(observed("urban", 2)))
     torch.nn.init.normal_(critic.head[-1].weight)
     sets = torch.from_numpy(np.random.default_rng(0).random((2, 7, 10)) < 0.4)
     view = critic.embed(batch.graph)
@@ -150,7 +139,7 @@ def test_the_best_set_that_contains_another_is_found_as_by_hand() -> None:
 
 
 def test_the_replay_keeps_a_drop_once_with_every_decision_and_survives_a_file() -> None:
-    env = environments(3, decisions_per_drop=4)
+    env: Any = environments(3, decisions_per_drop=4)
     replay = DropReplay(40, env.observation_space, env.action_space, n_envs=3, decisions=4)
     observation: Any = env.reset()
     rng = np.random.default_rng(0)
