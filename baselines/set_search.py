@@ -89,5 +89,5 @@ def neighbours(active: Bools, fewest: int = 1) -> Bools:
     on, off = np.flatnonzero(active), np.flatnonzero(~active)
     most = len(off) * len(on) * (len(on) - 1) // 2
     sets = [moves.drops_and_swaps(active), moves.adds(active), moves.merges(active, on, off, most)]
-    found = np.concatenate(sets)
-    return found[found.sum(-1) >= fewest]
+    found: Bools = np.concatenate(sets)
+    return np.asarray(found[found.sum(-1) >= fewest])

@@ -31,7 +31,7 @@ def environments(count: int = 4, **fields: Any) -> RelativePower:
 
 def policy(**options: Any) -> SetPolicy:
     torch.manual_seed(0)
-    env = gym.make("CfIsac-v0", **SIZE)
+    env = gym.make("CfIsac-v0", M=10, K=3)
     return SetPolicy(env.observation_space, env.action_space, lambda _: 1e-3, **options)
 
 
