@@ -233,6 +233,7 @@ class BranchAndBoundPolicy(Policy):
 
     name = "branch-and-bound"
     takes_shared_pilots = False
+    certifies = True
 
     def __init__(self, *, time_limit_s: float | None = 60.0, gap: float = 1e-6, seed: int = 0, **sizes: Any) -> None:
         super().__init__(**sizes)

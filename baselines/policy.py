@@ -43,6 +43,9 @@ class Policy(ABC):
     name: str
     takes_shared_pilots: ClassVar[bool] = True
     """Whether it decides where users share pilots, too; others raise a ValueError there."""
+    certifies: ClassVar[bool] = False
+    """Whether its answers carry a lower bound that is worth keeping. The bound is one for the drop that `decide` was given, so decide on
+    the drop itself: observations are rounded to float32."""
 
     def __init__(self, *, M: int | None = None, K: int | None = None) -> None:
         self.M = M

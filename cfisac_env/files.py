@@ -9,7 +9,7 @@ import secrets
 import shutil
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 _LOCK, _HOLDER = ".lock", ".lock.json"
@@ -39,10 +39,34 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_together(contents: Mapping[Path, bytes]) -> list[Path]:
+    """Write files beside their places first and put them there at the end: all of them, or none where a disk is full.
+
+    Args:
+        contents: path → what the file is to hold; missing folders are made.
+
+    Raises:
+        OSError: a file can't be written; the old ones are as they were.
+    """
+    with contextlib.ExitStack() as waiting:
+        ready = []
+        for path, content in contents.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = _beside(path)
+            waiting.callback(temporary.unlink, missing_ok=True)
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            ready.append((temporary, path))
+        for temporary, path in ready:
+            temporary.replace(path)
+    return list(contents)
+
+
 def write_bytes(path: Path, content: bytes) -> Path:
     """Write a file, whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
+    write_together({path: content})
     return path
 
 

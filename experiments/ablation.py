@@ -19,7 +19,7 @@ from agents.hetgnn.labels import Labels
 from agents.hetgnn.network import HetGnn
 from agents.hetgnn.policy import GraphPolicy, HetGnnExactPolicy, HetGnnPolicy
 from cfisac_env import actions, observations
-from experiments.files import write_json
+from experiments import results
 
 _LOSS = LossConfig(unsupervised_weight=0.2)
 
@@ -105,7 +105,9 @@ def run(
         if known.get("training") != json.loads(json.dumps(dataclasses.asdict(config))):
             network, scores = training.train(config, groups[oracle], checks, run_folder, **trainer)
             result = measure(name, network, scores["val/hits"], validation)
-            write_json(path, {"training": dataclasses.asdict(config), "measure": dataclasses.asdict(result)})
+            results.write(
+                run_folder, {path.name: {"training": dataclasses.asdict(config), "measure": dataclasses.asdict(result)}}
+            )
             known = json.loads(path.read_text(encoding="utf-8"))
         values: dict[str, Any] = {key: np.nan if value is None else value for key, value in known["measure"].items()}
         yield Measure(**values)

@@ -12,7 +12,7 @@ from agents.rl import storage, validation
 from agents.rl.agent import WEIGHTS
 from agents.rl.models import FIRST_SEED, Run
 from agents.rl.parameters import hyper_parameters, usual_policy
-from experiments.files import write_text
+from cfisac_env.files import write_text
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "rl"
 

@@ -107,8 +107,8 @@ def _parse(arguments: list[str]) -> tuple[Command, dict[str, Any]]:
 def _run(command: Any, fields: dict[str, Any]) -> None:
     """Look at the door whether results can be written, then be their only writer."""
     with contextlib.ExitStack() as stack:
-        if command.output != "own":
-            files.check_writable(command.out, folder=command.output == "folder")
+        if command.out is not None:
+            files.check_writable(command.out, folder=command.output != "file")
         if command.output == "folder":
             stack.enter_context(files.locked(command.out))
         command.run(fields, terminal.output())

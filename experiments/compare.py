@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gymnasium as gym
@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 import agents
 import baselines
 from baselines.bounds import certify, relative_gap
-from baselines.branch_and_bound import BranchAndBoundPolicy
 from cfisac_env import Decision, Scenario, SystemConfig, actions
 from cfisac_env.config import nearest
 from cfisac_env.env import CfIsacEnv
@@ -22,8 +21,6 @@ from experiments.statistics import Interval, bootstrap
 
 TEST_SEED = 1_000_000
 """Seeds from here on are for testing: nothing is trained, tuned or selected on them."""
-
-_TOGETHER = 64  # environments of an agent of Stable-Baselines3
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +46,20 @@ class Comparison:
     seeds: list[int]
     infeasible: NDArray[np.bool_]  # (drops,) certified: no decision serves the drop
     lower_bound_w: NDArray[np.float64]  # (drops,) certified for every decision
-    best_known_w: NDArray[np.float64]  # (drops,) least total power of any feasible decision seen
-    results: list[PolicyResult] = field(default_factory=list)
+    results: list[PolicyResult]
+
+    @property
+    def best_known_w(self) -> NDArray[np.float64]:
+        """(drops,) least total power of any feasible decision; infinite without one."""
+        totals = [np.where(result.feasible, result.total_power_w, np.inf) for result in self.results]
+        return np.asarray(np.min(totals, axis=0))
+
+    @staticmethod
+    def merged(parts: Sequence[Comparison]) -> Comparison:
+        """Comparisons of different policies on the same drops as one; of their lower bounds the best."""
+        bound = np.max([part.lower_bound_w for part in parts], axis=0)
+        results = [result for part in parts for result in part.results]
+        return replace(parts[0], lower_bound_w=bound, results=results)
 
 
 @dataclass(frozen=True)
@@ -71,11 +80,10 @@ class Row:
     milliseconds: float
 
 
-def score(name: str, decision: Decision, scenario: Scenario, seconds: float) -> dict[str, Any]:
+def score(decision: Decision, scenario: Scenario, seconds: float) -> dict[str, Any]:
     """A decision on a drop, as the physics sees it."""
     outcome = scenario.evaluate(decision)
     return {
-        "policy": name,
         "total_power_w": float(outcome.total_power),
         "transmit_power_w": float(outcome.transmit_power),
         "active_aps": int(decision.active.sum()),
@@ -98,124 +106,63 @@ def run(
 ) -> Comparison:
     """Let every policy decide every drop.
 
-    The lower bound of a drop is that of `certify`, or what `branch-and-bound` proves where it takes part. Agents of Stable-Baselines3 play
-    after the others, in environments as that library has them, with the same results.
+    The lower bound of a drop is that of `certify`, or what a policy proves that certifies its answers, such as `branch-and-bound`.
 
     Args:
         config: of the drops.
-        policies: objects with `name` and Stable-Baselines3's `predict`.
+        policies: objects with a `name` each of its own and Stable-Baselines3's `predict`.
         drops: how many random drops, with seeds from `seed` on; or the drops themselves.
         seed: of the first drop.
         step: called with the policy's name after each decision, for a progress bar.
+
+    Raises:
+        ValueError: no policy, or two of one name.
     """
-    kwargs = config.as_dict()
+    names = [policy.name for policy in policies]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"every compared policy needs a name of its own, got {', '.join(names) or 'none'}")
+    random = isinstance(drops, int)
     count = drops if isinstance(drops, int) else len(drops.batch())
-    env = gym.make("CfIsac-v0", **kwargs) if isinstance(drops, int) else gym.make("CfIsac-v0", drops=drops)
+    env = gym.make("CfIsac-v0", **config.as_dict()) if random else gym.make("CfIsac-v0", drops=drops)
     core = env.unwrapped
     assert isinstance(core, CfIsacEnv)
-    seeds = [seed + i for i in range(count)] if isinstance(drops, int) else list(range(count))
     infeasible, bound = np.zeros(count, dtype=bool), np.zeros(count)
-    scores: dict[str, list[dict[str, Any] | None]] = {policy.name: [] for policy in policies}
-    warm: set[str] = set()
-    together = [policy for policy in policies if _has_sb3_policy(policy)]
-    alone = [policy for policy in policies if policy not in together]
+    scores: dict[str, list[dict[str, Any] | None]] = {name: [] for name in names}
     for i in range(count):
-        options = None if isinstance(drops, int) else {"drop": i}
-        observation, _ = env.reset(seed=seeds[i], options=options)
+        observation, _ = env.reset(seed=seed + i, options=None if random else {"drop": i})
         scenario = core.scenario
         certificate = certify(scenario.problem)
         infeasible[i], bound[i] = certificate.infeasible, certificate.lower_bound_w
-        for policy in alone:
+        for policy in policies:
             if infeasible[i]:
                 scores[policy.name].append(None)
             else:
-                if policy.name not in warm:
+                if not any(scores[policy.name]):
                     policy.predict(observation, deterministic=True)  # compilation is not part of a decision's time
-                    warm.add(policy.name)
                 start = time.perf_counter()
-                if isinstance(policy, BranchAndBoundPolicy):
-                    # On the drop itself: what float32 leaves of it in an observation would not do for a certificate.
-                    answer = policy.decide(scenario.problem)
-                    action = actions.encode(answer.decision, core.config.max_ap_power_w, scenario.estimate_gain)
-                    bound[i] = max(bound[i], answer.lower_bound_w)
-                else:
-                    action, _ = policy.predict(observation, deterministic=True)
+                action, proven = decide(policy, observation, scenario)
                 seconds = time.perf_counter() - start
+                bound[i] = max(bound[i], proven)
                 decision = actions.decode(np.asarray(action), core.config.max_ap_power_w)
-                scores[policy.name].append(score(policy.name, decision, scenario, seconds))
+                scores[policy.name].append(score(decision, scenario, seconds))
             step(policy.name)
     env.close()
-    for policy in together:
-        scores[policy.name] = _played(policy, core.config, drops, seeds, infeasible, step)
+    first = seed if random else 0
     results = [_collect(name, rows) for name, rows in scores.items()]
-    totals = np.stack([np.where(result.feasible, result.total_power_w, np.inf) for result in results])
-    return Comparison(core.config, seeds, infeasible, bound, totals.min(0), results)
+    return Comparison(core.config, list(range(first, first + count)), infeasible, bound, results)
 
 
-def _has_sb3_policy(policy: Any) -> bool:
-    if not hasattr(policy, "policy"):
-        return False
-    from stable_baselines3.common.policies import BasePolicy
+def decide(policy: Any, observation: Any, scenario: Scenario) -> tuple[Any, float]:
+    """The action of a policy, and the lower bound on the drop's total power that it proves, or 0.
 
-    return isinstance(policy.policy, BasePolicy)
-
-
-def _played(
-    policy: Any,
-    config: SystemConfig,
-    drops: int | Scenario,
-    seeds: Sequence[int],
-    infeasible: NDArray[np.bool_],
-    step: Callable[[str], None],
-) -> list[dict[str, Any] | None]:
-    """What `run` collects of an agent of Stable-Baselines3, from environments as that library has them.
-
-    Environments are reset and stepped together; decisions are made, and timed, one at a time.
+    A policy that certifies its answers decides on the drop itself: what float32 leaves of it in an observation would not do for a
+    certificate.
     """
-    from agents.rl.vec_env import SB3VecEnv
-
-    played: list[dict[str, Any] | None] = []
-    warm = False
-    for start in range(0, len(seeds), _TOGETHER):
-        chunk = list(seeds[start : start + _TOGETHER])
-        kwargs: dict[str, Any] = config.as_dict() if isinstance(drops, int) else {"drops": drops}
-        envs = SB3VecEnv(gym.make_vec("CfIsac-v0", num_envs=len(chunk), autoreset_mode="SameStep", **kwargs))
-        if isinstance(drops, int):
-            envs.seed(chunk[0])
-        else:
-            envs.set_options({"drop": chunk})
-        observation: Any = envs.reset()
-        action, seconds = np.zeros((len(chunk), config.M, config.K + 1), np.float32), np.zeros(len(chunk))
-        for i in range(len(chunk)):
-            if not infeasible[start + i]:
-                one = {key: entry[i] for key, entry in observation.items()}
-                if not warm:
-                    policy.predict(one, deterministic=True)
-                    warm = True
-                began = time.perf_counter()
-                action[i], _ = policy.predict(one, deterministic=True)
-                seconds[i] = time.perf_counter() - began
-            step(policy.name)
-        _, _, _, infos = envs.step(action)
-        envs.close()
-        for i, info in enumerate(infos):
-            played.append(None if infeasible[start + i] else _told(policy.name, info, config, float(seconds[i])))
-    return played
-
-
-def _told(name: str, info: dict[str, Any], config: SystemConfig, seconds: float) -> dict[str, Any]:
-    """What `score` says of a decision, from the info of its step."""
-    sinr = 10 ** (info["sinr_db"] / 10)
-    return {
-        "policy": name,
-        **{key: info[key] for key in ("total_power_w", "transmit_power_w", "active_aps", "feasible")},
-        "violation": max(
-            float((1 - sinr / config.sinr_threshold).max()),
-            float((info["crlb_m2"] / config.crlb_threshold_m2).max()) - 1,
-            0.0,
-        ),
-        "seconds": seconds,
-    }
+    if not getattr(policy, "certifies", False):
+        return policy.predict(observation, deterministic=True)[0], 0.0
+    problem = scenario.problem
+    answer = policy.decide(problem)
+    return actions.encode(answer.decision, problem.max_ap_power_w, problem.estimate_gain), answer.lower_bound_w
 
 
 def _collect(name: str, scores: Sequence[dict[str, Any] | None]) -> PolicyResult:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from agents.rl.parameters import FAMILY
-from experiments.files import provenance, write_json, write_text
+from experiments import results
 
 CURVE = "curve.json"
 COLUMNS = ("steps", "seconds", "feasible", "gap", "active_aps", "reward")
@@ -105,19 +105,15 @@ def figure(runs: Sequence[dict[str, Any]]) -> Figure:
 
 
 def write(folder: Path, runs: Sequence[dict[str, Any]]) -> list[Path]:
-    """Write curves.json, runs.md, curves.png and curves.svg."""
-    paths = [
-        write_json(folder / "curves.json", {**provenance(), "runs": list(runs)}),
-        write_text(folder / "runs.md", table(runs)),
-    ]
+    """Write runs.md, curves.png, curves.svg and curves.json."""
     picture = figure(runs)
-    for kind in ("png", "svg"):
-        path = folder / f"curves.{kind}"
-        partial = folder / f"curves.partial.{kind}"
-        picture.savefig(partial, dpi=110)
-        partial.replace(path)
-        paths.append(path)
-    return paths
+    contents = {
+        "runs.md": table(runs),
+        "curves.png": picture,
+        "curves.svg": picture,
+        "curves.json": {"runs": list(runs)},
+    }
+    return results.write(folder, contents)
 
 
 def _group(entry: dict[str, Any]) -> tuple[str, int, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +12,14 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from rich.table import Table
 
 import baselines
 from baselines import clairvoyant
 from baselines.clairvoyant import ClairvoyantPolicy
 from cfisac_env import SystemConfig
 from cfisac_env.mobile import CfIsacMobileEnv
-from experiments.files import provenance, write_csv, write_json, write_picture, write_text
+from experiments import results
+from experiments.results import Column, Table, number, percent, span
 from experiments.statistics import Interval, bootstrap
 
 Float = NDArray[np.float64]
@@ -119,12 +118,12 @@ def run(
             rows[policy.name].append(_play(env, policy, seed + i, ~beyond))
             step(policy.name)
     env.close()
-    results = [Episodes(name, *np.array(values, dtype=np.float64).T) for name, values in rows.items()]
+    played = [Episodes(name, *np.array(values, dtype=np.float64).T) for name, values in rows.items()]
     settings = {
         "episode_steps": core.episode_steps, "step_s": core.step_s, "switching_energy_j": core.switching_energy_j,
         "wake_up_steps": core.wake_up_steps, "dynamics": repr(core.dynamics), "payback_s": payback_s, "bound_s": bound_s,
     }  # fmt: skip
-    return MobileComparison(core.config, settings, [seed + i for i in range(episodes)], bounds, infeasible, results)
+    return MobileComparison(core.config, settings, [seed + i for i in range(episodes)], bounds, infeasible, played)
 
 
 def _play(env: gym.Env[Any, Any], policy: Any, seed: int, servable: NDArray[np.bool_]) -> list[float]:
@@ -181,32 +180,27 @@ def _mean(values: Float) -> float:
     return float(values.mean()) if values.size else np.nan
 
 
-_HEADINGS = (
-    "policy", "energy J", "circuit J", "transmit J", "switching J", "switch-ons", "active APs", "served", "to best",
-    "certified",
-)  # fmt: skip
+NONE_WHOLE = "no episode of which every instant can be served"
+NEVER_THROUGHOUT = "the policy served no episode throughout"
 
+COLUMNS: tuple[Column[MobileRow], ...] = (
+    Column("policy", lambda row: row.policy, code=True),
+    Column("energy J", lambda row: number(row.energy_j.value, "{:.1f}"), NONE_WHOLE),
+    Column("95 % interval", lambda row: span(row.energy_j, "{:.1f}"), results.ONE_VALUE, rank=5),
+    Column("circuit J", lambda row: number(row.circuit_j, "{:.1f}"), NONE_WHOLE, rank=7),
+    Column("transmit J", lambda row: number(row.transmit_j, "{:.1f}"), NONE_WHOLE, rank=7),
+    Column("switching J", lambda row: number(row.switching_j, "{:.1f}"), NONE_WHOLE, rank=6),
+    Column("switch-ons", lambda row: number(row.switched_on, "{:.1f}"), NONE_WHOLE, rank=4),
+    Column("active APs", lambda row: number(row.active_aps, "{:.1f}"), NONE_WHOLE, rank=3),
+    Column("served", lambda row: percent(row.served, 1), NONE_WHOLE, rank=1),
+    Column("to best", lambda row: percent(row.above_best, 1), NEVER_THROUGHOUT, rank=2),
+    Column("certified", lambda row: percent(row.above_bound, 1), NEVER_THROUGHOUT, rank=2),
+)
 
-def _cells(row: MobileRow) -> tuple[str, ...]:
-    energy = row.energy_j
-    if not np.isfinite(energy.value):
-        return (row.policy, *["–"] * (len(_HEADINGS) - 1))
-
-    def percent(value: float) -> str:
-        return f"{value:.1%}" if np.isfinite(value) else "–"
-
-    return (
-        row.policy,
-        f"{energy.value:.1f} [{energy.low:.1f}, {energy.high:.1f}]",
-        f"{row.circuit_j:.1f}",
-        f"{row.transmit_j:.1f}",
-        f"{row.switching_j:.1f}",
-        f"{row.switched_on:.1f}",
-        f"{row.active_aps:.1f}",
-        percent(row.served),
-        percent(row.above_best),
-        percent(row.above_bound),
-    )
+NOTES = (
+    "energy: mean of an episode; served: instants with every requirement met; to best, certified: gap to the best policy of the table and "
+    "to the certified lower bound, over the episodes that the policy served throughout"
+)
 
 
 def _title(comparison: MobileComparison) -> str:
@@ -218,25 +212,9 @@ def _title(comparison: MobileComparison) -> str:
     )
 
 
-def table(comparison: MobileComparison, rows: Sequence[MobileRow]) -> Table:
-    """The table that the terminal shows."""
-    view = Table(
-        title=_title(comparison),
-        caption="energy: mean of an episode [95 % bootstrap interval]; served: instants with every requirement met; gaps: over the "
-        "episodes that the policy served throughout, to the best policy of the table and to the certified lower bound",
-    )
-    for i, heading in enumerate(_HEADINGS):
-        view.add_column(heading, justify="right" if i else "left", no_wrap=True)
-    for row in rows:
-        view.add_row(*_cells(row))
-    return view
-
-
-def markdown(rows: Sequence[MobileRow]) -> str:
-    """The same table for a page."""
-    lines = ["| " + " | ".join(_HEADINGS) + " |", "|---" + "|---:" * (len(_HEADINGS) - 1) + "|"]
-    lines += ["| " + " | ".join((f"`{cells[0]}`", *cells[1:])) + " |" for cells in map(_cells, rows)]
-    return "\n".join(lines) + "\n"
+def table(comparison: MobileComparison, rows: Sequence[MobileRow]) -> Table[MobileRow]:
+    """One row a policy."""
+    return Table(COLUMNS, rows, _title(comparison), NOTES)
 
 
 def figure(comparison: MobileComparison, rows: Sequence[MobileRow]) -> Figure:
@@ -265,19 +243,12 @@ def figure(comparison: MobileComparison, rows: Sequence[MobileRow]) -> Figure:
 
 
 def write(folder: Path, comparison: MobileComparison, rows: Sequence[MobileRow]) -> list[Path]:
-    """Write `mobile.json`, `mobile.csv`, `mobile.md` and `mobile.png` into a folder."""
-    flat = []
-    for row in rows:
-        values = dataclasses.asdict(row)
-        energy = values.pop("energy_j")
-        flat.append({"policy": values.pop("policy"), "energy_j": energy["value"], "energy_j_low": energy["low"],
-                     "energy_j_high": energy["high"], **values})  # fmt: skip
+    """Write `mobile.csv`, `mobile.md`, `mobile.png` and `mobile.json` into a folder."""
     content = {
-        **provenance(),
         "config": comparison.config.as_dict(),
         "options": comparison.options,
         "seeds": comparison.seeds,
-        "rows": [dataclasses.asdict(row) for row in rows],
+        "rows": rows,
         "episodes": {
             "lower_bound_j": comparison.lower_bound_j,
             "infeasible_instants": comparison.infeasible,
@@ -287,9 +258,12 @@ def write(folder: Path, comparison: MobileComparison, rows: Sequence[MobileRow])
             },
         },
     }
-    return [
-        write_json(folder / "mobile.json", content),
-        write_csv(folder / "mobile.csv", flat),
-        write_text(folder / "mobile.md", markdown(rows)),
-        write_picture(folder / "mobile.png", figure(comparison, rows)),
-    ]
+    return results.write(
+        folder,
+        {
+            "mobile.csv": results.csv_text([results.flat(row) for row in rows]),
+            "mobile.md": table(comparison, rows).markdown(),
+            "mobile.png": figure(comparison, rows),
+            "mobile.json": content,
+        },
+    )

@@ -1,93 +1,67 @@
-"""A comparison as a table in the terminal, JSON, CSV and a picture."""
+"""A comparison as a table, JSON, CSV and a picture."""
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from rich.table import Table
 
+from experiments import results
 from experiments.compare import Comparison, Row
-from experiments.files import provenance, write_csv, write_json, write_picture, write_text
+from experiments.results import Column, Table, milliseconds, number, percent, span
 
 _POWER, _CIRCUIT, _MISSED = "#0072b2", "#a6cee3", "#d55e00"
 
+NONE_SERVED = "no drop can be served"
+NEVER_FEASIBLE = "the policy is feasible on no drop"
 
-_HEADINGS = (
-    "policy",
-    "total W",
-    "IQM W",
-    "transmit W",
-    "active APs",
-    "feasible",
-    "worst miss",
-    "to best",
-    "certified",
-    "ms",
+COLUMNS: tuple[Column[Row], ...] = (
+    Column("policy", lambda row: row.policy, code=True),
+    Column("total W", lambda row: number(row.total_power_w.value), NONE_SERVED, rank=0),
+    Column("95 % interval", lambda row: span(row.total_power_w), results.ONE_VALUE, rank=5),
+    Column("IQM W", lambda row: number(row.total_power_iqm_w.value), NONE_SERVED, rank=8),
+    Column("transmit W", lambda row: number(row.transmit_power_w), NONE_SERVED, rank=7),
+    Column("active APs", lambda row: number(row.active_aps, "{:.1f}"), NONE_SERVED, rank=3),
+    Column("feasible", lambda row: number(row.feasible_share, "{:.0%}"), NONE_SERVED, rank=1),
+    Column("worst miss", lambda row: miss(row.worst_violation), NONE_SERVED, rank=6),
+    Column("to best", lambda row: percent(row.gap_to_best), NEVER_FEASIBLE, rank=2),
+    Column("certified", lambda row: percent(row.certified_gap), NEVER_FEASIBLE, rank=2),
+    Column("ms", lambda row: milliseconds(1e-3 * row.milliseconds), NONE_SERVED, rank=4),
+)
+
+NOTES = (
+    "total W: mean over the drops; IQM: of their middle half; feasible: drops with every requirement met; worst miss: largest relative "
+    "miss of one; to best, certified: gap to the least power of any feasible decision and to the certified bound, over the drops where "
+    "the policy is feasible"
 )
 
 
-def _cells(row: Row) -> tuple[str, ...]:
-    total = row.total_power_w
-    if not np.isfinite(total.value):  # no drop could be served
-        return (row.policy, *["–"] * (len(_HEADINGS) - 1))
-    return (
-        row.policy,
-        f"{total.value:.3f} [{total.low:.2f}, {total.high:.2f}]",
-        f"{row.total_power_iqm_w.value:.3f}",
-        f"{row.transmit_power_w:.3f}",
-        f"{row.active_aps:.1f}",
-        f"{row.feasible_share:.0%}",
-        _percent(row.worst_violation) if row.worst_violation > 1e-4 else "–",
-        _percent(row.gap_to_best),
-        _percent(row.certified_gap),
-        f"{row.milliseconds:.3g}" if row.milliseconds < 1000 else f"{row.milliseconds:.0f}",
-    )
+def miss(share: float) -> str | None:
+    """A relative miss of a requirement; within the tolerance it is none."""
+    return "none" if share <= 1e-4 else percent(share)
 
 
-def table(comparison: Comparison, rows: list[Row]) -> Table:
-    """The table that the terminal shows."""
+def table(comparison: Comparison, rows: Sequence[Row]) -> Table[Row]:
+    """One row a policy."""
     config = comparison.config
-    served = int((~comparison.infeasible).sum())
-    view = Table(
-        title=f"{config.preset}, M={config.M}, K={config.K}: {served} drops"
-        + (f" ({comparison.infeasible.sum()} more certified infeasible)" if comparison.infeasible.any() else ""),
-        caption="power: mean [95 % bootstrap interval]; feasible: drops with every requirement met; "
-        "gaps: over the drops where the policy is feasible"
-        + ("; users share pilots: allocated powers are local optima" if config.pilots_reused else ""),
-    )
-    for i, heading in enumerate(_HEADINGS):
-        view.add_column(heading, justify="right" if i else "left", no_wrap=True)
-    for row in rows:
-        view.add_row(*_cells(row))
-    return view
+    served, lost = int((~comparison.infeasible).sum()), int(comparison.infeasible.sum())
+    title = f"{config.preset}, M={config.M}, K={config.K}: {served} drops"
+    if lost:
+        title += f" ({lost} more certified infeasible)"
+    notes = NOTES + ("; users share pilots: allocated powers are local optima" if config.pilots_reused else "")
+    return Table(COLUMNS, rows, title, notes)
 
 
-def markdown(rows: list[Row]) -> str:
-    """The same table for a page."""
-    lines = ["| " + " | ".join(_HEADINGS) + " |", "|---" + "|---:" * (len(_HEADINGS) - 1) + "|"]
-    lines += ["| " + " | ".join((f"`{cells[0]}`", *cells[1:])) + " |" for cells in map(_cells, rows)]
-    return "\n".join(lines) + "\n"
-
-
-def _percent(share: float) -> str:
-    if not np.isfinite(share):
-        return "–"
-    return f"{share:.2%}" if share < 1 else f"{share:.3g}×"
-
-
-def write(folder: Path, comparison: Comparison, rows: list[Row]) -> list[Path]:
-    """Write `compare.json`, `compare.csv`, `compare.md` and `compare.png` into a folder."""
-    flat = [_flat(row) for row in rows]
-    content = {
+def write(folder: Path, comparison: Comparison, rows: Sequence[Row]) -> list[Path]:
+    """Write `compare.csv`, `compare.md`, `compare.png` and `compare.json` into a folder."""
+    content: dict[str, Any] = {
         "config": comparison.config.as_dict(),
         "seeds": comparison.seeds,
-        **provenance(),
-        "rows": [dataclasses.asdict(row) for row in rows],
+        "rows": rows,
         "drops": {
             "certified_infeasible": comparison.infeasible,
             "lower_bound_w": comparison.lower_bound_w,
@@ -98,26 +72,18 @@ def write(folder: Path, comparison: Comparison, rows: list[Row]) -> list[Path]:
             },
         },
     }
-    return [
-        write_json(folder / "compare.json", content),
-        write_csv(folder / "compare.csv", flat),
-        write_text(folder / "compare.md", markdown(rows)),
-        write_picture(folder / "compare.png", figure(comparison, rows)),
-    ]
+    return results.write(
+        folder,
+        {
+            "compare.csv": results.csv_text([results.flat(row) for row in rows]),
+            "compare.md": table(comparison, rows).markdown(),
+            "compare.png": figure(comparison, rows),
+            "compare.json": content,
+        },
+    )
 
 
-def _flat(row: Row) -> dict[str, Any]:
-    """Intervals become three columns."""
-    flat: dict[str, Any] = {}
-    for key, value in dataclasses.asdict(row).items():
-        if isinstance(value, dict):
-            flat |= {key: value["value"], f"{key}_low": value["low"], f"{key}_high": value["high"]}
-        else:
-            flat[key] = value
-    return flat
-
-
-def figure(comparison: Comparison, rows: list[Row]) -> Figure:
+def figure(comparison: Comparison, rows: Sequence[Row]) -> Figure:
     """Total power with its interval, share of drops served, and time a decision, one line a policy."""
     config = comparison.config
     result = Figure(figsize=(11, 1.6 + 0.42 * len(rows)), layout="constrained")

@@ -14,11 +14,12 @@ from baselines.allocation import Allocator, Status
 from baselines.bounds import fewest_active
 from cfisac_env import Decision, Scenario, SystemConfig, physics, reward, sample
 from cfisac_env.types import Problem
+from experiments.results import Column, Table
 
 
 @dataclass(frozen=True, eq=False)
 class PresetMeasure:
-    """One preset over its drops; arrays are (served drops,)."""
+    """One preset over its drops; arrays are (served drops,), shares are of the served drops and NaN where there are none."""
 
     config: SystemConfig
     drops: int
@@ -75,12 +76,16 @@ def measure(
         infeasible=infeasible,
         active_aps=columns[0],
         total_power_w=columns[1],
-        fewest_bind=float(columns[2].mean()),
-        users_bind=float(columns[3].mean()),
-        sensing_binds=float(columns[4].mean()),
-        caps_bind=float(columns[5].mean()),
+        fewest_bind=_share(columns[2]),
+        users_bind=_share(columns[3]),
+        sensing_binds=_share(columns[4]),
+        caps_bind=_share(columns[5]),
         penalty_margin_w=columns[6],
     )
+
+
+def _share(met: NDArray[np.float64]) -> float:
+    return float(met.mean()) if met.size else np.nan
 
 
 def score(scenario: Scenario, decision: Decision) -> tuple[float, bool]:
@@ -131,19 +136,30 @@ def _relaxed(problem: Problem, slack: float) -> Problem:
     )
 
 
-def table(measures: Sequence[PresetMeasure]) -> str:
-    """The measures as a Markdown table."""
-    lines = [
-        "| preset | served | active APs: median (min–max) | share of M | fewest | total W | users bind | sensing binds | a cap binds "
-        "| least margin W |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for one in measures:
-        active = one.active_aps
-        lines.append(
-            f"| `{one.config.preset}` | {one.drops - one.infeasible} of {one.drops} "
-            f"| {np.median(active):.0f} ({active.min():.0f}–{active.max():.0f}) | {active.mean() / one.config.M:.0%} "
-            f"| {one.fewest_bind:.0%} | {one.total_power_w.mean():.2f} | {one.users_bind:.0%} | {one.sensing_binds:.0%} "
-            f"| {one.caps_bind:.0%} | {one.penalty_margin_w.min():.2f} |"
-        )
-    return "\n".join(lines)
+_NONE = "no drop can be served"
+
+
+def _of(form: str, value: Callable[[PresetMeasure], float]) -> Callable[[PresetMeasure], str | None]:
+    """The cell of a statistic over the served drops, of which there may be none."""
+    return lambda one: form.format(value(one)) if one.active_aps.size else None
+
+
+COLUMNS: tuple[Column[PresetMeasure], ...] = (
+    Column("preset", lambda one: one.config.preset, code=True),
+    Column("served", lambda one: f"{one.drops - one.infeasible} of {one.drops}"),
+    Column("active APs: median", _of("{:.0f}", lambda one: np.median(one.active_aps)), _NONE),
+    Column("min", _of("{:.0f}", lambda one: one.active_aps.min()), _NONE, rank=2),
+    Column("max", _of("{:.0f}", lambda one: one.active_aps.max()), _NONE, rank=2),
+    Column("share of M", _of("{:.0%}", lambda one: one.active_aps.mean() / one.config.M), _NONE, rank=3),
+    Column("fewest", _of("{:.0%}", lambda one: one.fewest_bind), _NONE, rank=1),
+    Column("total W", _of("{:.2f}", lambda one: one.total_power_w.mean()), _NONE),
+    Column("users bind", _of("{:.0%}", lambda one: one.users_bind), _NONE, rank=1),
+    Column("sensing binds", _of("{:.0%}", lambda one: one.sensing_binds), _NONE, rank=1),
+    Column("a cap binds", _of("{:.0%}", lambda one: one.caps_bind), _NONE, rank=1),
+    Column("least margin W", _of("{:.2f}", lambda one: one.penalty_margin_w.min()), _NONE),
+)
+
+
+def table(measures: Sequence[PresetMeasure]) -> Table[PresetMeasure]:
+    """One row a preset."""
+    return Table(COLUMNS, measures)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,9 @@ from baselines.allocation import Status, fast, reference
 from baselines.allocation.certificate import dual_bound
 from cfisac_env import PRESETS, SystemConfig, sample
 from cfisac_env.types import Problem
+from experiments import results, schemas
 from experiments.bench import conic
-from experiments.files import provenance, write_json, write_text
+from experiments.results import Column, Table, number
 
 SIZES = ((2, 1), (4, 2), (6, 3), (8, 2), (10, 4), (15, 5), (20, 8), (30, 6), (50, 10), (50, 20), (100, 40))
 """(M, K)."""
@@ -110,58 +110,91 @@ def run(count: int, seed: int, out: Path, step: Callable[[int], None] = lambda d
         rows[one] = instance(one)
         step(1)
         if done % SAVE_EVERY == 0 or done == len(missing):
-            write_text(path, _csv([rows[key] for key in sorted(rows)]))
+            results.write(out, {path.name: results.csv_text([_rounded(rows[key]) for key in sorted(rows)])})
     answer = [rows[one] for one in wanted]
-    write_json(out / "agreement.json", {**provenance(), "seed": seed, "instances": count, "threads": 1})
-    write_text(out / "agreement.md", table(answer) + "\n")
+    made = {"seed": seed, "instances": count, "threads": 1}
+    results.write(out, {"agreement.md": table(answer).markdown(), "agreement.json": made})
     return answer
 
 
-def _csv(rows: Sequence[Instance]) -> str:
-    text = io.StringIO()
-    names = [field.name for field in fields(Instance)]
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    for row in rows:
-        values = (getattr(row, name) for name in names)
-        writer.writerow([f"{value:.10g}" if isinstance(value, float) else value for value in values])
-    return text.getvalue()
+def _rounded(row: Instance) -> dict[str, Any]:
+    values = asdict(row).items()
+    return {key: float(f"{value:.10g}") if isinstance(value, float) else value for key, value in values}
 
 
 def _before(path: Path) -> list[Instance]:
+    """The instances in a file.
+
+    Raises:
+        ValueError: the file is damaged, or has an instance twice.
+    """
     if not path.exists():
         return []
-    kinds: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str}
-    with path.open(encoding="utf-8", newline="") as file:
-        return [
-            Instance(**{field.name: kinds[str(field.type)](line[field.name]) for field in fields(Instance)})
-            for line in csv.DictReader(file)
-        ]
+    kinds: dict[str, Callable[[str], Any]] = {"int": int, "float": _float, "str": str}
+    rows = []
+    for place, line in enumerate(csv.DictReader(io.StringIO(schemas.read(path))), 2):
+        try:
+            rows.append(
+                Instance(**{field.name: kinds[str(field.type)](line[field.name]) for field in fields(Instance)})
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path}, line {place}, is damaged: {error}; choose another --out, or move the file away"
+            ) from None
+    if len({row.seed for row in rows}) < len(rows):
+        raise ValueError(f"{path} is damaged: it has an instance twice; choose another --out, or move the file away")
+    return rows
 
 
-def table(rows: Sequence[Instance]) -> str:
-    """Counts and worst cases as a Markdown table, one line a preset."""
-    lines = [
-        "| preset | instances | both optimal | both infeasible | compiled: other | cvxpy: other | they disagree | powers differ by at most "
-        "| worst miss: compiled | worst miss: cvxpy | largest gap: compiled |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    sure = (str(Status.OPTIMAL), str(Status.INFEASIBLE))
-    for preset in (*sorted({row.preset for row in rows}), "all"):
-        part = [row for row in rows if preset in (row.preset, "all")]
-        pairs = Counter((row.fast_status, row.reference_status) for row in part)
-        ours = sum(number for (mine, _), number in pairs.items() if mine not in sure)
-        theirs = sum(number for (_, other), number in pairs.items() if other not in sure)
-        contrary = sum(number for (a, b), number in pairs.items() if a in sure and b in sure and a != b)
-        optimal = [row for row in part if row.fast_status == sure[0]]
-        lines.append(
-            f"| {preset} | {len(part)} | {pairs[sure[0], sure[0]]} | {pairs[sure[1], sure[1]]} | {ours} | {theirs} | {contrary} "
-            f"| {_worst(part, 'difference')} | {_worst(part, 'fast_violation')} | {_worst(part, 'reference_violation')} "
-            f"| {_worst(optimal, 'fast_gap')} |"
-        )
-    return "\n".join(lines)
+def _float(text: str) -> float:
+    return float(text) if text else np.nan
 
 
-def _worst(rows: Sequence[Instance], key: str) -> str:
-    values = [getattr(row, key) for row in rows if np.isfinite(getattr(row, key))]
-    return f"{max(values):.1e}" if values else "–"
+@dataclass(frozen=True)
+class Summary:
+    """What the instances of a preset say together."""
+
+    preset: str
+    rows: Sequence[Instance]
+
+    def count(self, ours: str, theirs: str) -> int:
+        """Instances of which the two said this."""
+        return sum((row.fast_status, row.reference_status) == (ours, theirs) for row in self.rows)
+
+    def contrary(self) -> int:
+        """Instances of which one proves what the other refutes."""
+        return self.count(*_SURE) + self.count(*_SURE[::-1])
+
+    def unsure(self, side: str) -> int:
+        """Instances of which one side says neither."""
+        return sum(getattr(row, f"{side}_status") not in _SURE for row in self.rows)
+
+    def worst(self, key: str, *, optimal: bool = False) -> str | None:
+        """Largest value of a column, of all instances or of those that the compiled allocator solved."""
+        values = [getattr(row, key) for row in self.rows if not optimal or row.fast_status == _SURE[0]]
+        return number(max((value for value in values if np.isfinite(value)), default=None), "{:.1e}")
+
+
+_SURE = (str(Status.OPTIMAL), str(Status.INFEASIBLE))
+_NONE = "no such instance"
+
+COLUMNS: tuple[Column[Summary], ...] = (
+    Column("preset", lambda one: one.preset),
+    Column("instances", lambda one: str(len(one.rows))),
+    Column("both optimal", lambda one: str(one.count(_SURE[0], _SURE[0])), rank=1),
+    Column("both infeasible", lambda one: str(one.count(_SURE[1], _SURE[1])), rank=1),
+    Column("compiled: other", lambda one: str(one.unsure("fast")), rank=2),
+    Column("cvxpy: other", lambda one: str(one.unsure("reference")), rank=2),
+    Column("they disagree", lambda one: str(one.contrary())),
+    Column("powers differ by at most", lambda one: one.worst("difference"), _NONE),
+    Column("worst miss: compiled", lambda one: one.worst("fast_violation"), _NONE, rank=3),
+    Column("worst miss: cvxpy", lambda one: one.worst("reference_violation"), _NONE, rank=3),
+    Column("largest gap: compiled", lambda one: one.worst("fast_gap", optimal=True), _NONE, rank=3),
+)
+
+
+def table(rows: Sequence[Instance]) -> Table[Summary]:
+    """Counts and worst cases, one row a preset and one of all."""
+    presets = sorted({row.preset for row in rows})
+    parts = [Summary(preset, [row for row in rows if row.preset == preset]) for preset in presets]
+    return Table(COLUMNS, [*parts, Summary("all", rows)])

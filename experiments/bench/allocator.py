@@ -18,6 +18,7 @@ from baselines.allocation import Status, fast, reference
 from cfisac_env import SystemConfig, sample
 from cfisac_env.types import Problem
 from experiments.bench import conic
+from experiments.results import Column, Table, number
 
 KINDS = ("all on", "search")
 
@@ -156,18 +157,25 @@ def _row(M: int, K: int, kind: str, drops: list[dict[str, NDArray[np.float64]]])
     )
 
 
-def table(rows: Sequence[AllocatorRow]) -> str:
-    """The rows as a Markdown table."""
-    lines = [
-        "| M, K | sets | active APs | compiled ms | Clarabel ms | Clarabel, dense ms | cvxpy ms | Clarabel ÷ compiled "
-        "| dense ÷ compiled | cvxpy ÷ compiled | worst miss: compiled | worst miss: Clarabel | powers differ by |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    lines += [
-        f"| {row.M}, {row.K} | {row.kind} ({row.sets}, {row.infeasible} infeasible) | {row.active_aps:.1f} | {row.fast_ms:.3g} "
-        f"| {row.clarabel_ms:.3g} | {row.clarabel_dense_ms:.3g} | {row.reference_ms:.3g} | {row.clarabel_ratio:.0f}× "
-        f"| {row.clarabel_dense_ratio:.0f}× | {row.reference_ratio:.0f}× | {row.fast_violation:.0e} | {row.clarabel_violation:.0e} "
-        f"| {row.objective_difference:.0e} |"
-        for row in rows
-    ]
-    return "\n".join(lines)
+_NO_REFERENCE = "no set was solved with cvxpy"
+
+COLUMNS: tuple[Column[AllocatorRow], ...] = (
+    Column("M, K", lambda row: f"{row.M}, {row.K}"),
+    Column("sets", lambda row: f"{row.kind} ({row.sets}, {row.infeasible} infeasible)", left=True),
+    Column("active APs", lambda row: f"{row.active_aps:.1f}", rank=3),
+    Column("compiled ms", lambda row: f"{row.fast_ms:.3g}"),
+    Column("Clarabel ms", lambda row: f"{row.clarabel_ms:.3g}", rank=1),
+    Column("Clarabel, dense ms", lambda row: f"{row.clarabel_dense_ms:.3g}", rank=4),
+    Column("cvxpy ms", lambda row: number(row.reference_ms, "{:.3g}"), _NO_REFERENCE, rank=1),
+    Column("Clarabel ÷ compiled", lambda row: f"{row.clarabel_ratio:.0f}", rank=2),
+    Column("dense ÷ compiled", lambda row: f"{row.clarabel_dense_ratio:.0f}", rank=4),
+    Column("cvxpy ÷ compiled", lambda row: number(row.reference_ratio, "{:.0f}"), _NO_REFERENCE, rank=2),
+    Column("worst miss: compiled", lambda row: f"{row.fast_violation:.0e}", rank=5),
+    Column("worst miss: Clarabel", lambda row: f"{row.clarabel_violation:.0e}", rank=5),
+    Column("powers differ by", lambda row: f"{row.objective_difference:.0e}", rank=5),
+)
+
+
+def table(rows: Sequence[AllocatorRow]) -> Table[AllocatorRow]:
+    """One row a size and kind of set."""
+    return Table(COLUMNS, rows)

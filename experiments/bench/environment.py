@@ -13,6 +13,7 @@ from scipy.optimize import lsq_linear
 
 from cfisac_env import CfIsacVectorEnv, SystemConfig, actions, observations, physics
 from cfisac_env.sampling import RandomInputs, build
+from experiments.results import Column, Table
 
 MOBILE_ENV = "mobile-large-central-v0"
 """13 base stations and 30 users."""
@@ -233,58 +234,68 @@ def growth(rates: Sequence[Rate]) -> Growth:
     return Growth(step, environment, link, float(np.abs(fit.fun).max()))
 
 
-def table(rates: Sequence[Rate], reference: Rate | None) -> str:
-    """Rates as Markdown, with the ratio to mobile-env's."""
-    lines = [
-        "| environment | M | K | environments | decisions a drop | threads | decisions/s | processor share | "
-        "decisions/processor s | ns a link | × mobile-env |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for one in [*rates, *([] if reference is None else [reference])]:
-        ratio = "" if reference is None else f"{one.per_processor_second / reference.per_processor_second:,.0f}"
-        link = 1e9 / one.per_processor_second / (one.M * one.K)
-        lines.append(
-            f"| {one.what} | {one.M} | {one.K} | {one.environments} | {one.decisions_per_drop} | {one.threads} | {one.per_second:,.0f} "
-            f"| {one.share:.0%} | {one.per_processor_second:,.0f} | {link:.0f} | {ratio} |"
-        )
-    return "\n".join(lines)
+def table(rates: Sequence[Rate], reference: Rate | None) -> Table[Rate]:
+    """Rates, with the ratio to mobile-env's."""
 
+    def ratio(one: Rate) -> str | None:
+        return None if reference is None else f"{one.per_processor_second / reference.per_processor_second:,.0f}"
 
-def growth_table(rates: Sequence[Rate], fitted: Growth) -> str:
-    """Time of a step and of a decision beside the fitted line, as Markdown."""
-    lines = ["| M | K | environments | ms a step | line | µs a decision | ns a link |", "|---|---|---|---|---|---|---|"]
-    for one in rates:
-        links = one.environments * one.M * one.K
-        line_ms = (
-            fitted.us_a_step + fitted.us_an_environment * one.environments + 1e-3 * fitted.ns_a_link * links
-        ) / 1e3
-        us = 1e6 / one.per_processor_second
-        lines.append(
-            f"| {one.M} | {one.K} | {one.environments} | {us * one.environments / 1e3:.2f} | {line_ms:.2f} | {us:,.1f} "
-            f"| {1e3 * us / (one.M * one.K):.0f} |"
-        )
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"The line: {fitted.us_a_step:.0f} µs a step, {fitted.us_an_environment:.1f} µs an environment and {fitted.ns_a_link:.1f} ns a "
-            f"link; measured times are within {fitted.deviation:.0%} of it.",
-        ]
+    columns: tuple[Column[Rate], ...] = (
+        Column("environment", lambda one: one.what),
+        Column("M", lambda one: str(one.M), rank=1),
+        Column("K", lambda one: str(one.K), rank=1),
+        Column("environments", lambda one: str(one.environments), rank=2),
+        Column("decisions a drop", lambda one: str(one.decisions_per_drop), rank=2),
+        Column("threads", lambda one: str(one.threads), rank=3),
+        Column("decisions/s", lambda one: f"{one.per_second:,.0f}"),
+        Column("processor share", lambda one: f"{one.share:.0%}", rank=5),
+        Column("decisions/processor s", lambda one: f"{one.per_processor_second:,.0f}", rank=4),
+        Column("ns a link", lambda one: f"{1e9 / one.per_processor_second / (one.M * one.K):.0f}", rank=5),
+        Column("times mobile-env", ratio, "mobile-env isn't installed", rank=4),
     )
+    return Table(columns, [*rates, *([] if reference is None else [reference])])
 
 
-def profile_table(shares: Sequence[Share], traffic: int, bandwidth: float) -> str:
-    """The profile as Markdown, with the distance from memory bandwidth."""
+def growth_table(rates: Sequence[Rate], fitted: Growth) -> Table[Rate]:
+    """Time of a step and of a decision beside the fitted line."""
+
+    def us(one: Rate) -> float:
+        return 1e6 / one.per_processor_second
+
+    def line_ms(one: Rate) -> float:
+        links = one.environments * one.M * one.K
+        return 1e-3 * (fitted.us_a_step + fitted.us_an_environment * one.environments + 1e-3 * fitted.ns_a_link * links)
+
+    columns: tuple[Column[Rate], ...] = (
+        Column("M", lambda one: str(one.M)),
+        Column("K", lambda one: str(one.K)),
+        Column("environments", lambda one: str(one.environments)),
+        Column("ms a step", lambda one: f"{us(one) * one.environments / 1e3:.2f}"),
+        Column("line", lambda one: f"{line_ms(one):.2f}"),
+        Column("µs a decision", lambda one: f"{us(one):,.1f}"),
+        Column("ns a link", lambda one: f"{1e3 * us(one) / (one.M * one.K):.0f}"),
+    )
+    notes = (
+        f"The line: {fitted.us_a_step:.0f} µs a step, {fitted.us_an_environment:.1f} µs an environment and {fitted.ns_a_link:.1f} ns a "
+        f"link; measured times are within {fitted.deviation:.0%} of it."
+    )
+    return Table(columns, rates, "One decision a drop, one thread, processor time:", notes)
+
+
+def profile_table(shares: Sequence[Share], traffic: int, bandwidth: float) -> Table[Share]:
+    """Where the time goes, and the distance from memory bandwidth."""
     whole = shares[-1].us_per_decision
-    lines = ["| work, one thread | µs a decision | share |", "|---|---|---|"]
-    lines += [f"| {one.what} | {one.us_per_decision:.1f} | {one.us_per_decision / whole:.0%} |" for one in shares]
     least = traffic / bandwidth * 1e6
-    lines += [
-        "",
+    columns: tuple[Column[Share], ...] = (
+        Column("work, one thread", lambda one: one.what),
+        Column("µs a decision", lambda one: f"{one.us_per_decision:.1f}"),
+        Column("share", lambda one: f"{one.us_per_decision / whole:.0%}"),
+    )
+    notes = (
         f"A decision moves at least {traffic / 1000:.1f} kB; at the {bandwidth / 1e9:.1f} GB/s that a copy of a large array reaches that "
-        f"takes {least:.2f} µs, {least / whole:.0%} of the time.",
-    ]
-    return "\n".join(lines)
+        f"takes {least:.2f} µs, {least / whole:.0%} of the time."
+    )
+    return Table(columns, shares, notes=notes)
 
 
 def _given(config: SystemConfig) -> dict[str, Any]:

@@ -5,21 +5,22 @@ Times are processor seconds of one thread, so that they hold on a busy machine t
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from baselines import branch_and_bound, local_search, moves
 from baselines.allocation import Allocation, Allocator, Status, reference
 from baselines.elimination import cheapest_removal
 from cfisac_env import PRESETS, SystemConfig, sample
 from cfisac_env.types import Problem
-from experiments.files import provenance, write_json, write_text
+from experiments import results, schemas
+from experiments.results import Column, Table
 
 SAME = 2e-6
 """Relative difference of two total powers that counts as none: the allocator's own accuracy, twice."""
@@ -124,31 +125,42 @@ def eliminate(problem: Problem) -> list[Allocation]:
     return path
 
 
-def run(
-    cases: Sequence[Case], seed: int, out: Path, step: Callable[[str], None] = lambda label: None
-) -> list[dict[str, Any]]:
+def run(cases: Sequence[Case], seed: int, out: Path, step: Callable[[str], None] = lambda label: None) -> list[Drop]:
     """Every drop of every case; a run that was killed goes on where it was, and one with more drops adds them.
 
     Writes `selection.json` and `selection.md` into `out`.
+
+    Raises:
+        FileExistsError: the folder holds drops of other seeds.
+        ValueError: its file is damaged.
     """
     path = out / "selection.json"
-    rows: list[dict[str, Any]] = _before(path, seed).get("drops", [])
-    done = {(row["case"], row["seed"]) for row in rows}
+    drops = [_drop(row) for row in _before(path, seed).get("drops", [])]
+    done = {(one.case, one.seed) for one in drops}
+    if len(done) < len(drops):
+        raise ValueError(f"{path} is damaged: it has a drop twice; choose another --out, or move the file away")
     branch_and_bound.solve(drop(Case("paper", 10, 3, 1.0, 1), seed))  # compiles
     for case in cases:
         for i in range(case.drops):
             if (case.label, seed + i) not in done:
-                rows.append(asdict(measure(case, seed + i)))
-                _write(path, seed, drops=rows)
+                drops.append(measure(case, seed + i))
+                _write(path, seed, drops=drops)
             step(case.label)
-    write_text(out / "selection.md", table(rows) + "\n")
-    return rows
+    results.write(out, {"selection.md": table(drops).markdown()})
+    return drops
+
+
+def _drop(row: dict[str, Any]) -> Drop:
+    """A stored drop; where it is certified infeasible its powers are infinite and its gap is none."""
+    missing = {"gap": np.nan, "total_w": np.inf, "lower_bound_w": np.inf, "local_w": np.inf, "greedy_w": np.inf}
+    return Drop(**{key: missing[key] if value is None else value for key, value in row.items()})
 
 
 def _before(path: Path, seed: int) -> dict[str, Any]:
     if not path.exists():
         return {}
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    content: dict[str, Any] = schemas.loads(schemas.read(path), path)
+    schemas.check(content, "selection", path)
     if content["seed"] != seed:
         raise FileExistsError(f"{path} holds drops from seed {content['seed']} on; choose another --out or --seed")
     return content
@@ -156,36 +168,93 @@ def _before(path: Path, seed: int) -> dict[str, Any]:
 
 def _write(path: Path, seed: int, **parts: Any) -> None:
     """Put parts of the result into the file and leave the others."""
-    write_json(path, {**_before(path, seed), **provenance(), "seed": seed, "threads": 1, **parts})
+    content = results.plain({**_before(path, seed), **results.provenance(), "seed": seed, "threads": 1, **parts})
+    schemas.check(content, "selection", path)
+    results.write(path.parent, {path.name: content})
 
 
-def table(rows: Iterable[dict[str, Any]]) -> str:
-    """One line a case, in Markdown."""
-    lines = [
-        "| preset, M×K, limit | drops | proven | s: median / longest | gap of the others: mean / max | local search = proven "
-        "| local search above best: max | greedy above best: mean / max | local s | greedy s |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    cases: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        cases.setdefault(row["case"], []).append(row)
-    for label, part in cases.items():
-        served = [row for row in part if not row["infeasible"]]
-        proven = [row for row in served if row["proven"]]
-        open_gaps = [row["gap"] for row in served if not row["proven"]]
-        best = [min(row["total_w"], row["local_w"], row["greedy_w"]) for row in served]
-        local = np.array([row["local_w"] / least - 1.0 for row, least in zip(served, best, strict=True)])
-        greedy = np.array([row["greedy_w"] / least - 1.0 for row, least in zip(served, best, strict=True)])
-        equal = sum(row["local_w"] <= row["total_w"] * (1.0 + SAME) for row in proven)
-        seconds = np.array([row["exact_s"] for row in served])
-        infeasible = f" ({len(part) - len(served)} infeasible)" if len(part) > len(served) else ""
-        others = f"{np.mean(open_gaps):.2%} / {np.max(open_gaps):.2%}" if open_gaps else "–"
-        lines.append(
-            f"| {label} | {len(part)}{infeasible} | {len(proven)} of {len(served)} | {np.median(seconds):.2g} / {seconds.max():.2g} "
-            f"| {others} | {equal} of {len(proven)} | {local.max():.2%} | {greedy.mean():.2%} / {greedy.max():.2%} "
-            f"| {np.median([row['local_s'] for row in served]):.2g} | {np.median([row['greedy_s'] for row in served]):.2g} |"
-        )
-    return "\n".join(lines)
+@dataclass(frozen=True)
+class Summary:
+    """What the drops of a case say together."""
+
+    case: str
+    drops: Sequence[Drop]
+
+    @property
+    def served(self) -> list[Drop]:
+        """The drops that aren't certified infeasible."""
+        return [drop for drop in self.drops if not drop.infeasible]
+
+    @property
+    def proven(self) -> list[Drop]:
+        """Those of which the optimum is proven."""
+        return [drop for drop in self.served if drop.proven]
+
+    def above(self, key: str) -> NDArray[np.float64]:
+        """How far one power of every served drop is above the least of its three, relative."""
+        values = [getattr(drop, key) / min(drop.total_w, drop.local_w, drop.greedy_w) - 1.0 for drop in self.served]
+        return np.array(values, dtype=np.float64)
+
+    def column(self, key: str, drops: Sequence[Drop] | None = None) -> NDArray[np.float64]:
+        """One number of every served drop, or of those given."""
+        return np.array([getattr(drop, key) for drop in (self.served if drops is None else drops)], dtype=np.float64)
+
+    def open_gaps(self) -> NDArray[np.float64]:
+        """Gaps of the served drops whose optimum isn't proven."""
+        return self.column("gap", [drop for drop in self.served if not drop.proven])
+
+
+def _drops(one: Summary) -> str:
+    lost = len(one.drops) - len(one.served)
+    return f"{len(one.drops)} ({lost} infeasible)" if lost else str(len(one.drops))
+
+
+def _ends(
+    form: str, first: Callable[[Any], Any], last: Callable[[Any], Any] | None, values: NDArray[np.float64]
+) -> str | None:
+    if not values.size:
+        return None
+    return " / ".join(form.format(end(values)) for end in (first, last) if end is not None)
+
+
+def _equal(one: Summary) -> str:
+    return f"{sum(drop.local_w <= drop.total_w * (1.0 + SAME) for drop in one.proven)} of {len(one.proven)}"
+
+
+_NONE = "no drop can be served"
+
+COLUMNS: tuple[Column[Summary], ...] = (
+    Column("preset, M×K, limit", lambda one: one.case),
+    Column("drops", _drops),
+    Column("proven", lambda one: f"{len(one.proven)} of {len(one.served)}"),
+    Column("s: median / longest", lambda one: _ends("{:.2g}", np.median, np.max, one.column("exact_s")), _NONE, rank=1),
+    Column(
+        "gap of the others: mean / max",
+        lambda one: _ends("{:.2%}", np.mean, np.max, one.open_gaps()),
+        "every one is proven",
+        rank=1,
+    ),
+    Column("local search = proven", _equal, rank=2),
+    Column(
+        "local search above best: max", lambda one: _ends("{:.2%}", np.max, None, one.above("local_w")), _NONE, rank=2
+    ),
+    Column(
+        "greedy above best: mean / max",
+        lambda one: _ends("{:.2%}", np.mean, np.max, one.above("greedy_w")),
+        _NONE,
+        rank=3,
+    ),
+    Column("local s", lambda one: _ends("{:.2g}", np.median, None, one.column("local_s")), _NONE, rank=4),
+    Column("greedy s", lambda one: _ends("{:.2g}", np.median, None, one.column("greedy_s")), _NONE, rank=4),
+)
+
+
+def table(drops: Iterable[Drop]) -> Table[Summary]:
+    """One row a case."""
+    cases: dict[str, list[Drop]] = {}
+    for drop in drops:
+        cases.setdefault(drop.case, []).append(drop)
+    return Table(COLUMNS, [Summary(label, part) for label, part in cases.items()])
 
 
 def elimination(M: int, K: int, drops: int, solves: int, seed: int, out: Path) -> dict[str, Any]:

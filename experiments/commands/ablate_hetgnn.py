@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from rich.console import Console
 
 from agents.hetgnn.config import TrainingConfig
-from experiments.commands.common import GOES_ON, Command
+from experiments.commands.common import GOES_ON, Command, wrote
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class AblateHetGnn(Command):
         """Train, measure, write."""
         import torch
 
-        from experiments import ablation, files, hetgnn, labelling
+        from experiments import ablation, hetgnn, labelling, results
 
         if self.threads is not None:
             torch.set_num_threads(self.threads)
@@ -74,14 +74,10 @@ class AblateHetGnn(Command):
             )
         text = ablation.table(measures)
         content = {
-            **files.provenance(),
             "labels": {oracle: hetgnn.describe(shards) for oracle, shards in labels.items()},
             "validation": hetgnn.describe(validation),
             "measures": [vars(one) for one in measures],
         }
+        written = results.write(self.out, {"ablation.md": text, "ablation.json": content})
         console.print(text, markup=False, soft_wrap=True)
-        for path in (
-            files.write_json(self.out / "ablation.json", content),
-            files.write_text(self.out / "ablation.md", text),
-        ):
-            console.print(f"wrote {path}", soft_wrap=True)
+        wrote(console, written)

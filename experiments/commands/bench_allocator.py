@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from rich.console import Console
 
-from experiments.commands.common import Command, Count, Seed, progress
+from experiments.commands.common import Command, Count, Natural, Seed, progress, wrote
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class BenchAllocator(Command):
     """Drops of each size."""
     sets: Count = 20
     """Sets of each drop that are as small as those that a search solves."""
-    reference_sets: int = 1
+    reference_sets: Natural = 1
     """Sets of each drop that cvxpy solves as well, at most."""
-    agreement: int = 0
+    agreement: Natural = 0
     """Instead of timing, solve so many random instances with the compiled allocator and with cvxpy and compare the answers."""
     seed: Seed = 1_000_000
     """Seed of the first drop; the others follow."""
@@ -33,25 +33,19 @@ class BenchAllocator(Command):
     """Folder of the results."""
 
     def run(self, fields: dict[str, Any], console: Console) -> None:
-        """Measure, print, write."""
-        from experiments import files
+        """Measure, write, print."""
+        from experiments import results
         from experiments.bench import agreement, allocator
         from experiments.labelling import parse_size
 
-        for name in ("drops", "sets", "reference_sets"):
-            least = 0 if name == "reference_sets" else 1
-            if getattr(self, name) < least:
-                raise ValueError(f"--{name.replace('_', '-')} must be {least} or more, got {getattr(self, name)}")
-        if self.agreement < 0:
-            raise ValueError(f"--agreement must be 0 (no comparison of answers) or more, got {self.agreement}")
         if self.agreement:
             if fields:
                 raise ValueError(f"--agreement draws its own configurations; leave out {', '.join(sorted(fields))}")
             with progress() as bar:
                 task = bar.add_task("solving", total=self.agreement)
                 rows = agreement.run(self.agreement, self.seed, self.out, lambda done: bar.advance(task, done))
-            console.print(agreement.table(rows), markup=False, soft_wrap=True)
-            console.print(f"wrote {self.out / 'agreement.csv'}, agreement.json and agreement.md", soft_wrap=True)
+            agreement.table(rows).show(console, f"agreement.md in {self.out}")
+            wrote(console, [self.out / f"agreement.{kind}" for kind in ("csv", "json", "md")])
             return
         pairs = [parse_size(text) for text in self.sizes]
         measures = []
@@ -61,17 +55,8 @@ class BenchAllocator(Command):
                 pairs, self.drops, self.sets, self.reference_sets, self.seed, fields, lambda: bar.advance(task)
             ):
                 measures.append(row)
-        text = allocator.table(measures)
-        console.print(text, markup=False, soft_wrap=True)
-        content = {
-            "seed": self.seed,
-            "drops": self.drops,
-            "threads": 1,
-            "fields": fields,
-            "rows": [asdict(row) for row in measures],
-        }
-        for path in (
-            files.write_json(self.out / "allocator.json", {**files.provenance(), **content}),
-            files.write_text(self.out / "allocator.md", text + "\n"),
-        ):
-            console.print(f"wrote {path}", soft_wrap=True)
+        table = allocator.table(measures)
+        content = {"seed": self.seed, "drops": self.drops, "threads": 1, "fields": fields, "rows": measures}
+        written = results.write(self.out, {"allocator.md": table.markdown(), "allocator.json": content})
+        table.show(console, f"allocator.md in {self.out}")
+        wrote(console, written)

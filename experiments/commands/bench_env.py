@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from rich.console import Console
 
-from experiments.commands.common import Command, Count, Seed, progress
+from experiments.commands.common import Command, Count, Seconds, Seed, progress, wrote
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class BenchEnv(Command):
     """In the vector environment."""
     threads: Count = 2
     """Of the vector environment."""
-    seconds: float = 3.0
+    seconds: Seconds = 3.0
     """For each rate."""
     scaling: bool = True
     """Measure how the cost grows with the number of environments and with the size, too."""
@@ -34,17 +34,13 @@ class BenchEnv(Command):
     """Folder of the results."""
 
     def run(self, fields: dict[str, Any], console: Console) -> None:
-        """Measure, print, write."""
+        """Measure, write, print."""
         from cfisac_env import SystemConfig
-        from experiments import files
+        from experiments import results
         from experiments.bench import environment as bench
         from experiments.labelling import parse_size
+        from experiments.results import Table
 
-        for name in ("environments", "threads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} must be 1 or more, got {getattr(self, name)}")
-        if not self.seconds > 0:
-            raise ValueError(f"--seconds must be above 0, got {self.seconds}")
         if given := sorted({"M", "K"} & fields.keys()):
             raise ValueError(f"--{given[0]} is in --sizes, such as --sizes 50x10 30x6")
         configs = [SystemConfig(M, K, **fields) for M, K in map(parse_size, self.sizes)]
@@ -70,33 +66,24 @@ class BenchEnv(Command):
                 grown = list(bench.scaling(configs[0], counts, sizes, self.seed, self.seconds / 3))
             bar.remove_task(task)
         fitted = bench.growth(grown) if grown else None
-        growth = (
-            []
-            if fitted is None
-            else ["One decision a drop, one thread, processor time:", bench.growth_table(grown, fitted)]
-        )
         traffic, bandwidth = bench.bytes_per_decision(configs[0]), bench.copy_bandwidth()
-        text = "\n\n".join(
-            [
-                bench.table(rates, reference),
-                *growth,
-                bench.profile_table(shares, traffic, bandwidth),
-            ]
-        )
-        console.print(text, markup=False, soft_wrap=True)
+        tables: list[Table[Any]] = [bench.table(rates, reference)]
+        if fitted is not None:
+            tables.append(bench.growth_table(grown, fitted))
+        tables.append(bench.profile_table(shares, traffic, bandwidth))
         content = {
             "seed": self.seed,
             "fields": fields,
-            "rates": [asdict(rate) for rate in rates],
-            "mobile_env": None if reference is None else asdict(reference),
-            "scaling": [asdict(rate) for rate in grown],
-            "growth": None if fitted is None else asdict(fitted),
-            "profile": [asdict(share) for share in shares],
+            "rates": rates,
+            "mobile_env": reference,
+            "scaling": grown,
+            "growth": fitted,
+            "profile": shares,
             "bytes_per_decision": traffic,
             "copy_bandwidth_bytes_per_s": bandwidth,
         }
-        for path in (
-            files.write_json(self.out / "env.json", {**files.provenance(), **content}),
-            files.write_text(self.out / "env.md", text + "\n"),
-        ):
-            console.print(f"wrote {path}", soft_wrap=True)
+        text = "\n".join(table.page() for table in tables)
+        written = results.write(self.out, {"env.md": text, "env.json": content})
+        for table in tables:
+            table.show(console, f"env.md in {self.out}")
+        wrote(console, written)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from rich.console import Console
 
-from experiments.commands.common import GOES_ON, Command, Seed, progress
+from experiments.commands.common import GOES_ON, Command, Count, Range, Seed, progress, wrote
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class BenchSelection(Command):
     """preset:APs x users:seconds:drops."""
     elimination: str | None = "50x20"
     """Size at which greedy elimination is timed against the same on cvxpy; None to leave it out."""
-    elimination_drops: int = 3
+    elimination_drops: Count = 3
     """Drops of that size."""
-    elimination_solves: int = 8
+    elimination_solves: Annotated[int, Range(2, 1_000_000)] = 8
     """Solves of cvxpy for each of them, from which the rest is extrapolated."""
     seed: Seed = 1_000_000
     """Seed of the first drop of each case; the others follow."""
@@ -34,13 +34,10 @@ class BenchSelection(Command):
     """Folder of the results."""
 
     def run(self, fields: dict[str, Any], console: Console) -> None:
-        """Measure, print, write."""
+        """Measure, write, print."""
         from experiments.bench import selection
         from experiments.labelling import parse_size
 
-        for name, least in (("elimination_drops", 1), ("elimination_solves", 2)):
-            if getattr(self, name) < least:
-                raise ValueError(f"--{name.replace('_', '-')} must be {least} or more, got {getattr(self, name)}")
         cases = [selection.parse_case(text) for text in self.cases]
         size = None if self.elimination is None else parse_size(self.elimination)
         with progress() as bar:
@@ -49,15 +46,16 @@ class BenchSelection(Command):
             def step(label: str) -> None:
                 bar.update(task, advance=1, description=label)
 
-            rows = selection.run(cases, self.seed, self.out, step)
-        console.print(selection.table(rows), markup=False, soft_wrap=True)
+            drops = selection.run(cases, self.seed, self.out, step)
+        timed: dict[str, Any] = {"drops": []}
         if size is not None:
-            result = selection.elimination(*size, self.elimination_drops, self.elimination_solves, self.seed, self.out)
-            for one in result["drops"]:
-                console.print(
-                    f"elimination at {self.elimination}, seed {one['seed']}: {one['compiled_s']:.2f} s compiled; on cvxpy "
-                    f"{one['cvxpy_s']:.0f} s by {one['solves_timed']} of {one['solves_of_plain_elimination']} solves: "
-                    f"{one['ratio']:.0f}×",
-                    soft_wrap=True,
-                )
-        console.print(f"wrote {self.out / 'selection.json'} and selection.md", soft_wrap=True)
+            timed = selection.elimination(*size, self.elimination_drops, self.elimination_solves, self.seed, self.out)
+        selection.table(drops).show(console, f"selection.md in {self.out}")
+        for one in timed["drops"]:
+            console.print(
+                f"elimination at {self.elimination}, seed {one['seed']}: {one['compiled_s']:.2f} s compiled; on cvxpy "
+                f"{one['cvxpy_s']:.0f} s by {one['solves_timed']} of {one['solves_of_plain_elimination']} solves: "
+                f"{one['ratio']:.0f} times as long",
+                soft_wrap=True,
+            )
+        wrote(console, [self.out / "selection.json", self.out / "selection.md"])

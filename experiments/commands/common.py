@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 from rich.console import Console
@@ -13,7 +14,7 @@ from rich.console import Console
 from experiments.errors import UserError
 from experiments.terminal import progress
 
-__all__ = ["GOES_ON", "Command", "Count", "Natural", "Output", "Range", "Seconds", "Seed", "check", "progress"]
+__all__ = ["GOES_ON", "Command", "Count", "Natural", "Output", "Range", "Seconds", "Seed", "check", "progress", "wrote"]
 
 
 Output = Literal["folder", "file", "own"]
@@ -30,7 +31,7 @@ class Command(Protocol):
 
     output: ClassVar[Output] = "folder"
     """Whether `--out` is a folder, of which the command is the only writer while it runs, or a file. The command line looks whether it can
-    be written before anything is computed, and locks a folder; `own`: the command does that itself."""
+    be written before anything is computed, and locks a folder; with `own`, a folder that the command locks itself."""
 
     kept: ClassVar[str] = NOTHING_KEPT
     """What an interrupted run leaves, and how to go on; `{out}` stands for the folder."""
@@ -79,6 +80,12 @@ Count = Annotated[int, Range(1, 1_000_000)]
 Natural = Annotated[int, Range(0, 1_000_000)]
 Seed = Annotated[int, Range(0, 2**53)]
 Seconds = Annotated[float, Range(0.0, 1e9, above=True)]
+
+
+def wrote(console: Console, paths: Iterable[Path]) -> None:
+    """Say which files were written."""
+    for path in paths:
+        console.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
 
 
 def check(options: Any, arguments: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 import baselines
 from cfisac_env import Scenario, SystemConfig
 from cfisac_env.drops import load
-from experiments.commands.common import Command, Count, Seed, progress
+from experiments.commands.common import Command, Count, Seed, progress, wrote
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,9 @@ class Compare(Command):
     """Folder of the results."""
 
     def run(self, fields: dict[str, Any], console: Console) -> None:
-        """Decide, print, write."""
+        """Decide, write, print."""
         from experiments import compare, outputs
 
-        if self.drops < 1:
-            raise ValueError(f"--drops must be 1 or more, got {self.drops}")
         drops: int | Scenario = self.drops
         if self.drops_file is None:
             config, count = SystemConfig(**fields), self.drops
@@ -60,6 +58,6 @@ class Compare(Command):
 
             comparison = compare.run(config, policies, drops, self.seed, step)
         rows = compare.summarise(comparison, self.reference)
-        console.print(outputs.table(comparison, rows))
-        for path in outputs.write(self.out, comparison, rows):
-            console.print(f"wrote {path}", soft_wrap=True)
+        written = outputs.write(self.out, comparison, rows)
+        outputs.table(comparison, rows).show(console, f"compare.md and compare.csv in {self.out}")
+        wrote(console, written)

@@ -9,7 +9,7 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from experiments.commands.common import Command
+from experiments.commands.common import Command, wrote
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,6 @@ class Curves(Command):
         from experiments import curves
 
         found = curves.read(self.runs)
+        written = curves.write(self.out, found)
         console.print(curves.table(found), markup=False, soft_wrap=True)
-        for path in curves.write(self.out, found):
-            console.print(f"wrote {path}", soft_wrap=True)
+        wrote(console, written)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from rich.console import Console
 
-from experiments.commands.common import GOES_ON, Command, Count, Seed, progress
+from experiments.commands.common import GOES_ON, Command, Count, Seed, progress, wrote
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,12 @@ class Evaluate(Command):
     """Folder of the results."""
 
     def run(self, fields: dict[str, Any], console: Console) -> None:
-        """Decide, print, write."""
-        from experiments import compare, evaluation, files, labelling
+        """Decide, write, print."""
+        from experiments import compare, evaluation, labelling, results
 
         configs = labelling.configurations(self.presets, self.sizes, fields)
-        if self.drops < 1:
-            raise ValueError(f"--drops must be 1 or more, got {self.drops}")
         compare.build(self.policies, configs[0])
-        comparisons = []
+        made = []
         with progress() as bar:
             for config in configs:
                 name = f"{config.preset}-{config.M}x{config.K}"
@@ -48,7 +46,8 @@ class Evaluate(Command):
                 def step(policy: str, task: Any = task) -> None:
                     bar.advance(task)
 
-                comparisons.append(evaluation.run(config, self.policies, self.drops, self.seed, self.out / name, step))
-        text = evaluation.table(comparisons)
-        console.print(text, markup=False, soft_wrap=True)
-        console.print(f"wrote {files.write_text(self.out / 'evaluate.md', text)}", soft_wrap=True)
+                made.append(evaluation.run(config, self.policies, self.drops, self.seed, self.out / name, step))
+        table = evaluation.table(made)
+        written = results.write(self.out, {"evaluate.md": table.markdown()})
+        table.show(console, f"evaluate.md in {self.out}")
+        wrote(console, written)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from rich.console import Console
 
-from experiments.commands.common import Command, Count, Seed, progress
+from experiments.commands.common import Command, Count, Range, Seed, progress, wrote
 
 
 @dataclass(frozen=True)
@@ -39,21 +39,15 @@ class Mobile(Command):
     """Decorrelation distance of the shadowing."""
     payback_s: float = 10.0
     """Of `hysteresis`: within so many seconds a switch has to pay for itself."""
-    bound_s: float = 0.0
+    bound_s: Annotated[float, Range(0.0, 1e6)] = 0.0
     """Seconds of exact search for each instant's lower bound; at 0 it is P_all + n_min P_cir."""
     out: Path = Path("runs/mobile")
     """Folder of the results."""
 
     def run(self, fields: dict[str, Any], console: Console) -> None:
-        """Play, print, write."""
+        """Play, write, print."""
         from experiments import mobile
 
-        if self.episodes < 1:
-            raise ValueError(f"--episodes must be 1 or more, got {self.episodes}")
-        if not 0.0 <= self.bound_s < float("inf"):
-            raise ValueError(f"--bound-s must be zero or more seconds, got {self.bound_s}")
-        if not self.policies:
-            raise ValueError("--policies needs at least one name")
         dynamics = {
             name: getattr(self, name)
             for name in (
@@ -77,6 +71,6 @@ class Mobile(Command):
                 step=step,
             )
         rows = mobile.summarise(comparison)
-        console.print(mobile.table(comparison, rows))
-        for path in mobile.write(self.out, comparison, rows):
-            console.print(f"wrote {path}", soft_wrap=True)
+        written = mobile.write(self.out, comparison, rows)
+        mobile.table(comparison, rows).show(console, f"mobile.md and mobile.csv in {self.out}")
+        wrote(console, written)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from rich.console import Console
 
 from cfisac_env import PRESETS, SystemConfig
-from experiments.commands.common import Command, Count, Seed, progress
+from experiments.commands.common import Command, Count, Seed, progress, wrote
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Presets(Command):
     """Folder of the results."""
 
     def run(self, fields: dict[str, Any], console: Console) -> None:
-        """Measure, print, write."""
-        from experiments import files, presets
+        """Measure, write, print."""
+        from experiments import presets, results
 
         measures = []
         with progress() as bar:
@@ -36,11 +36,10 @@ class Presets(Command):
                 task = bar.add_task(name, total=self.drops)
                 config = SystemConfig(**{**fields, "preset": name})
                 measures.append(presets.measure(config, self.drops, self.seed, partial(bar.advance, task)))
-        text = presets.table(measures)
-        console.print(text, markup=False, soft_wrap=True)
+        table = presets.table(measures)
         content = {one.config.preset: {**vars(one), "config": one.config.as_dict()} for one in measures}
-        for path in (
-            files.write_json(self.out / "presets.json", {**files.provenance(), "seed": self.seed, "presets": content}),
-            files.write_text(self.out / "presets.md", text + "\n"),
-        ):
-            console.print(f"wrote {path}", soft_wrap=True)
+        written = results.write(
+            self.out, {"presets.md": table.markdown(), "presets.json": {"seed": self.seed, "presets": content}}
+        )
+        table.show(console, f"presets.md in {self.out}")
+        wrote(console, written)

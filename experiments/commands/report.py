@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from rich.console import Console
 
-from experiments.commands.common import Command, Output
+from experiments.commands.common import Command, Natural, Output
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Report(Command):
 
     results: Path = Path("docs/results/paper")
     """Folder that `cfisac reproduce … --out` wrote."""
-    maps: int = 100
+    maps: Natural = 100
     """Drops a point that can be seen on the map, at most."""
     reference: str = "local-search"
     """Policy that paired differences are taken to."""
@@ -28,11 +28,9 @@ class Report(Command):
 
     def run(self, fields: dict[str, Any], console: Console) -> None:
         """Read, build, write."""
-        from experiments.files import write_text
+        from cfisac_env.files import write_text
         from experiments.reproduction import page, run
 
-        if self.maps < 0:
-            raise ValueError(f"--maps must be 0 or more, got {self.maps}")
         study = run.Reproduction.read(self.results, self.reference)
         path = write_text(self.out, page.build(study, self.maps))
         console.print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)", soft_wrap=True)

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 from rich.console import Console
 
 from cfisac_env import PRESETS, SystemConfig
-from experiments.commands.common import GOES_ON, Command, Count, Seed, progress
+from cfisac_env.files import check_writable, write_text
+from experiments.commands.common import GOES_ON, Command, Count, Natural, Seconds, Seed, progress, wrote
 
 
 @dataclass(frozen=True)
@@ -29,36 +30,34 @@ class Errata(Command):
     """A Markdown page whose quoted measures are replaced by the new values."""
 
     def run(self, fields: dict[str, Any], console: Console) -> None:
-        """Measure, print, write."""
-        from experiments import files
+        """Measure, write, print."""
+        from experiments import results, schemas
         from experiments.reproduction import errata, errata_drops
 
-        if self.drops < 1:
-            raise ValueError(f"--drops must be 1 or more, got {self.drops}")
-        if self.page is not None and not self.page.is_file():
-            raise FileNotFoundError(f"no page at {self.page}; --page names an existing Markdown file")
+        if self.page is not None:
+            if not self.page.is_file():
+                raise FileNotFoundError(f"no page at {self.page}; --page names an existing Markdown file")
+            check_writable(self.page, folder=False)
+            errata.check_quotes(schemas.read(self.page))
         config = SystemConfig(**fields)
         drops = []
         with progress() as bar:
             for seed in bar.track(range(self.seed, self.seed + self.drops), description="measuring"):
                 drops.append(errata_drops.measure_drop(config, seed))
         measured = errata.summarise(drops)
-        text = errata.table(measured)
-        console.print(text, markup=False, soft_wrap=True)
+        table = errata.table(measured)
         columns = sorted({name for drop in drops for name in drop})
         content = {
-            **files.provenance(),
             "config": config.as_dict(),
             "seeds": [self.seed, self.seed + self.drops - 1],
             "measures": {one.name: vars(one) for one in measured},
             "drops": {name: [drop.get(name) for drop in drops] for name in columns},
         }
-        written = [files.write_json(self.out / "errata.json", content), files.write_text(self.out / "errata.md", text)]
+        written = results.write(self.out, {"errata.md": table.markdown(), "errata.json": content})
         if self.page is not None:
-            page = errata.fill(self.page.read_text(encoding="utf-8"), measured)
-            written.append(files.write_text(self.page, page))
-        for path in written:
-            console.print(f"wrote {path}", soft_wrap=True)
+            written.append(write_text(self.page, errata.fill(schemas.read(self.page), measured)))
+        table.show(console, f"errata.md in {self.out}")
+        wrote(console, written)
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ class _Study(Command):
 
     drops: Count = 100
     """Random drops a point."""
-    slow_drops: int = 20
+    slow_drops: Natural = 20
     """Of them, drops that modified-bb-paper decides, too: it solves hundreds of cvxpy programs for each."""
     seed: Seed = 1_000_000
     """Seed of the first drop; the others follow."""
@@ -82,15 +81,15 @@ class _Study(Command):
     """Policies whose stored decisions are thrown away and made again, such as an agent that was trained anew."""
     reference: str = "local-search"
     """Policy that paired differences are taken to."""
-    time_limit: float = 10.0
+    time_limit: Seconds = 10.0
     """Seconds a drop for branch-and-bound, whose lower bounds are the certified ones."""
     timed_drops: Count = 5
     """Drops that the timing pass decides, one policy after the other."""
-    time_budget: float = 60.0
+    time_budget: Seconds = 60.0
     """Seconds for timing one policy at one size; a policy whose decision takes longer isn't timed at larger sizes."""
     timing: bool = True
     """Whether to time decisions after all of them are made."""
-    workers: int | None = None
+    workers: Count | None = None
     """Processes; by default one a processor."""
     ray: str | None = None
     """Address of a Ray cluster (`auto`, `ray://host:10001`), or `local`; by default joblib on this machine."""
@@ -100,12 +99,10 @@ class _Study(Command):
     """Folder of the results. A run that was stopped goes on where it was; results of another version are refused."""
 
     def run(self, fields: dict[str, Any], console: Console) -> None:
-        """Decide what is missing, time, print, write."""
+        """Decide what is missing, time, write, print."""
         from experiments.reproduction import run
 
         study = run.Reproduction.open(self._options(), self.targets, self.again)
-        for note in study.notes:
-            console.print(f"note: {note}", markup=False, soft_wrap=True)
         tasks = study.tasks()
         with progress() as bar:
             if tasks:
@@ -120,20 +117,14 @@ class _Study(Command):
                 task = bar.add_task("timing", total=None)
                 study.time(lambda what: bar.update(task, description=f"timing {what}"))
                 bar.update(task, total=1, completed=1, description="timed")
-        for path in study.write():
-            console.print(f"wrote {path}", soft_wrap=True)
+        written = study.write()
+        for note in study.notes:
+            console.print(f"note: {note}", markup=False, soft_wrap=True)
+        wrote(console, written)
 
     def _options(self) -> Any:
         from experiments.reproduction import policies, run
 
-        for name in ("drops", "timed_drops"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} must be 1 or more, got {getattr(self, name)}")
-        if self.slow_drops < 0:
-            raise ValueError(f"--slow-drops must be 0 or more, got {self.slow_drops}")
-        for name in ("time_limit", "time_budget"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"--{name.replace('_', '-')} must be above 0 seconds, got {getattr(self, name)}")
         options = run.Options(
             folder=self.out,
             names=tuple(dict.fromkeys(self.policies)) or policies.names(),

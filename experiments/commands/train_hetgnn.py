@@ -52,7 +52,8 @@ class TrainHetGnn(Command):
         import torch
 
         from agents.hetgnn import data, training, weights
-        from experiments import files, hetgnn
+        from cfisac_env.files import write_text
+        from experiments import hetgnn, results
 
         if self.threads is not None:
             torch.set_num_threads(self.threads)
@@ -71,7 +72,7 @@ class TrainHetGnn(Command):
             devices=self.devices, max_time=None if self.minutes is None else timedelta(minutes=self.minutes),
         )  # fmt: skip
         story = {
-            **files.provenance(),
+            **results.provenance(),
             "training": dataclasses.asdict(self.training),
             "labels": hetgnn.describe(parts[0]),
             "validation": hetgnn.describe(parts[1]),
@@ -83,5 +84,5 @@ class TrainHetGnn(Command):
             f"best epoch {measures['epoch']:.0f}: ranking names {measures['val/hits']:.1%} of the best sets, "
             f"own powers serve {measures['val/served']:.1%} of them"
         )
-        for written in (path, files.write_text(self.out / "hetgnn.md", weights.card(network, story))):
+        for written in (path, write_text(self.out / "hetgnn.md", weights.card(network, story))):
             console.print(f"wrote {written}", soft_wrap=True)

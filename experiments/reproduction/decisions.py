@@ -82,26 +82,14 @@ def one_thread() -> None:
         torch.set_num_threads(1)
 
 
-def decide(policy: Any, here: Drop) -> tuple[Any, float]:
-    """The action of a policy, and the lower bound that comes with it (zero without one).
-
-    Exact search gets the drop itself instead of its float32 observation, so that its bound is one for the drop.
-    """
-    if policy.name != "branch-and-bound":
-        return policy.predict(here.observation, deterministic=True)[0], 0.0
-    problem = here.scenario.problem
-    answer = policy.decide(problem)
-    return actions.encode(answer.decision, problem.max_ap_power_w, problem.estimate_gain), answer.lower_bound_w
-
-
 def record(policy: Any, here: Drop) -> Record:
     """A decision with everything that tables, figures and maps show of it."""
     start = time.perf_counter()
-    action, bound = decide(policy, here)
+    action, bound = compare.decide(policy, here.observation, here.scenario)
     seconds = time.perf_counter() - start
     config = here.scenario.config
     decision = actions.decode(np.asarray(action), config.max_ap_power_w)
-    result = compare.score(policy.name, decision, here.scenario, seconds)
+    result = compare.score(decision, here.scenario, seconds)
     outcome = here.scenario.evaluate(decision)
     on = np.flatnonzero(decision.active)
     return {

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.reproduction import printed
+from experiments.results import Column, Table
 from experiments.statistics import Interval, bootstrap
 
 Statistic = Literal["mean", "median", "max", "sum"]
@@ -247,16 +248,23 @@ def arithmetic() -> list[Measured]:
     return [Measured(name, text, 0, value, np.nan, np.nan, show.format(value)) for name, text, value, show in rows]
 
 
-def table(measured: Sequence[Measured]) -> str:
-    """The measures as a Markdown table."""
-    lines = ["| measure | what | value | 95 % interval | drops |", "|---|---|---:|---:|---:|"]
+def table(measured: Sequence[Measured]) -> Table[Measured]:
+    """One row a measure."""
     shows = {measure.name: measure.show for measure in MEASURES}
-    for one in measured:
-        interval = ""
-        if np.isfinite(one.low) and one.low < one.high:
-            interval = " to ".join(shows[one.name].format(end) for end in (one.low, one.high))
-        lines.append(f"| `{one.name}` | {one.text} | {one.shown} | {interval} | {one.drops or ''} |")
-    return "\n".join(lines) + "\n"
+
+    def interval(one: Measured) -> str | None:
+        if not (np.isfinite(one.low) and one.low < one.high):
+            return None
+        return " to ".join(shows[one.name].format(end) for end in (one.low, one.high))
+
+    columns: tuple[Column[Measured], ...] = (
+        Column("measure", lambda one: one.name, code=True),
+        Column("what", lambda one: one.text, left=True, rank=3),
+        Column("value", lambda one: one.shown),
+        Column("95 % interval", interval, "not a mean over drops, or without spread", rank=2),
+        Column("drops", lambda one: str(one.drops) if one.drops else None, "the paper's own numbers", rank=1),
+    )
+    return Table(columns, measured)
 
 
 _QUOTE = re.compile(r"\*\*([^*\n]+)\*\*<!-- (E\d+\.[\w-]+) -->")
@@ -266,14 +274,28 @@ def fill(page: str, measured: Sequence[Measured]) -> str:
     """A page with every quoted number, written `**value**<!-- E9.cost -->`, replaced by the measured one.
 
     Raises:
-        ValueError: the page quotes a measure that doesn't exist.
+        ValueError: the page quotes no measure, or one that doesn't exist.
     """
+    check_quotes(page, [one.name for one in measured])
     values = {one.name: one.shown for one in measured}
 
-    def quote(match: re.Match[str]) -> str:
-        name = match[2]
-        if name not in values:
-            raise ValueError(f"the page quotes {name!r}, which isn't measured; measures: {', '.join(values)}")
-        return f"**{values[name]}**<!-- {name} -->"
+    return _QUOTE.sub(lambda match: f"**{values[match[2]]}**<!-- {match[2]} -->", page)
 
-    return _QUOTE.sub(quote, page)
+
+def check_quotes(page: str, names: Sequence[str] | None = None) -> None:
+    """Refuse a page without quoted measures, or with unknown ones.
+
+    Args:
+        page: Markdown.
+        names: of the measures; by default of all that there are.
+
+    Raises:
+        ValueError: saying how a measure is quoted, or which there are.
+    """
+    known = names or [*(measure.name for measure in MEASURES), *(one.name for one in arithmetic())]
+    quoted = [match[2] for match in _QUOTE.finditer(page)]
+    if not quoted:
+        raise ValueError(f"the page quotes no measure; a quoted one is written **value**<!-- {known[0]} -->")
+    for name in quoted:
+        if name not in known:
+            raise ValueError(f"the page quotes {name!r}, which isn't measured; measures: {', '.join(known)}")

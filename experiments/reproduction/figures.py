@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -158,16 +157,3 @@ def _legend(figure: Figure, rows: Rows) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False, fontsize=9)
     note = f"dashed and hollow: misses a requirement on more than {1 - SERVES:.0%} of the drops; bands: 95 % bootstrap"
     figure.suptitle(note, fontsize=9, color="#5f6670")
-
-
-def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write a figure as SVG and PNG, each whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for kind in ("svg", "png"):
-        path = folder / f"{name}.{kind}"
-        partial = path.with_name(f"{name}.partial.{kind}")
-        figure.savefig(partial, dpi=110, metadata={"Date": None} if kind == "svg" else None)
-        partial.replace(path)
-        written.append(path)
-    return written

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from plotly.offline import get_plotlyjs
 
-from experiments.files import plain
 from experiments.reproduction import decisions, figures, run, summary, tables
 from experiments.reproduction import points as plan
 from experiments.reproduction.points import Point
 from experiments.reproduction.store import PointStore
 from experiments.reproduction.summary import PointData, Row
+from experiments.results import plain
 from experiments.statistics import Interval
 
 PANELS = ("local-search", "hetgnn", "decoupled")
@@ -41,17 +41,17 @@ def build(study: run.Reproduction, maps: int) -> str:
     names = tables.order(
         list({row.policy for here in rows.values() for row in here} | set().union(*study.times.seconds.values()))
     )
-    headings, cells = tables.printed_cells({point: rows[point] for point in plan.TABLE if point in rows})
+    paper = tables.printed_table({point: rows[point] for point in plan.TABLE if point in rows})
     content = {
         "made": _made(study),
-        "headings": tables.HEADINGS,
+        "headings": [column.heading for column in tables.COLUMNS],
         "points": [_point(study.stores[point], data[point], rows[point], study, maps) for point in data],
         "colors": {name: figures.color(name) for name in names},
         "presets": list(dict.fromkeys(point.preset for point in data)),
         "sweeps": [_sweep(along, rows) for along in plan.sweeps()],
         "times": _times(study.times.seconds, names),
         "times_label": f"access points M (K = {plan.USERS_OF_APS})",
-        "printed": {"headings": headings, "cells": cells},
+        "printed": {"headings": paper.headings, "cells": paper.cells()},
         "panels": PANELS,
     }
     folder = package_files("experiments.reproduction")
@@ -90,7 +90,7 @@ def _point(
             for name in ("area_diameter_m", "sinr_threshold_db", "crlb_threshold_m2", "max_ap_power_w")
         },
         "counted": tables.counted(data),
-        "cells": [[cell.strip("`") for cell in tables.cells(ordered[name])] for name in tables.order(list(ordered))],
+        "cells": tables.point_table(rows).cells(),
         "claims": [text.replace("`", "") for text in said],
         "drops": [_drop(store, seed, list(ordered)) for seed in data.served[:maps]],
     }

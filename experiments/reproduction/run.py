@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cfisac_env import PRESETS, SystemConfig
-from experiments import compare, parallel
-from experiments.files import provenance, write_json, write_text
+from experiments import compare, parallel, results
 from experiments.reproduction import decisions, figures, points, policies, printed, summary, tables, timing
 from experiments.reproduction.points import Point
 from experiments.reproduction.store import PointStore
@@ -175,22 +174,22 @@ class Reproduction:
             )
 
     def write(self) -> list[Path]:
-        """Tables and figures of what is stored, whoever made it."""
+        """Write tables and figures of everything that is stored, together."""
         data = self.data()
         rows = {point: self.rows(one) for point, one in data.items()}
-        written: list[Path] = []
+        contents: dict[str, Any] = {}
         if "table2" in self.targets:
-            written += self._write_table({point: (data[point], rows[point]) for point in points.TABLE if point in data})
+            contents |= self._table({point: (data[point], rows[point]) for point in points.TABLE if point in data})
         shown = {point: (data[point], rows[point]) for point in points.of(["fig3"]) if point in data}
         for target, quantity, label, log in (
             ("fig3", figures.total_power, "total power, W", True),
             ("fig4", figures.active_aps, "active APs", False),
         ):
             if target in self.targets:
-                written += self._write_figure(target, shown, quantity, label, log)
+                contents |= self._figure(target, shown, quantity, label, log)
         if "times" in self.targets:
-            written += self._write_times()
-        return written
+            contents |= self._times()
+        return results.write(self.options.folder, contents)
 
     def data(self) -> dict[Point, PointData]:
         """What is stored, point by point."""
@@ -205,31 +204,31 @@ class Reproduction:
         """The table of one point."""
         return summary.rows(data, self.options.reference, self.times.seconds.get(data.point.key, {}))
 
-    def _write_table(self, shown: Mapping[Point, tuple[PointData, list[Row]]]) -> list[Path]:
+    def _table(self, shown: Mapping[Point, tuple[PointData, list[Row]]]) -> dict[str, Any]:
         parts = [
             "# Table II\n",
-            tables.printed_table({point: rows for point, (_, rows) in shown.items()}),
+            tables.printed_table({point: rows for point, (_, rows) in shown.items()}).markdown(),
             tables.WATTS_DIFFER + "\n",
         ]
         for point, (data, rows) in shown.items():
-            parts += [f"## {tables.title(point)}\n", tables.point_table(data, rows, self.options.reference)]
+            counted = f"{tables.counted(data)}; differences to `{self.options.reference}`\n"
+            parts += [f"## {tables.title(point)}\n", counted, tables.point_table(rows).markdown()]
             said = [claim.text for claim in summary.claims(data)] + summary.speed_claims(self.times.seconds, point)
             parts.append("".join(f"- {text}\n" for text in said))
         parts.append(self._legend())
-        return self._write("table2", "\n".join(parts), shown, {"printed": printed_json()})
+        return self._texts("table2", "\n".join(parts), shown, {"printed": printed_json()})
 
-    def _write_figure(
+    def _figure(
         self,
         target: str,
         shown: Mapping[Point, tuple[PointData, list[Row]]],
         quantity: Callable[[Row], Any],
         label: str,
         log: bool,
-    ) -> list[Path]:
+    ) -> dict[str, Any]:
         rows = {point: here for point, (_, here) in shown.items()}
-        folder = self.options.folder
-        pictures = figures.save(figures.comparison(rows, quantity, label, log), folder, target)
-        pictures += figures.save(figures.every_preset(rows, quantity, label, log), folder, f"{target}-presets")
+        pictures = _both_kinds(target, figures.comparison(rows, quantity, label, log))
+        pictures |= _both_kinds(f"{target}-presets", figures.every_preset(rows, quantity, label, log))
         parts = [
             f"# Fig. {target[-1]}: {label}\n",
             f"![{label}]({target}.png)\n",
@@ -241,29 +240,25 @@ class Reproduction:
                 said = summary.claims(shown[point][0])
                 parts += [f"## {tables.title(point)}\n", "".join(f"- {claim.text}\n" for claim in said)]
         parts.append(self._legend())
-        return [*self._write(target, "\n".join(parts), shown, {}), *pictures]
+        return {**pictures, **self._texts(target, "\n".join(parts), shown, {})}
 
-    def _write_times(self) -> list[Path]:
-        folder, seconds = self.options.folder, self.times.seconds
-        pictures = figures.save(figures.scaling(seconds), folder, "times")
-        text = "# Time a decision\n\n![time a decision](times.png)\n\n" + tables.time_table(
-            seconds, self.options.budget_s
-        )
-        return [
-            write_text(folder / "times.md", text),
-            write_text(folder / "times.csv", tables.time_csv(seconds)),
-            *pictures,
-        ]
+    def _times(self) -> dict[str, Any]:
+        seconds = self.times.seconds
+        text = tables.time_table(seconds).markdown() + "\n" + tables.time_notes(self.options.budget_s)
+        return {
+            "times.md": f"# Time a decision\n\n![time a decision](times.png)\n\n{text}",
+            "times.csv": tables.time_csv(seconds),
+            **_both_kinds("times", figures.scaling(seconds)),
+        }
 
     def _legend(self) -> str:
         notes = "".join(f"- {note}\n" for note in self.notes)
         return tables.LEGEND + (f"\nMissing here:\n\n{notes}" if notes else "")
 
-    def _write(
+    def _texts(
         self, name: str, text: str, shown: Mapping[Point, tuple[PointData, list[Row]]], more: Mapping[str, Any]
-    ) -> list[Path]:
+    ) -> dict[str, Any]:
         content = {
-            **provenance(),
             "reference": self.options.reference,
             "time_limit_s": self.options.time_limit_s,
             "missing": self.notes,
@@ -274,18 +269,17 @@ class Reproduction:
                     "seeds": [*data.served, *data.infeasible],
                     "certified_infeasible": data.infeasible,
                     "per_drop": f"drops/{point.key}.jsonl",
-                    "rows": [dataclasses.asdict(row) for row in rows],
-                    "claims": [dataclasses.asdict(claim) for claim in summary.claims(data)],
+                    "rows": rows,
+                    "claims": summary.claims(data),
                 }
                 for point, (data, rows) in shown.items()
             ],
         }
-        folder = self.options.folder
-        return [
-            write_text(folder / f"{name}.md", text),
-            write_text(folder / f"{name}.csv", tables.csv_text(shown)),
-            write_json(folder / f"{name}.json", content),
-        ]
+        return {f"{name}.md": text, f"{name}.csv": tables.csv_text(shown), f"{name}.json": content}
+
+
+def _both_kinds(name: str, figure: Any) -> dict[str, Any]:
+    return {f"{name}.{kind}": figure for kind in ("svg", "png")}
 
 
 def printed_json() -> list[dict[str, Any]]:

@@ -62,7 +62,7 @@ def collect(store: PointStore, seeds: Sequence[int], names: Sequence[str]) -> Po
                 transmit_power_w=np.array([one["transmit_power_w"] for one in made.values()]),
                 active_aps=np.array([float(len(one["active"])) for one in made.values()]),
                 feasible=np.array([one["feasible"] for one in made.values()]),
-                violation=np.array([one["violation"] for one in made.values()]),
+                violation=np.array([np.inf if one["violation"] is None else one["violation"] for one in made.values()]),
                 seconds=np.array([one["seconds"] for one in made.values()]),
             )
     infeasible = tuple(line["seed"] for line in lines if line["infeasible"])

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import dataclasses
-import io
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import partial
 
 import numpy as np
 
+from experiments import results
+from experiments.outputs import miss
 from experiments.reproduction import points as plan
 from experiments.reproduction import policies, printed
 from experiments.reproduction.points import Point
 from experiments.reproduction.summary import PointData, Row
+from experiments.results import Column, Table, milliseconds, number, percent, span
 from experiments.statistics import Interval
-
-HEADINGS = (
-    "policy", "drops", "total W", "% of decoupled", "IQM W", "transmit W", "active APs", "feasible", "worst miss", "to best",
-    "certified", "difference W", "ms",
-)  # fmt: skip
 
 
 def order(names: Sequence[str]) -> list[str]:
@@ -30,19 +25,6 @@ def order(names: Sequence[str]) -> list[str]:
         )
     )
     return sorted(names, key=lambda name: (known.index(name) if name in known else len(known), name))
-
-
-def point_table(data: PointData, rows: Sequence[Row], reference: str) -> str:
-    """One point: every policy with everything that is known about it, as Markdown."""
-    ordered = {row.policy: row for row in rows}
-    lines = [
-        f"{counted(data)}; differences to `{reference}`",
-        "",
-        "| " + " | ".join(HEADINGS) + " |",
-        "|---" + "|---:" * (len(HEADINGS) - 1) + "|",
-    ]
-    lines += ["| " + " | ".join(cells(ordered[name])) + " |" for name in order(list(ordered))]
-    return "\n".join(lines) + "\n"
 
 
 def title(point: Point) -> str:
@@ -60,27 +42,40 @@ def counted(data: PointData) -> str:
     )
 
 
-def cells(row: Row) -> tuple[str, ...]:
-    """One policy's line under `HEADINGS`."""
-    total, difference = row.total_power_w, row.difference_w
-    return (
-        f"`{row.policy}`",
-        str(row.drops),
-        f"{total.value:.3f} [{total.low:.2f}, {total.high:.2f}]" if np.isfinite(total.low) else f"{total.value:.3f}",
-        number(row.percent_of_decoupled.value, "{:.1f}"),
-        f"{row.total_power_iqm_w.value:.3f}",
-        f"{row.transmit_power_w:.3f}",
-        f"{row.active_aps.value:.1f}",
-        f"{row.feasible_share.value:.0%}",
-        _share(row.worst_violation) if row.worst_violation > 1e-4 else "–",
-        _share(row.gap_to_best),
-        _share(row.certified_gap),
-        _difference(difference) if np.isfinite(difference.low) else "–",
-        milliseconds(row.seconds),
-    )
+NEVER_FEASIBLE = "the policy is feasible on none of its drops"
+NOT_TIMED = "not timed here"
+
+COLUMNS: tuple[Column[Row], ...] = (
+    Column("policy", lambda row: row.policy, code=True),
+    Column("drops", lambda row: str(row.drops)),
+    Column("total W", lambda row: number(row.total_power_w.value)),
+    Column("95 % interval", lambda row: span(row.total_power_w), results.ONE_VALUE),
+    Column(
+        "% of decoupled",
+        lambda row: number(row.percent_of_decoupled.value, "{:.1f}"),
+        "no drop that the decoupled method decided",
+    ),
+    Column("IQM W", lambda row: number(row.total_power_iqm_w.value)),
+    Column("transmit W", lambda row: number(row.transmit_power_w)),
+    Column("active APs", lambda row: number(row.active_aps.value, "{:.1f}")),
+    Column("feasible", lambda row: number(row.feasible_share.value, "{:.0%}")),
+    Column("worst miss", lambda row: miss(row.worst_violation)),
+    Column("to best", lambda row: percent(row.gap_to_best), NEVER_FEASIBLE),
+    Column("certified", lambda row: percent(row.certified_gap), NEVER_FEASIBLE),
+    Column("difference W", lambda row: _difference(row.difference_w), "both are feasible on fewer than two drops"),
+    Column("ms", lambda row: milliseconds(row.seconds), NOT_TIMED),
+)
 
 
-def _difference(difference: Interval) -> str:
+def point_table(rows: Sequence[Row]) -> Table[Row]:
+    """One point: every policy with everything that is known about it."""
+    ordered = {row.policy: row for row in rows}
+    return Table(COLUMNS, [ordered[name] for name in order(list(ordered))])
+
+
+def _difference(difference: Interval) -> str | None:
+    if not np.isfinite(difference.low):
+        return None
     return f"{_signed(difference.value, 3)} [{_signed(difference.low, 2)}, {_signed(difference.high, 2)}]"
 
 
@@ -89,52 +84,30 @@ def _signed(value: float, digits: int) -> str:
     return f"{rounded:+.{digits}f}" if (rounded := round(value, digits)) else f"{0:.{digits}f}"
 
 
-def number(value: float, form: str) -> str:
-    """A number, or a dash where there is none."""
-    return form.format(value) if np.isfinite(value) else "–"
+Printed = tuple[Point, str, printed.PrintedCell, Row | None]
+_HERE = "not decided here"
+
+PRINTED_COLUMNS: tuple[Column[Printed], ...] = (
+    Column("M, K", lambda e: f"{e[0].M}, {e[0].K}"),
+    Column("method", lambda e: e[1], left=True),
+    Column("paper: W", lambda e: f"{e[2].total_power_w:.2f}"),
+    Column("paper: %", lambda e: f"{e[2].percent_of_decoupled:.2f}"),
+    Column("paper: s", lambda e: f"{e[2].seconds:,.2f}"),
+    Column("here: W", lambda e: e[3] and number(e[3].total_power_w.value, "{:.2f}"), _HERE),
+    Column("here: %", lambda e: e[3] and number(e[3].percent_of_decoupled.value, "{:.1f}"), _HERE),
+    Column("here: feasible", lambda e: e[3] and number(e[3].feasible_share.value, "{:.0%}"), _HERE),
+    Column("here: drops", lambda e: e[3] and str(e[3].drops), _HERE),
+    Column("here: s", lambda e: e[3] and number(e[3].seconds, "{:.2g}"), NOT_TIMED),
+)
 
 
-def _share(share: float) -> str:
-    if not np.isfinite(share):
-        return "–"
-    return f"{share:.2%}" if share < 1 else f"{share:.3g}×"
-
-
-def milliseconds(seconds: float) -> str:
-    """A time to three digits."""
-    return number(1e3 * seconds, "{:.3g}" if 1e3 * seconds < 1000 else "{:,.0f}")
-
-
-def printed_cells(points: Mapping[Point, Sequence[Row]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Table II as the paper prints it, beside what its four methods do here: headings and lines."""
-    headings = (
-        "M, K", "method", "paper: W", "paper: %", "paper: s", "here: W", "here: %", "here: feasible", "here: drops", "here: s",
-    )  # fmt: skip
-    lines: list[tuple[str, ...]] = []
+def printed_table(points: Mapping[Point, Sequence[Row]]) -> Table[Printed]:
+    """Table II as the paper prints it, beside what its four methods do here."""
+    entries: list[Printed] = []
     for point, rows in points.items():
         by_name = {row.policy: row for row in rows}
-        for name, cell in printed.TABLE_II[point.M, point.K].items():
-            row = by_name.get(name)
-            ours = ("–",) * 5
-            if row is not None:
-                ours = (
-                    f"{row.total_power_w.value:.2f}",
-                    number(row.percent_of_decoupled.value, "{:.1f}"),
-                    f"{row.feasible_share.value:.0%}",
-                    str(row.drops),
-                    number(row.seconds, "{:.2g}"),
-                )
-            theirs = (f"{cell.total_power_w:.2f}", f"{cell.percent_of_decoupled:.2f}", f"{cell.seconds:,.2f}")
-            lines.append((f"{point.M}, {point.K}", name, *theirs, *ours))
-    return headings, lines
-
-
-def printed_table(points: Mapping[Point, Sequence[Row]]) -> str:
-    """The same as Markdown."""
-    headings, lines = printed_cells(points)
-    rows = ["| " + " | ".join(line) + " |" for line in (headings, *lines)]
-    rows.insert(1, "|---|---" + "|---:" * (len(headings) - 2) + "|")
-    return "\n".join(rows) + "\n"
+        entries += [(point, name, cell, by_name.get(name)) for name, cell in printed.TABLE_II[point.M, point.K].items()]
+    return Table(PRINTED_COLUMNS, entries)
 
 
 WATTS_DIFFER = (
@@ -147,26 +120,13 @@ WATTS_DIFFER = (
 
 def csv_text(points: Mapping[Point, tuple[PointData, Sequence[Row]]]) -> str:
     """Every row of every point; intervals become three columns."""
-    flat: list[dict[str, Any]] = []
-    for point, (data, rows) in points.items():
-        for row in rows:
-            line: dict[str, Any] = {**dataclasses.asdict(point), "certified_infeasible": len(data.infeasible)}
-            for key, value in dataclasses.asdict(row).items():
-                if isinstance(value, dict):
-                    line |= {key: value["value"], f"{key}_low": value["low"], f"{key}_high": value["high"]}
-                else:
-                    line[key] = value
-            flat.append(
-                {
-                    key: "" if isinstance(value, float) and not np.isfinite(value) else value
-                    for key, value in line.items()
-                }
-            )
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(flat[0]) if flat else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(flat)
-    return text.getvalue()
+    return results.csv_text(
+        [
+            {**results.flat(point), "certified_infeasible": len(data.infeasible), **results.flat(row)}
+            for point, (data, rows) in points.items()
+            for row in rows
+        ]
+    )
 
 
 LEGEND = """## How to read this
@@ -191,49 +151,48 @@ def curve_table(
         return ""
     fixed, moving = ("M", "K") if there[0].M == there[-1].M else ("K", "M")
     by_point = {point: {row.policy: row for row in shown[point][1]} for point in there}
-    heads = [
-        f"`{there[0].preset}`, {fixed} = {getattr(there[0], fixed)}",
-        *(f"{moving} = {getattr(p, moving)}" for p in there),
-    ]
-    lines = ["| " + " | ".join(heads) + " |", "|---" + "|---:" * len(there) + "|"]
-    for name in order(list({name for here in by_point.values() for name in here})):
-        cells = []
-        for point in there:
-            row = by_point[point].get(name)
-            if row is None:
-                cells.append("–")
-                continue
-            value = quantity(row)
-            interval = f" [{value.low:.2f}, {value.high:.2f}]" if np.isfinite(value.low) else ""
-            served = "" if row.feasible_share.value >= 0.995 else f", {row.feasible_share.value:.0%} feasible"
-            cells.append(f"{value.value:.2f}{interval}{served}, n = {row.drops}")
-        lines.append("| " + " | ".join((f"`{name}`", *cells)) + " |")
-    lost = ["drops, of them certified infeasible"]
-    for point in there:
-        data = shown[point][0]
-        lost.append(f"{len(data.served) + len(data.infeasible)}, {len(data.infeasible)}")
-    return "\n".join([*lines, "| " + " | ".join(lost) + " |"]) + "\n"
+    lost = "drops, of them certified infeasible"
+
+    def cell(point: Point, name: str) -> str | None:
+        if name == lost:
+            data = shown[point][0]
+            return f"{len(data.served) + len(data.infeasible)}, {len(data.infeasible)}"
+        row = by_point[point].get(name)
+        if row is None:
+            return None
+        value = quantity(row)
+        interval = f" {span(value)}" if span(value) else ""
+        served = "" if row.feasible_share.value >= 0.995 else f", {row.feasible_share.value:.0%} feasible"
+        return f"{value.value:.2f}{interval}{served}, n = {row.drops}"
+
+    columns = [
+        Column(f"`{there[0].preset}`, {fixed} = {getattr(there[0], fixed)}", lambda name: name if name == lost else f"`{name}`"),
+        *(Column(f"{moving} = {getattr(p, moving)}", partial(cell, p), "not decided there") for p in there),
+    ]  # fmt: skip
+    return Table(columns, [*order(list({name for here in by_point.values() for name in here})), lost]).markdown()
 
 
 Seconds = Mapping[str, Mapping[str, Sequence[float]]]
 
 
-def time_table(seconds: Seconds, budget_s: float) -> str:
+def time_table(seconds: Seconds) -> Table[str]:
     """Median time a decision at every size that was timed, in ms."""
+
+    def cell(point: Point, name: str) -> str | None:
+        taken = seconds[point.key].get(name)
+        return f"{milliseconds(float(np.median(taken)))} ({len(taken)})" if taken else None
+
     sizes = [point for point in dict.fromkeys((*plan.TABLE, *plan.SCALING)) if point.key in seconds]
-    names = order(list({name for row in seconds.values() for name in row}))
-    lines = ["| ms | " + " | ".join(f"{p.M}, {p.K}" for p in sizes) + " |", "|---" + "|---:" * len(sizes) + "|"]
-    for name in names:
-        cells = []
-        for point in sizes:
-            taken = seconds[point.key].get(name)
-            cells.append(f"{milliseconds(float(np.median(taken)))} ({len(taken)})" if taken else "–")
-        lines.append("| " + " | ".join((f"`{name}`", *cells)) + " |")
+    why = "beyond the time or memory that a policy may take, or an agent without weights for the size"
+    columns = [Column("ms", str, code=True), *(Column(f"{p.M}, {p.K}", partial(cell, p), why) for p in sizes)]
+    return Table(columns, order(list({name for row in seconds.values() for name in row})))
+
+
+def time_notes(budget_s: float) -> str:
+    """How to read `time_table`."""
     return (
-        "\n".join(lines)
-        + "\n\nColumns are M, K; CPU time, medians over as many drops as in brackets. A policy whose decision takes more than "
-        f"{budget_s:g} s at one size isn't timed at larger ones, and those that solve the paper's (9) need too much memory with 500 APs. "
-        "A dash is that, or an agent without weights for the size.\n"
+        "Columns are M, K; CPU time, medians over as many drops as in brackets. A policy whose decision takes more than "
+        f"{budget_s:g} s at one size isn't timed at larger ones, and those that solve the paper's (9) need too much memory with 500 APs.\n"
     )
 
 

@@ -6,7 +6,6 @@ Seconds are CPU seconds of that process, all its threads together, so that other
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +15,8 @@ from typing import Any
 
 import cfisac_env
 from baselines.bounds import certify
-from experiments.files import provenance, write_json
+from cfisac_env.files import write_text
+from experiments import compare, results, schemas
 from experiments.reproduction import decisions, policies
 from experiments.reproduction.points import Point
 
@@ -30,7 +30,7 @@ class TimingStore:
         folder: of the results.
 
     Raises:
-        ValueError: the file is one of another version.
+        ValueError: the file is damaged, or one of another version.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -38,7 +38,8 @@ class TimingStore:
         self.header: dict[str, Any] = {"format": FORMAT, "cfisac": cfisac_env.__version__}
         self.seconds: dict[str, dict[str, list[float]]] = {}
         if self.path.exists():
-            found = json.loads(self.path.read_text(encoding="utf-8"))
+            found = schemas.loads(schemas.read(self.path), self.path)
+            schemas.check(found, "times", self.path)
             for name, wanted in self.header.items():
                 if found.get(name) != wanted:
                     raise ValueError(
@@ -50,7 +51,9 @@ class TimingStore:
     def put(self, point: Point, name: str, seconds: list[float]) -> None:
         """Add one policy at one point, on disk before this returns."""
         self.seconds.setdefault(point.key, {})[name] = seconds
-        write_json(self.path, self.header | provenance() | {"seconds": self.seconds})
+        content = self.header | results.provenance() | {"seconds": self.seconds}
+        schemas.check(content, "times", self.path)
+        write_text(self.path, results.json_text(content))
 
     def forget(self, names: Sequence[str]) -> None:
         """Drop what some policies took, so that they are timed again."""
@@ -111,13 +114,13 @@ def served(point: Point, seed: int, count: int) -> tuple[int, ...]:
 def _seconds(policy: Any, point: Point, seeds: Sequence[int], budget_s: float) -> list[float]:
     drops = [decisions.drop(point, seed) for seed in seeds]
     begin = time.process_time()
-    decisions.decide(policy, drops[0])  # compilation is not part of a decision's time
+    compare.decide(policy, drops[0].observation, drops[0].scenario)  # compilation is not part of a decision's time
     if (first := time.process_time() - begin) > budget_s:
         return [round(first, 6)]
     seconds: list[float] = []
     for here in drops:
         start = time.process_time()
-        decisions.decide(policy, here)
+        compare.decide(policy, here.observation, here.scenario)
         seconds.append(round(time.process_time() - start, 6))
         if time.process_time() - begin > budget_s:
             break

@@ -40,7 +40,9 @@ def test_allocator_bench_stores_the_ratios_of_one_run(tmp_path: Path, capsys: py
     assert (search["kind"], search["sets"]) == ("search", 6)
     assert everyone["fast_violation"] <= 1e-7
     assert everyone["objective_difference"] <= 1e-5
-    assert (tmp_path / "allocator.md").read_text().strip() in capsys.readouterr().out
+    page, printed = (tmp_path / "allocator.md").read_text(), capsys.readouterr().out
+    assert f"| {everyone['fast_ms']:.3g} |" in page
+    assert all(text in printed for text in ("all on (2, ", "search (6, ", f"{everyone['fast_ms']:.3g}"))
 
 
 def test_agreement_goes_on_where_it_was_and_gives_every_instance_again(tmp_path: Path) -> None:
@@ -86,7 +88,7 @@ def test_selection_bench_measures_each_drop_once(tmp_path: Path, capsys: pytest.
     [
         (["allocator", "--sizes", "30"], "a size is APs x users"),
         (["allocator", "--drops", "0"], "--drops must be 1 or more"),
-        (["allocator", "--agreement", "-1"], "--agreement must be 0"),
+        (["allocator", "--agreement", "-1"], "--agreement must be 0 or more, got -1"),
         (["allocator", "--agreement", "2", "--preset", "urban"], "leave out preset"),
         (["selection", "--cases", "paper:30x6"], "a case is preset:MxK:seconds:drops"),
         (["selection", "--cases", "papre:30x6:1:1"], "unknown preset 'papre'"),

@@ -38,7 +38,7 @@ def test_growth_finds_the_line_behind_rates() -> None:
     assert fitted.deviation < 1e-4
     off = environment.growth([*rates, replace(rates[0], decisions=2)])
     assert off.deviation > 0.2
-    assert "| 50 | 10 | 64 | 1.67 | 1.67 | 26.1 | 52 |" in environment.growth_table(rates, fitted)
+    assert "| 50 | 10 | 64 | 1.67 | 1.67 | 26.1 | 52 |" in environment.growth_table(rates, fitted).markdown()
 
 
 def test_traffic_counts_actions_observations_and_drops() -> None:

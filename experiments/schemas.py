@@ -1,0 +1,141 @@
+"""The formats of stored results: one schema each (JSON Schema 2020-12), which its writer and its reader check."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+
+def _object(
+    required: Mapping[str, Any], optional: Mapping[str, Any] | None = None, more: bool = False
+) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {**required, **(optional or {})},
+        "required": list(required),
+        "additionalProperties": more,
+    }
+
+
+def _list(items: Any, **more: Any) -> dict[str, Any]:
+    return {"type": "array", "items": items, **more}
+
+
+def _map(values: Any) -> dict[str, Any]:
+    return {"type": "object", "additionalProperties": values}
+
+
+_WATTS: Any = {"type": "number", "minimum": 0, "maximum": 1e12}
+_MAYBE: Any = {"type": ["number", "null"]}
+_SEED: Any = {"type": "integer", "minimum": 0}
+_FLAG: Any = {"type": "boolean"}
+_TEXT: Any = {"type": "string"}
+_ARRAY: Any = {"type": "array"}  # of numbers, which the store checks all at once
+
+_DECISION = _object(
+    {
+        "total_power_w": _WATTS, "transmit_power_w": _WATTS, "feasible": _FLAG,
+        "violation": {"type": ["number", "null"], "minimum": 0},  # null: without bound
+        "seconds": {"type": "number", "minimum": 0}, "active": _ARRAY, "ap_power_w": _ARRAY, "sinr_db": _ARRAY, "crlb_m2": _ARRAY,
+    },
+    {"lower_bound_w": _WATTS},
+)  # fmt: skip
+
+_SELECTION_DROP = _object(
+    {
+        "case": _TEXT, "seed": _SEED, "infeasible": _FLAG, "proven": _FLAG, "gap": _MAYBE, "total_w": _MAYBE, "lower_bound_w": _MAYBE,
+        "active_aps": _SEED, "nodes": _SEED, "exact_s": _WATTS, "local_w": _MAYBE, "local_s": _WATTS, "greedy_w": _MAYBE,
+        "greedy_s": _WATTS,
+    }
+)  # fmt: skip
+
+SCHEMAS: Mapping[str, Any] = {
+    "store header": _object(
+        {"format": {"type": "integer"}, "cfisac": _TEXT, "config": {"type": "object"}},
+        {"time_limit_s": {"type": "number", "exclusiveMinimum": 0}},
+        more=True,
+    ),
+    "store line": _object(
+        {"seed": _SEED, "decisions": _map(_DECISION)}, {"infeasible": _FLAG, "lower_bound_w": {**_WATTS, "type": ["number", "null"]}}
+    ),
+    "times": _object(
+        {"format": {"type": "integer"}, "cfisac": _TEXT, "seconds": _map(_map(_list({"type": "number", "minimum": 0})))}, more=True
+    ),
+    "evaluation": _object(
+        {
+            "about": _object(
+                {
+                    "cfisac": _TEXT, "config": {"type": "object"}, "drops": {"type": "integer", "minimum": 1}, "seed": _SEED,
+                    "policy": _TEXT, "digest": {"type": ["string", "null"]},
+                }
+            ),
+            "columns": _object(
+                {
+                    **{name: _list(_MAYBE) for name in ("total_power_w", "transmit_power_w", "active_aps", "violation", "seconds")},
+                    "lower_bound_w": _list(_MAYBE), "feasible": _list(_FLAG), "infeasible": _list(_FLAG),
+                }
+            ),
+        },
+        more=True,
+    ),
+    "selection": _object({"seed": _SEED}, {"drops": _list(_SELECTION_DROP)}, more=True),
+}  # fmt: skip
+"""Name of a format → its schema."""
+
+
+@cache
+def _validator(name: str) -> Any:
+    import jsonschema
+
+    return jsonschema.Draft202012Validator(SCHEMAS[name])
+
+
+def check(content: Any, name: str, where: Path | str) -> None:
+    """Refuse content that isn't of a format.
+
+    Args:
+        content: as `json.loads` gives it.
+        name: of the format, of `SCHEMAS`.
+        where: the file, and its line if it has several, for the message.
+
+    Raises:
+        ValueError: naming the file, the place in it, and what is wrong there.
+    """
+    import jsonschema
+
+    error = jsonschema.exceptions.best_match(_validator(name).iter_errors(content))
+    if error is not None:
+        place = "/".join(map(str, error.absolute_path))
+        message = error.message if len(error.message) < 200 else f"{error.message[:200]}…"
+        raise ValueError(f"{where} is damaged{f' at {place}' if place else ''}: {message}")
+
+
+def loads(text: str, where: Path | str) -> Any:
+    """Strict JSON; NaN and infinity, which Python lets pass, are not.
+
+    Raises:
+        ValueError: naming the file.
+    """
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not a number")
+
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where} is damaged: {error}") from None
+
+
+def read(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        ValueError: it isn't text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is damaged: it isn't UTF-8 text") from None

@@ -1,0 +1,167 @@
+"""Tables say the same in Markdown, CSV and a terminal of any width; the files of a result appear together or not at all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from cfisac_env import files
+from experiments import evaluation, mobile, outputs, presets, results
+from experiments.bench import agreement, allocator, selection
+from experiments.reproduction import errata, tables
+from experiments.results import Column, Table, number, percent, span
+from experiments.statistics import Interval
+
+EVERY: dict[str, Sequence[Column[Any]]] = {
+    "compare": outputs.COLUMNS,
+    "evaluate": evaluation.COLUMNS,
+    "mobile": mobile.COLUMNS,
+    "presets": presets.COLUMNS,
+    "bench allocator": allocator.COLUMNS,
+    "bench agreement": agreement.COLUMNS,
+    "bench selection": selection.COLUMNS,
+    "reproduce errata": errata.table([]).columns,
+    "reproduce table2": tables.PRINTED_COLUMNS,
+    "reproduce a point": tables.COLUMNS,
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    name: str
+    power: Interval
+    gap: float
+
+
+LINES = [Line("a", Interval(1.0, 0.5, 1.5), 0.25), Line("b|c", Interval(2.0, math.nan, math.nan), math.nan)]
+TABLE = Table(
+    (
+        Column("policy", lambda line: line.name, code=True),
+        Column("W", lambda line: number(line.power.value)),
+        Column("interval", lambda line: span(line.power), "one value", rank=2),
+        Column("gap", lambda line: percent(line.gap), "never feasible", rank=1),
+    ),
+    LINES,
+    "a title",
+    "some notes",
+)
+
+
+def _printed(table: Table[Any], width: int, where: str = "all.md") -> list[str]:
+    text = io.StringIO()
+    table.show(Console(file=text, width=width), where)
+    return text.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 140, 200])
+@pytest.mark.parametrize("name", EVERY)
+def test_every_table_fits_every_terminal_and_names_what_it_leaves_out(name: str, width: int) -> None:
+    columns = [
+        Column(one.heading, lambda row: "123.456", one.missing, one.rank, one.left, one.code) for one in EVERY[name]
+    ]
+    lines = _printed(Table(columns, [0, 1]), width)
+    assert all(len(line) <= width for line in lines)
+    text = " ".join(lines).replace("┃", " ")
+    whole = " ".join(text.split())
+    shown, _, left_out = whole.partition("too narrow for")
+    assert columns[0].heading in shown or width < 60
+    for one in columns[1:]:
+        assert (one.heading in shown) or (one.heading in left_out), one.heading
+    assert not left_out or left_out.endswith("see all.md")
+
+
+def test_a_dash_has_its_reason_below_the_table() -> None:
+    assert TABLE.markdown() == (
+        "| policy | W | interval | gap |\n|---|---:|---:|---:|\n| `a` | 1.000 | [0.50, 1.50] | 25.00% |\n| `b\\|c` | 2.000 | – | – |\n\n"
+        "– under interval: one value; – under gap: never feasible.\n"
+    )
+    text = "\n".join(_printed(TABLE, 80))
+    assert all(
+        part in text for part in ("a title", "some notes", "– under interval: one value; – under gap: never feasible")
+    )
+    narrow = "\n".join(_printed(TABLE, 24))
+    assert "too narrow for interval" in narrow
+    assert "0.50" not in narrow
+
+
+def test_every_column_that_can_lack_a_value_says_why() -> None:
+    """A column is asked about rows of nothing but NaN; where it then has no value, its reason must be its own."""
+    nothing = Interval(math.nan, math.nan, math.nan)
+    rows: dict[str, Any] = {
+        "compare": type("Row", (), {"policy": "a"} | dict.fromkeys(
+            ("transmit_power_w", "active_aps", "feasible_share", "worst_violation", "gap_to_best", "certified_gap", "milliseconds"), math.nan
+        ) | dict.fromkeys(("total_power_w", "total_power_iqm_w"), nothing)),
+        "mobile": type("Row", (), {"policy": "a", "energy_j": nothing} | dict.fromkeys(
+            ("circuit_j", "transmit_j", "switching_j", "switched_on", "active_aps", "served", "above_best", "above_bound"), math.nan
+        )),
+    }  # fmt: skip
+    for name, row in rows.items():
+        for column in EVERY[name][1:]:
+            assert column.cell(row) is None, (name, column.heading)
+            assert column.missing != "no value", (name, column.heading)
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"),
+    [
+        (0.0, "0.00%"),
+        (0.0012, "0.12%"),
+        (0.3185, "31.85%"),
+        (1.0, "100%"),
+        (1.72, "172%"),
+        (88.0, "8,800%"),
+        (math.inf, "∞"),
+        (math.nan, None),
+    ],
+)
+def test_gaps_are_percentages_of_every_size(share: float, shown: str | None) -> None:
+    assert percent(share) == shown
+
+
+def test_what_is_not_finite_is_empty_in_csv_and_null_in_json() -> None:
+    rows = [results.flat(line) for line in LINES]
+    read = list(csv.DictReader(io.StringIO(results.csv_text(rows))))
+    assert list(read[0]) == ["name", "power", "power_low", "power_high", "gap"]
+    assert read[1] == {"name": "b|c", "power": "2.0", "power_low": "", "power_high": "", "gap": ""}
+    content = json.loads(results.json_text({"rows": LINES, "array": np.array([1.0, np.inf]), "path": Path("a")}))
+    assert content == {
+        "rows": [
+            {"name": "a", "power": {"value": 1.0, "low": 0.5, "high": 1.5}, "gap": 0.25},
+            {"name": "b|c", "power": {"value": 2.0, "low": None, "high": None}, "gap": None},
+        ],
+        "array": [1.0, None],
+        "path": "a",
+    }
+
+
+def test_files_of_a_result_appear_together_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    contents = {"a.md": "new", "a.png": Figure(), "a.json": {"new": 1}}
+    for name in contents:
+        (tmp_path / name).write_text("old")
+    original, calls = files.os.fsync, []
+
+    def full(number: int) -> None:
+        calls.append(number)
+        if len(calls) == 3:
+            raise OSError(28, "No space left on device")
+        original(number)
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        results.write(tmp_path, contents)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(contents, "old")
+    written = results.write(tmp_path, contents)
+    assert sorted(path.name for path in written) == sorted(path.name for path in tmp_path.iterdir())
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    assert {"command", "versions", "python", "machine", "new"} == json.loads((tmp_path / "a.json").read_text()).keys()
