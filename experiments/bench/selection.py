@@ -152,7 +152,13 @@ def run(cases: Sequence[Case], seed: int, out: Path, step: Callable[[str], None]
 
 def _drop(row: dict[str, Any]) -> Drop:
     """A stored drop; where it is certified infeasible its powers are infinite and its gap is none."""
-    missing = {"gap": np.nan, "total_w": np.inf, "lower_bound_w": np.inf, "local_w": np.inf, "greedy_w": np.inf}
+    missing: dict[str, Any] = {
+        "gap": np.nan,
+        "total_w": np.inf,
+        "lower_bound_w": np.inf,
+        "local_w": np.inf,
+        "greedy_w": np.inf,
+    }
     return Drop(**{key: missing[key] if value is None else value for key, value in row.items()})
 
 

@@ -87,17 +87,22 @@ def _signed(value: float, digits: int) -> str:
 Printed = tuple[Point, str, printed.PrintedCell, Row | None]
 _HERE = "not decided here"
 
+
+def _here(cell: Callable[[Row], str | None]) -> Callable[[Printed], str | None]:
+    return lambda entry: None if entry[3] is None else cell(entry[3])
+
+
 PRINTED_COLUMNS: tuple[Column[Printed], ...] = (
     Column("M, K", lambda e: f"{e[0].M}, {e[0].K}"),
     Column("method", lambda e: e[1], left=True),
     Column("paper: W", lambda e: f"{e[2].total_power_w:.2f}"),
     Column("paper: %", lambda e: f"{e[2].percent_of_decoupled:.2f}"),
     Column("paper: s", lambda e: f"{e[2].seconds:,.2f}"),
-    Column("here: W", lambda e: e[3] and number(e[3].total_power_w.value, "{:.2f}"), _HERE),
-    Column("here: %", lambda e: e[3] and number(e[3].percent_of_decoupled.value, "{:.1f}"), _HERE),
-    Column("here: feasible", lambda e: e[3] and number(e[3].feasible_share.value, "{:.0%}"), _HERE),
-    Column("here: drops", lambda e: e[3] and str(e[3].drops), _HERE),
-    Column("here: s", lambda e: e[3] and number(e[3].seconds, "{:.2g}"), NOT_TIMED),
+    Column("here: W", _here(lambda row: number(row.total_power_w.value, "{:.2f}")), _HERE),
+    Column("here: %", _here(lambda row: number(row.percent_of_decoupled.value, "{:.1f}")), _HERE),
+    Column("here: feasible", _here(lambda row: number(row.feasible_share.value, "{:.0%}")), _HERE),
+    Column("here: drops", _here(lambda row: str(row.drops)), _HERE),
+    Column("here: s", _here(lambda row: number(row.seconds, "{:.2g}")), NOT_TIMED),
 )
 
 

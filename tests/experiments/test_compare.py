@@ -155,7 +155,7 @@ def test_policies_that_share_a_name_and_no_policies_are_refused() -> None:
     config = SystemConfig(M=8, K=2)
     twice = [*compare.build(["full-ap"], config), *compare.build(["full-ap"], config)]
     for policies in (twice, []):
-        with pytest.raises(ValueError, match="a name of its own, got (full-ap, full-ap|none)"):
+        with pytest.raises(ValueError, match=r"a name of its own, got (full-ap, full-ap|none)"):
             compare.run(config, policies, 1)
 
 

@@ -6,9 +6,11 @@ import csv
 import io
 import json
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,6 @@ import pytest
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from cfisac_env import files
 from experiments import evaluation, mobile, outputs, presets, results
 from experiments.bench import agreement, allocator, selection
 from experiments.reproduction import errata, tables
@@ -39,6 +40,8 @@ EVERY: dict[str, Sequence[Column[Any]]] = {
 
 @dataclass(frozen=True)
 class Line:
+    """A row."""
+
     name: str
     power: Interval
     gap: float
@@ -67,7 +70,7 @@ def _printed(table: Table[Any], width: int, where: str = "all.md") -> list[str]:
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 140, 200])
 @pytest.mark.parametrize("name", EVERY)
 def test_every_table_fits_every_terminal_and_names_what_it_leaves_out(name: str, width: int) -> None:
-    columns = [
+    columns: list[Column[Any]] = [
         Column(one.heading, lambda row: "123.456", one.missing, one.rank, one.left, one.code) for one in EVERY[name]
     ]
     lines = _printed(Table(columns, [0, 1]), width)
@@ -98,14 +101,17 @@ def test_a_dash_has_its_reason_below_the_table() -> None:
 def test_every_column_that_can_lack_a_value_says_why() -> None:
     """A column is asked about rows of nothing but NaN; where it then has no value, its reason must be its own."""
     nothing = Interval(math.nan, math.nan, math.nan)
-    rows: dict[str, Any] = {
-        "compare": type("Row", (), {"policy": "a"} | dict.fromkeys(
-            ("transmit_power_w", "active_aps", "feasible_share", "worst_violation", "gap_to_best", "certified_gap", "milliseconds"), math.nan
-        ) | dict.fromkeys(("total_power_w", "total_power_iqm_w"), nothing)),
-        "mobile": type("Row", (), {"policy": "a", "energy_j": nothing} | dict.fromkeys(
-            ("circuit_j", "transmit_j", "switching_j", "switched_on", "active_aps", "served", "above_best", "above_bound"), math.nan
-        )),
-    }  # fmt: skip
+    values = {
+        "compare": "transmit_power_w active_aps feasible_share worst_violation gap_to_best certified_gap milliseconds",
+        "mobile": "circuit_j transmit_j switching_j switched_on active_aps served above_best above_bound",
+    }
+    intervals = {"compare": "total_power_w total_power_iqm_w", "mobile": "energy_j"}
+    rows = {
+        name: SimpleNamespace(
+            **dict.fromkeys(values[name].split(), math.nan), **dict.fromkeys(intervals[name].split(), nothing)
+        )
+        for name in values
+    }
     for name, row in rows.items():
         for column in EVERY[name][1:]:
             assert column.cell(row) is None, (name, column.heading)
@@ -114,17 +120,9 @@ def test_every_column_that_can_lack_a_value_says_why() -> None:
 
 @pytest.mark.parametrize(
     ("share", "shown"),
-    [
-        (0.0, "0.00%"),
-        (0.0012, "0.12%"),
-        (0.3185, "31.85%"),
-        (1.0, "100%"),
-        (1.72, "172%"),
-        (88.0, "8,800%"),
-        (math.inf, "∞"),
-        (math.nan, None),
-    ],
-)
+    [(0.0, "0.00%"), (0.0012, "0.12%"), (0.3185, "31.85%"), (1.0, "100%"), (1.72, "172%"), (88.0, "8,800%"), (math.inf, "∞"),
+     (math.nan, None)],
+)  # fmt: skip
 def test_gaps_are_percentages_of_every_size(share: float, shown: str | None) -> None:
     assert percent(share) == shown
 
@@ -149,7 +147,8 @@ def test_files_of_a_result_appear_together_or_not_at_all(tmp_path: Path, monkeyp
     contents = {"a.md": "new", "a.png": Figure(), "a.json": {"new": 1}}
     for name in contents:
         (tmp_path / name).write_text("old")
-    original, calls = files.os.fsync, []
+    original = os.fsync
+    calls: list[int] = []
 
     def full(number: int) -> None:
         calls.append(number)
@@ -157,7 +156,7 @@ def test_files_of_a_result_appear_together_or_not_at_all(tmp_path: Path, monkeyp
             raise OSError(28, "No space left on device")
         original(number)
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         results.write(tmp_path, contents)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(contents, "old")
