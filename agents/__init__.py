@@ -32,7 +32,7 @@ def _rl(algorithm: str, **options: Any) -> Any:
 AGENTS: dict[str, Callable[..., Any]] = {
     "hetgnn": _hetgnn,
     "hetgnn-exact": _hetgnn_exact,
-    **{name: partial(_rl, name) for name in ("ddpg", "td3", "sac", "ppo", "maskable-ppo")},
+    **{name: partial(_rl, name) for name in ("graph-ddpg", "ddpg", "td3", "sac", "ppo", "maskable-ppo")},
 }
 """Name of an agent → what loads it, with the agent's own options. Loaders import torch when they are called, not before."""
 

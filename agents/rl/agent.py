@@ -18,12 +18,14 @@ from agents.rl.environments import masks, priced
 from agents.rl.graph import GraphMaskablePolicy, Look
 from agents.rl.models import Run, empty_policy
 from agents.rl.order import Order
+from agents.rl.set_policy import SetPolicy
 from baselines.allocation import Allocator
 from baselines.policy import read_observation
 from cfisac_env import SystemConfig, actions, physics
 from cfisac_env.observations import Observation
 from cfisac_env.types import Problem
 
+SET_OPTIONS = ("completions", "search", "budget")
 WEIGHTS = Path(__file__).parent / "weights"
 
 
@@ -74,6 +76,38 @@ class DirectAgent:
         action, _ = self.policy.predict(order.arrange(batch), deterministic=deterministic)
         action = order.restore(np.asarray(action, dtype=np.float32))
         return action[0] if single else action, state
+
+
+class SetAgent:
+    """The policy of `graph-ddpg`, for every size.
+
+    Args:
+        policy: that decides.
+        run: that trained it.
+        M: number of APs that observations must have; None takes any.
+        K: number of users; None takes any.
+        options: `completions`, `search` and `budget` of the policy.
+    """
+
+    def __init__(
+        self, policy: SetPolicy, run: Run, *, M: int | None = None, K: int | None = None, **options: Any
+    ) -> None:
+        self.policy, self.run, self.M, self.K = policy, run, M, K
+        self.name = run.algorithm
+        for name, value in options.items():
+            setattr(policy, name, value)
+        policy.set_training_mode(False)
+
+    def predict(
+        self,
+        observation: Mapping[str, NDArray[Any]] | NDArray[Any],
+        state: tuple[NDArray[Any], ...] | None = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = True,
+    ) -> tuple[NDArray[np.float32], tuple[NDArray[Any], ...] | None]:
+        """The action for one observation or for a batch; see `SetPolicy.predict`."""
+        read_observation(observation, self.name, M=self.M, K=self.K)
+        return self.policy.predict(observation, state, episode_start, deterministic)
 
 
 class SequentialAgent:
@@ -189,8 +223,10 @@ class _Game:
             self.best = self.decision
 
 
-def agent_of(policy: BasePolicy, run: Run) -> DirectAgent | SequentialAgent:
+def agent_of(policy: BasePolicy, run: Run) -> DirectAgent | SequentialAgent | SetAgent:
     """The agent around a policy, as it is while it learns."""
+    if isinstance(policy, SetPolicy):
+        return SetAgent(policy, run)
     if isinstance(policy, GraphMaskablePolicy):
         return SequentialAgent(policy, run)
     return DirectAgent(policy, run)
@@ -223,8 +259,8 @@ def checked(observation: Any, space: Any, name: str) -> dict[str, NDArray[Any]]:
 
 
 def load(
-    algorithm: str, *, M: int | None = None, K: int | None = None, weights: str | Path | None = None
-) -> DirectAgent | SequentialAgent:
+    algorithm: str, *, M: int | None = None, K: int | None = None, weights: str | Path | None = None, **options: Any
+) -> DirectAgent | SequentialAgent | SetAgent:
     """An agent of an algorithm, from the shipped weights or from a file.
 
     Args:
@@ -232,18 +268,23 @@ def load(
         M: number of APs. Agents with a graph policy serve every size, and then refuse others; the rest serve the one they were trained for.
         K: number of users.
         weights: file that a training run wrote; None takes the shipped one.
+        options: of `graph-ddpg`: `completions`, `search` and `budget`, see `SetPolicy`.
 
     Raises:
+        TypeError: options that the algorithm doesn't have.
         FileNotFoundError: there is no such file.
         ValueError: the file's agent is of another algorithm or size; or none is shipped for the size.
     """
+    for name in options:
+        if algorithm != "graph-ddpg" or name not in SET_OPTIONS:
+            raise TypeError(f"{algorithm} got an unexpected keyword argument {name!r}")
     path = _shipped(algorithm, M, K) if weights is None else Path(weights)
     run, tensors, _ = storage.read(path)
     if run.algorithm != algorithm:
         raise ValueError(
             f"{path} holds a {run.algorithm} agent, not {algorithm}; load it with agents.load({run.algorithm!r}, …)"
         )
-    if run.policy == "graph":
+    if run.policy in ("graph", "sets"):
         size = {name: value for name, value in (("M", M), ("K", K)) if value is not None}
         run = replace(run, config=SystemConfig(**{**run.config.as_dict(), **size}))
     for name, wanted, found in (("M", M, run.config.M), ("K", K, run.config.K)):
@@ -255,6 +296,8 @@ def load(
     storage.fill(policy, tensors, path)
     if isinstance(policy, GraphMaskablePolicy):
         return SequentialAgent(policy, run, M=M, K=K)
+    if isinstance(policy, SetPolicy):
+        return SetAgent(policy, run, M=M, K=K, **options)
     return DirectAgent(policy, run)
 
 

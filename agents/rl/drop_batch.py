@@ -56,7 +56,8 @@ class DropBatch:
 
     def problem(self, drop: int) -> Problem:
         """One drop."""
-        return self._problems[self._which[drop]][int(self._place[drop])]
+        problem: Problem = self._problems[self._which[drop]][int(self._place[drop])]
+        return problem
 
     def actions(self, sets: Bools, drop: Ints) -> tuple[NDArray[np.float32], Bools]:
         """Raw actions of `CfIsac-v0` for sets (n, M) of the drops (n,): exact powers, or P_max in equal parts where none serve.

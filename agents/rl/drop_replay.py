@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
+from stable_baselines3.common.buffers import ReplayBuffer
 
 from agents.rl.drop_batch import KEYS
 
@@ -21,14 +23,14 @@ class PlayedDrops:
     rewards: NDArray[np.float32]  # (B, D), NaN where fewer than D sets were played
 
 
-class DropReplay:
+class DropReplay(ReplayBuffer):
     """A ring of drops, in the place of Stable-Baselines3's ring of transitions.
 
     Args:
         buffer_size: decisions that are kept.
         observation_space: of a `CfIsac` environment.
         action_space: of `CfIsac-v0`.
-        device: not used; everything stays in NumPy.
+        device: that Stable-Baselines3 names; everything stays in NumPy.
         n_envs: environments that step together.
         optimize_memory_usage: not used.
         decisions: D, decisions a drop that are kept; later ones replace the oldest.
@@ -45,6 +47,7 @@ class DropReplay:
         *,
         decisions: int = 10,
     ) -> None:
+        self.n_envs, self.device, self.handle_timeout_termination = n_envs, device, False
         capacity = max(2 * n_envs, buffer_size // decisions)
         self.observation = {
             key: np.zeros((capacity, *(observation_space[key].shape or ())), np.float32) for key in KEYS
@@ -80,7 +83,7 @@ class DropReplay:
         """The drops that the environments are at."""
         return self.at(self.slot)
 
-    def sample(self, batch_size: int, rng: np.random.Generator) -> PlayedDrops:
+    def draw(self, batch_size: int, rng: np.random.Generator) -> PlayedDrops:
         """Some drops, drawn without replacement where there are enough."""
         size = self.size()
         return self.at(rng.choice(size, min(batch_size, size), replace=False))
@@ -90,15 +93,15 @@ class DropReplay:
         observation = {key: stored[rows] for key, stored in self.observation.items()}
         return PlayedDrops(observation, self.sets[rows], self.rewards[rows])
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """Everything, for a file."""
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Everything, for a checkpoint."""
         count = {"drops": np.array(self.drops)}
         arrays = {"sets": self.sets, "rewards": self.rewards, "played": self.played, "slot": self.slot}
         return {**count, **arrays, **{f"observation.{key}": stored for key, stored in self.observation.items()}}
 
-    def restore(self, arrays: dict[str, NDArray[Any]]) -> None:
-        """Take over what `arrays` gave."""
-        for name, array in self.arrays().items():
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state` gave, as arrays or tensors."""
+        for name, array in self.state().items():
             if name != "drops":
-                array[...] = arrays[name]
-        self.drops = int(arrays["drops"])
+                array[...] = np.asarray(state[name])
+        self.drops = int(state["drops"])

@@ -7,6 +7,7 @@ all next APs, the discrete form of the deterministic policy gradient.
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,9 @@ RANKINGS = 4
 EXPLORING = Budget(moves=32, patience=1, rounds=6)
 """Of the search whose answer is the decision after the rankings."""
 
+SEARCHED = 0.25
+"""Share of the drops that are searched; on the others that decision is the best set again."""
+
 ROUND = 5
 """Moves that the critic names, from the best set so far, for the decisions after that."""
 
@@ -53,6 +57,14 @@ class RelativePower(VecEnvWrapper):
 
     It is of one scale at every size and preset, which the watts of `CfIsac-v0` are not.
     """
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the class's own attributes, which can't be pickled."""
+        return {name: value for name, value in self.__dict__.items() if name != "class_attributes"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """With them again."""
+        self.__dict__.update(state, class_attributes=dict(inspect.getmembers(type(self))))
 
     def reset(self) -> VecEnvObs:
         """Reset all."""
@@ -92,7 +104,8 @@ class GraphDDPG(DDPG):
         batch_size: drops of a gradient step, each with every decision on it.
         tau: of the running averages that decide.
         train_freq: steps of the environments between updates.
-        gradient_steps: of an update.
+        gradient_steps: of the critic in an update.
+        policy_delay: gradient steps of the critic for one of the actor.
         actor_from: gradient steps of the critic before the actor's first.
         training_completions: APs that are priced as the last one of a set while sets grow for training.
         options: as for Stable-Baselines3's DDPG.
@@ -110,8 +123,9 @@ class GraphDDPG(DDPG):
         batch_size: int = 48,
         tau: float = 0.02,
         train_freq: int = 10,
-        gradient_steps: int = 2,
-        actor_from: int = 40,
+        gradient_steps: int = 8,
+        policy_delay: int = 4,
+        actor_from: int = 80,
         training_completions: int = 4,
         **options: Any,
     ) -> None:
@@ -120,6 +134,7 @@ class GraphDDPG(DDPG):
             policy, env, learning_rate, buffer_size, batch_size=batch_size, tau=tau, train_freq=train_freq,
             gradient_steps=gradient_steps, **{**defaults, **options},
         )  # fmt: skip
+        self.policy_delay = policy_delay
         self.actor_from, self.training_completions = actor_from, training_completions
         self._batch: DropBatch | None = None
         self._plan: list[NDArray[np.bool_]] = []
@@ -166,7 +181,8 @@ class GraphDDPG(DDPG):
         self._searched = True
         assert self._batch is not None
         sets, rewards = self._best()
-        return searched(self.policy.critic_target, self._batch, sets, rewards > -UNSERVED, EXPLORING)
+        some = (rewards > -UNSERVED) & (np.random.random(len(sets)) < SEARCHED)  # noqa: NPY002
+        return searched(self.policy.critic_target, self._batch, sets, some, EXPLORING)
 
     def _best(self) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
         """The best set of every drop so far, and what it earned."""
@@ -203,9 +219,9 @@ class GraphDDPG(DDPG):
         logs: dict[str, list[float]] = {"critic_loss": [], "actor_loss": []}
         for _ in range(gradient_steps):
             self._n_updates += 1
-            played = self.replay_buffer.sample(batch_size, rng)
+            played = self.replay_buffer.draw(batch_size, rng)
             logs["critic_loss"].append(self._learn_critic(played, rng))
-            if self._n_updates > self.actor_from:
+            if self._n_updates > self.actor_from and self._n_updates % self.policy_delay == 0:
                 logs["actor_loss"].append(self._learn_actor(played, rng))
             for name in ("actor", "critic"):
                 module, average = getattr(self.policy, name), getattr(self.policy, f"{name}_target")

@@ -24,9 +24,13 @@ from agents.hetgnn import weights
 from agents.hetgnn.network import HetGnn, NetworkConfig
 from agents.rl.features import ScaledFlatten
 from agents.rl.graph import SMALL, GraphFeatures, GraphMaskablePolicy, GraphPPOPolicy, GraphSACPolicy, GraphTD3Policy
+from agents.rl.graph_ddpg import GraphDDPG, RelativePower
 from agents.rl.informed import InformedSACPolicy, InformedTD3Policy
+from agents.rl.mixed_vec_env import MixedVecEnv
 from agents.rl.order import Order, Sorted
-from agents.rl.parameters import POLICIES, OffPolicy, OnPolicy, family, usual_policy
+from agents.rl.parameters import POLICIES, OffPolicy, OnPolicy, SetOffPolicy, family, usual_policy
+from agents.rl.set_actor import NETWORK
+from agents.rl.set_policy import SetPolicy
 from agents.rl.vec_env import SB3VecEnv
 from cfisac_env import SystemConfig, observations, sample
 from cfisac_env.config import nearest
@@ -66,7 +70,7 @@ class SlowActorSAC(_SlowActor, SAC):
 
 
 CLASSES: dict[str, type[BaseAlgorithm]] = {
-    "ddpg": SlowActorDDPG, "td3": SlowActorTD3, "sac": SlowActorSAC, "ppo": PPO, "maskable-ppo": MaskablePPO,
+    "graph-ddpg": GraphDDPG, "ddpg": SlowActorDDPG, "td3": SlowActorTD3, "sac": SlowActorSAC, "ppo": PPO, "maskable-ppo": MaskablePPO,
 }  # fmt: skip
 
 GRAPHS: dict[str, type[BasePolicy]] = {
@@ -94,6 +98,7 @@ class Run:
         policy: one of `POLICIES`; None is the usual one of the algorithm; `maskable-ppo` always has the graph.
         start_from: HetGNN weights that the graph policy begins with, a file or `shipped`; None begins from scratch.
         network: sizes of the graph policy's layers; those of the weights that it begins with.
+        mixed: presets whose drops `graph-ddpg` trains on besides those of `config`, as often each; M and K are those of `config`.
 
     Raises:
         ValueError: the seed is outside 0 … 399, or there is no such algorithm, or no such policy for it.
@@ -102,11 +107,12 @@ class Run:
 
     algorithm: str
     config: SystemConfig
-    parameters: OffPolicy | OnPolicy
+    parameters: OffPolicy | OnPolicy | SetOffPolicy
     seed: int = 0
     policy: str | None = None
     start_from: str | None = None
     network: NetworkConfig = SMALL
+    mixed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         wanted, masked = family(self.algorithm), self.algorithm == "maskable-ppo"
@@ -121,6 +127,15 @@ class Run:
             raise ValueError(
                 f"policy must be one of {', '.join(POLICIES)}, got {self.policy!r}{nearest(str(self.policy), list(POLICIES))}"
             )
+        sets = self.algorithm == "graph-ddpg"
+        if sets != (self.policy == "sets"):
+            raise ValueError(
+                f"graph-ddpg and the policy 'sets' go together, got {self.algorithm} with {self.policy!r}; leave the policy out"
+            )
+        if self.mixed and not sets:
+            raise ValueError(f"only graph-ddpg trains on several presets, got {self.algorithm} with {self.mixed}")
+        if sets and self.network == SMALL:
+            object.__setattr__(self, "network", NETWORK)
         if masked and self.policy != "graph":
             raise ValueError(
                 f"maskable-ppo always has the graph policy, got {self.policy!r}; leave it out, or choose ppo"
@@ -149,6 +164,7 @@ class Run:
             "policy": self.policy,
             "start_from": self.start_from,
             "network": asdict(self.network),
+            **({"mixed": list(self.mixed)} if self.mixed else {}),
         }
 
     @classmethod
@@ -168,6 +184,7 @@ class Run:
             content["policy"],
             start_from,
             NetworkConfig(**network),
+            mixed=tuple(content.get("mixed", ())),
         )
 
 
@@ -213,6 +230,8 @@ class ScaledReward(VecEnvWrapper):
 def training_environments(run: Run) -> VecEnv:
     """The environments of a run, seeded; what they ask for is tightened by the margin, what is missed costs the run's penalty."""
     parameters, fields = run.parameters, run.config.as_dict()
+    if isinstance(parameters, SetOffPolicy):
+        return _seeded(run, ScaledReward(RelativePower(_mixed_environments(run, parameters)), 1.0))
     fields |= {"sinr_penalty": parameters.penalty, "crlb_penalty": parameters.penalty}
     if run.algorithm != "maskable-ppo":  # whose powers are exact
         fields["sinr_threshold_db"] += parameters.margin_db
@@ -225,15 +244,42 @@ def training_environments(run: Run) -> VecEnv:
             together = Sorted(together)
     else:
         together = DummyVecEnv([partial(gym.make, run.environment, **fields)] * parameters.envs)
-    venv = ScaledReward(together, parameters.reward_scale)
+    return _seeded(run, ScaledReward(together, parameters.reward_scale))
+
+
+def _seeded(run: Run, venv: VecEnv) -> VecEnv:
     venv.seed(FIRST_SEED + 1000 * run.seed)
     return venv
+
+
+def _mixed_environments(run: Run, parameters: SetOffPolicy) -> VecEnv:
+    """Environments of the run's configuration and of the presets mixed in, the same number of each."""
+    size = {"M": run.config.M, "K": run.config.K}
+    configs = [run.config, *(SystemConfig(preset=preset, **size) for preset in run.mixed)]
+    each = parameters.envs // len(configs)
+    if each < 1:
+        raise ValueError(f"{len(configs)} presets need as many envs or more, got {parameters.envs}")
+    many = [
+        gym.make_vec(
+            run.environment, num_envs=each, autoreset_mode="SameStep", decisions_per_drop=parameters.decisions, **config.as_dict()
+        )
+        for config in configs
+    ]  # fmt: skip
+    return MixedVecEnv([SB3VecEnv(one) for one in many], seed_step=1000 // len(configs))
 
 
 def build(run: Run, venv: VecEnv, device: str = "cpu") -> BaseAlgorithm:
     """A model ready to learn: features scaled, the initial policy with the first APs, or every one, on at moderate power."""
     p = run.parameters
     arguments: dict[str, Any] = {"learning_rate": p.learning_rate, "batch_size": p.batch_size}
+    if isinstance(p, SetOffPolicy):
+        graph_ddpg = GraphDDPG(
+            SetPolicy, venv, buffer_size=p.buffer_size, tau=p.tau, train_freq=p.decisions, gradient_steps=p.gradient_steps,
+            policy_delay=p.policy_delay, actor_from=p.actor_from, replay_buffer_kwargs={"decisions": p.decisions},
+            policy_kwargs=policy_arguments(run), seed=run.seed, device=device, **arguments,
+        )  # fmt: skip
+        _seeded(run, venv)
+        return graph_ddpg
     if isinstance(p, OffPolicy):
         arguments |= {
             "buffer_size": p.buffer_size,
@@ -268,6 +314,8 @@ def build(run: Run, venv: VecEnv, device: str = "cpu") -> BaseAlgorithm:
 
 def policy_class(run: Run) -> type[BasePolicy]:
     """What decides in a run."""
+    if run.policy == "sets":
+        return SetPolicy
     if run.policy == "graph":
         return GRAPHS[run.algorithm]
     if run.policy == "sorted-mlp" and run.algorithm in INFORMED:
@@ -277,6 +325,8 @@ def policy_class(run: Run) -> type[BasePolicy]:
 
 def policy_arguments(run: Run) -> dict[str, Any]:
     """What the constructor of the policy takes besides spaces."""
+    if isinstance(run.parameters, SetOffPolicy):
+        return {"network": run.network, "actor_learning_rate": run.parameters.actor_learning_rate}
     noise = max(run.parameters.noise_std, 1e-6)
     if run.policy == "graph":
         arguments: dict[str, Any] = {
@@ -340,4 +390,6 @@ def _start_moderate(model: BaseAlgorithm, run: Run) -> None:
 
 def actor_of(policy: BasePolicy) -> nn.Module:
     """The part of a policy that decides."""
+    if isinstance(policy, SetPolicy):
+        return nn.ModuleDict({"actor": policy.actor_target, "critic": policy.critic_target})
     return getattr(policy, "actor", policy)

@@ -10,20 +10,21 @@ from typing import Any
 
 from cfisac_env.config import SystemConfig, nearest
 
-ALGORITHMS = ("ddpg", "td3", "sac", "ppo", "maskable-ppo")
+ALGORITHMS = ("graph-ddpg", "ddpg", "td3", "sac", "ppo", "maskable-ppo")
 """`maskable-ppo` plays `CfIsacSequential-v0` with the graph policy, the others play `CfIsac-v0`."""
 
-POLICIES = ("mlp", "sorted-mlp", "graph")
+POLICIES = ("mlp", "sorted-mlp", "graph", "sets")
 """`mlp` is the paper's: it reads the flattened observation as APs and users are numbered, and its critics state and action
 alone. In `sorted-mlp` APs and users stand in an order (`agents.rl.order`), and critics hear what an action comes to
-(`agents.rl.informed`). `graph` has the layers of the HetGNN."""
+(`agents.rl.informed`). `graph` has the layers of the HetGNN; `sets` (`graph-ddpg` alone) has them too, and chooses sets of APs
+(`agents.rl.set_policy`)."""
 
 FROM_ZERO = ("warm_up", "actor_from", "margin_db", "entropy", "noise_std", "penalty")
 """Hyper-parameters that may be 0; the others are above."""
 
 MOST = {
     "first_on": 1, "envs": 1000, "learning_rate": 1, "penalty": 10**9, "margin_db": 20, "tau": 1, "clip_range": 1, "gae_lambda": 1,
-    "gamma": 1,
+    "gamma": 1, "actor_learning_rate": 1,
 }  # fmt: skip
 """Largest values, where there is one; a run has the seeds of 1000 environments."""
 
@@ -158,7 +159,49 @@ class OnPolicy(HyperParameters):
             )
 
 
-FAMILY: Mapping[str, type[OffPolicy] | type[OnPolicy]] = {
+@dataclass(frozen=True)
+class SetOffPolicy(HyperParameters):
+    """DDPG on sets of APs. Its rewards are relative to the drop; penalty and reward_scale count in validation alone.
+
+    Attributes:
+        decisions: on a drop, before the next.
+        buffer_size: decisions in the replay buffer.
+        actor_learning_rate: at first; it falls linearly to 0.
+        actor_from: gradient steps of the critic before the actor's first.
+        gradient_steps: of the critic after every drop of the environments.
+        policy_delay: gradient steps of the critic for one of the actor.
+        tau: of the running averages that decide.
+    """
+
+    steps: int = 480_000
+    envs: int = 48
+    batch_size: int = 48
+    reward_scale: float = 1.0
+    validate_every: int = 24_000
+    checkpoint_every: int = 48_000
+    decisions: int = 10
+    buffer_size: int = 40_000
+    actor_learning_rate: float = 5e-4
+    actor_from: int = 80
+    gradient_steps: int = 8
+    policy_delay: int = 4
+    tau: float = 0.02
+
+    @property
+    def learns_from(self) -> int:
+        """Environment steps after which the actor is no longer the initial one."""
+        return self.envs * self.decisions * (1 + self.actor_from // self.gradient_steps)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.decisions < 5:
+            raise ValueError(f"decisions must be 5 or more (rankings, a search, moves), got {self.decisions}")
+
+
+Family = type[OffPolicy] | type[OnPolicy] | type[SetOffPolicy]
+
+FAMILY: Mapping[str, Family] = {
+    "graph-ddpg": SetOffPolicy,
     "ddpg": OffPolicy,
     "td3": OffPolicy,
     "sac": OffPolicy,
@@ -194,7 +237,7 @@ TUNED: Mapping[tuple[str, str, int, int], Mapping[str, Any]] = {
 """(algorithm, policy, M, K) → what differs from those."""
 
 
-def family(algorithm: str) -> type[OffPolicy] | type[OnPolicy]:
+def family(algorithm: str) -> Family:
     """The class of an algorithm's hyper-parameters.
 
     Raises:
@@ -209,7 +252,9 @@ def family(algorithm: str) -> type[OffPolicy] | type[OnPolicy]:
 
 def usual_policy(algorithm: str) -> str:
     """The policy of an algorithm when none is named."""
-    return {"ddpg": "sorted-mlp", "td3": "sorted-mlp", "maskable-ppo": "graph"}.get(algorithm, "mlp")
+    return {"graph-ddpg": "sets", "ddpg": "sorted-mlp", "td3": "sorted-mlp", "maskable-ppo": "graph"}.get(
+        algorithm, "mlp"
+    )
 
 
 def names(algorithm: str) -> list[str]:
@@ -219,7 +264,7 @@ def names(algorithm: str) -> list[str]:
 
 def hyper_parameters(
     algorithm: str, config: SystemConfig, policy: str | None = None, **given: Any
-) -> OffPolicy | OnPolicy:
+) -> OffPolicy | OnPolicy | SetOffPolicy:
     """The tuned values for an algorithm, a policy and a size, then the ones that are given.
 
     Args:

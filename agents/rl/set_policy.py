@@ -75,7 +75,7 @@ class SetPolicy(BasePolicy):
         action, _ = self.predict({key: value.cpu().numpy() for key, value in observation.items()})
         return torch.from_numpy(action)
 
-    def predict(  # type: ignore[override]
+    def predict(
         self,
         observation: Mapping[str, NDArray[Any]] | NDArray[Any],
         state: tuple[NDArray[Any], ...] | None = None,

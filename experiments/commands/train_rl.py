@@ -34,9 +34,11 @@ class TrainRl(Command):
     """Go on with the run in the folder; --no-resume refuses a folder that holds one."""
     validation_drops: int = 50
     """Number of fixed drops on which the agent is held against local-search."""
-    policy: Literal["mlp", "sorted-mlp", "graph"] | None = None
+    policy: Literal["mlp", "sorted-mlp", "graph", "sets"] | None = None
     """The paper's MLPs on the flattened observation (mlp), the same with APs and users in an order and critics that hear what actions come
     to (sorted-mlp, the default of ddpg and td3), both for one M and K, or the HetGNN's layers, for every size (graph; maskable-ppo's)."""
+    mixed: tuple[Literal["paper", "high-rate", "urban"], ...] = ()
+    """Presets whose drops graph-ddpg trains on besides those of the configuration, as often each."""
     start_from: str | None = None
     """HetGNN weights that a graph policy begins with: a file, or shipped."""
     device: str = "cpu"
@@ -53,7 +55,7 @@ class TrainRl(Command):
         names = [spec.name for spec in dataclasses.fields(FAMILY[self.algorithm])]
         given = {name: value for name in names if (value := getattr(self, name)) is not None}
         parameters = hyper_parameters(self.algorithm, config, self.policy, **given)
-        run = Run(self.algorithm, config, parameters, self.seed, self.policy)
+        run = Run(self.algorithm, config, parameters, self.seed, self.policy, mixed=self.mixed)
         if self.start_from is not None:
             run = starting_from(run, self.start_from)
         kind = "" if run.policy == usual_policy(self.algorithm) else f"-{run.policy}"

@@ -157,8 +157,8 @@ def test_the_replay_keeps_a_drop_once_with_every_decision_and_survives_a_file() 
     np.testing.assert_array_equal(current.rewards[:, :2], np.stack([given[-2][2], given[-1][2]], 1))
     assert np.isnan(current.rewards[:, 2:]).all()
     copy = DropReplay(40, env.observation_space, env.action_space, n_envs=3, decisions=4)
-    copy.restore(replay.arrays())
-    for first, second in zip(replay.arrays().values(), copy.arrays().values(), strict=True):
+    copy.load_state(replay.state())
+    for first, second in zip(replay.state().values(), copy.state().values(), strict=True):
         np.testing.assert_array_equal(first, second)
 
 

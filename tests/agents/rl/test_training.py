@@ -33,6 +33,7 @@ BRIEF: dict[str, dict[str, Any]] = {
 }
 for name in ("ddpg", "td3", "sac"):
     BRIEF[name] |= {"warm_up": 16, "actor_from": 24, "gradient_steps": 2, "buffer_size": 200}
+BRIEF["graph-ddpg"] |= {"decisions": 6, "gradient_steps": 2, "policy_delay": 1, "actor_from": 1, "buffer_size": 60}
 for name in ("ppo", "maskable-ppo"):
     BRIEF[name] |= {"rollout": 12, "epochs": 2}
 
