@@ -112,7 +112,7 @@ class GraphDDPG(DDPG):
     """
 
     policy: SetPolicy  # type: ignore[assignment]
-    replay_buffer: DropReplay  # type: ignore[assignment]
+    replay_buffer: DropReplay
 
     def __init__(
         self,

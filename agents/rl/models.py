@@ -254,8 +254,8 @@ def _seeded(run: Run, venv: VecEnv) -> VecEnv:
 
 def _mixed_environments(run: Run, parameters: SetOffPolicy) -> VecEnv:
     """Environments of the run's configuration and of the presets mixed in, the same number of each."""
-    size = {"M": run.config.M, "K": run.config.K}
-    configs = [run.config, *(SystemConfig(preset=preset, **size) for preset in run.mixed)]
+    M, K = run.config.M, run.config.K
+    configs = [run.config, *(SystemConfig(M, K, preset=preset) for preset in run.mixed)]
     each = parameters.envs // len(configs)
     if each < 1:
         raise ValueError(f"{len(configs)} presets need as many envs or more, got {parameters.envs}")
