@@ -52,6 +52,14 @@ _SELECTION_DROP = _object(
     }
 )  # fmt: skip
 
+_AGREEMENT = _object(
+    {
+        "seed": _SEED, "preset": _TEXT, **{name: {"type": "integer", "minimum": 1} for name in ("M", "K", "S", "active_aps")},
+        "fast_status": {**_TEXT, "minLength": 1}, "reference_status": {**_TEXT, "minLength": 1},
+        **dict.fromkeys(("fast_w", "reference_w", "difference", "fast_violation", "reference_violation", "fast_gap"), _MAYBE),
+    }
+)  # fmt: skip
+
 SCHEMAS: Mapping[str, Any] = {
     "store header": _object(
         {"format": {"type": "integer"}, "cfisac": _TEXT, "config": {"type": "object"}},
@@ -81,6 +89,7 @@ SCHEMAS: Mapping[str, Any] = {
         },
         more=True,
     ),
+    "agreement": _AGREEMENT,
     "selection": _object({"seed": _SEED}, {"drops": _list(_SELECTION_DROP)}, more=True),
 }  # fmt: skip
 """Name of a format → its schema."""

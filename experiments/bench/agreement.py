@@ -133,21 +133,20 @@ def _before(path: Path) -> list[Instance]:
     kinds: dict[str, Callable[[str], Any]] = {"int": int, "float": _float, "str": str}
     rows = []
     for place, line in enumerate(csv.DictReader(io.StringIO(schemas.read(path))), 2):
+        where = f"{path}, line {place},"
         try:
-            rows.append(
-                Instance(**{field.name: kinds[str(field.type)](line[field.name]) for field in fields(Instance)})
-            )
+            row = Instance(**{field.name: kinds[str(field.type)](line[field.name]) for field in fields(Instance)})
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{path}, line {place}, is damaged: {error}; choose another --out, or move the file away"
-            ) from None
+            raise ValueError(f"{where} is damaged: {error}; choose another --out, or move the file away") from None
+        schemas.check(results.plain(row), "agreement", where)
+        rows.append(row)
     if len({row.seed for row in rows}) < len(rows):
         raise ValueError(f"{path} is damaged: it has an instance twice; choose another --out, or move the file away")
     return rows
 
 
 def _float(text: str) -> float:
-    return float(text) if text else np.nan
+    return np.nan if text == "" else float(text)
 
 
 @dataclass(frozen=True)

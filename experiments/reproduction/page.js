@@ -7,6 +7,8 @@ const PANELS = 3;
 const CONFIG = { displaylogo: false, responsive: true };
 
 const element = (id) => document.getElementById(id);
+// Plotly reads tags in the texts that it draws.
+const label = (name) => name.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 const point = (key) => DATA.points.find((one) => one.key === key);
 
 function fill(select, options, chosen) {
@@ -46,14 +48,14 @@ function showCurves() {
     const values = curve[quantity];
     traces.push({
       x: [...curve.x, ...[...curve.x].reverse()], y: [...values.map((v) => v.high ?? v.value), ...values.map((v) => v.low ?? v.value).reverse()],
-      fill: "toself", fillcolor: color + "22", line: { width: 0 }, hoverinfo: "skip", showlegend: false, legendgroup: curve.policy, type: "scatter",
+      mode: "lines", fill: "toself", fillcolor: color + "22", line: { width: 0 }, hoverinfo: "skip", showlegend: false, legendgroup: curve.policy, type: "scatter",
     });
     traces.push({
-      x: curve.x, y: values.map((v) => v.value), name: curve.policy, legendgroup: curve.policy, type: "scatter", mode: "lines+markers",
+      x: curve.x, y: values.map((v) => v.value), name: label(curve.policy), legendgroup: curve.policy, type: "scatter", mode: "lines+markers",
       line: { color, dash: curve.serves ? "solid" : "dash" }, marker: { size: 8, symbol: curve.serves ? "circle" : "circle-open", color },
       text: values.map((v, i) => `${v.value.toFixed(3)} [${(v.low ?? v.value).toFixed(3)}, ${(v.high ?? v.value).toFixed(3)}]<br>` +
         `${curve.drops[i]} drops, ${(100 * curve.feasible[i]).toFixed(0)} % feasible`),
-      hovertemplate: `%{text}<extra>${curve.policy}</extra>`,
+      hovertemplate: "%{text}<extra>%{fullData.name}</extra>",
     });
   }
   Plotly.react(element("curves"), traces, {
@@ -65,9 +67,9 @@ function showCurves() {
 
 function showTimes() {
   const traces = DATA.times.map((curve) => ({
-    x: curve.x, y: curve.median, name: curve.policy, type: "scatter", mode: "lines+markers", line: { color: DATA.colors[curve.policy] },
+    x: curve.x, y: curve.median, name: label(curve.policy), type: "scatter", mode: "lines+markers", line: { color: DATA.colors[curve.policy] },
     error_y: { type: "data", symmetric: false, array: curve.up, arrayminus: curve.down },
-    hovertemplate: `M = %{x}: %{y:.3g} s<extra>${curve.policy}</extra>`,
+    hovertemplate: "M = %{x}: %{y:.3g} s<extra>%{fullData.name}</extra>",
   }));
   Plotly.react(element("times"), traces, {
     height: 420, margin: { t: 20 }, xaxis: { type: "log", title: { text: DATA.times_label } },

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from importlib.resources import files as package_files
 from typing import Any
 
+import jinja2
 import numpy as np
 from plotly.offline import get_plotlyjs
 
@@ -55,24 +55,20 @@ def build(study: run.Reproduction, maps: int) -> str:
         "panels": PANELS,
     }
     folder = package_files("experiments.reproduction")
-    page = (folder / "page.html").read_text(encoding="utf-8")
-    parts = {
-        "data": json.dumps(plain(content), allow_nan=False, separators=(",", ":")).replace("</", "<\\/"),
-        "plotly": get_plotlyjs(),
-        "script": (folder / "page.js").read_text(encoding="utf-8"),
-    }
-    for name, part in parts.items():
-        before, after = page.split("{{" + name + "}}")
-        page = before + part + after
-    return page
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    # `tojson` writes <, >, & and ' as \\u…, so that no name ends the block of data.
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    return environment.from_string((folder / "page.html").read_text(encoding="utf-8")).render(
+        data=plain(content), plotly=get_plotlyjs(), script=(folder / "page.js").read_text(encoding="utf-8")
+    )
 
 
 def _made(study: run.Reproduction) -> str:
-    options = study.options
+    first = min(seed for store in study.stores.values() for seed in store.drops)
     notes = " ".join(note.replace("`", "") + "." for note in study.notes)
     return (
-        f"Decisions stored by cfisac {next(iter(study.stores.values())).header['cfisac']}, seeds from {options.seed:,} on; "
-        f"differences to {options.reference}. {notes}"
+        f"Decisions stored by cfisac {next(iter(study.stores.values())).header['cfisac']}, seeds from {first:,} on; "
+        f"differences to {study.options.reference}. {notes}"
     )
 
 

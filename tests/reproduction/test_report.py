@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import shutil
@@ -21,6 +22,12 @@ from experiments.cli import main
 from experiments.reproduction import decisions, run
 from experiments.reproduction.points import Point
 from experiments.reproduction.store import PointStore
+
+HOSTILE = (
+    "{{script}}", "{{ data }}", "{% raw %}", "{#", "<!--<script>", "</script><script>throw 1</script>", "<b>bold</b>", "%{x}", "&lt;",
+    "'\"`", "__proto__", "constructor", "a\u2028b", "$\\frac{", "a|b", "%{text}<extra>",
+)  # fmt: skip
+"""Names that mean something to a template, to HTML, to JavaScript, to Plotly, to TeX or to Markdown."""
 
 POLICIES = ("decoupled", "full-ap", "full-ap-paper", "modified-bb", "local-search")
 SMALL = Point("paper", 8, 2)
@@ -64,6 +71,12 @@ def visit(small_points: None, tmp_path: Path) -> Iterator[Visit]:
     study = run.Reproduction.open(run.Options(tmp_path, POLICIES, drops=8, timed_drops=1, seed=first), run.TARGETS)
     study.decide(study.tasks(), 1, None, lambda _: None)
     study.time(lambda _: None)
+    for point, store in study.stores.items():
+        for seed, line in list(store.drops.items()):
+            if "full-ap" in line["decisions"]:
+                store.append({"seed": seed, "decisions": dict.fromkeys(HOSTILE, line["decisions"]["full-ap"])})
+        for name in HOSTILE if study.times.seconds.get(point.key) else ():
+            study.times.put(point, name, [0.01, 0.02])
     path = tmp_path / "report.html"
     assert main(["report", "--results", str(tmp_path), "--out", str(path)]) == 0
     store = PointStore.open(tmp_path, SMALL)
@@ -111,12 +124,12 @@ def test_the_page_loads_in_silence_switches_drop_and_policy_and_shows_the_stored
         _shows(visit, 1, seed, "full-ap-paper")
         page.select_option("#policy-2", "modified-bb")
         _shows(visit, 2, seed, "modified-bb")
-        assert page.locator("#drop-table tr").count() == 1 + len(POLICIES)
+        assert page.locator("#drop-table tr").count() == 1 + len(POLICIES) + len(HOSTILE)
     page.select_option("#map-drop", str(visit.served[0]))
     _shows(visit, 1, visit.served[0], "full-ap-paper")  # the chosen policy stays when the drop changes
 
     page.select_option("#table-point", "paper-M8-K3")
-    assert page.locator("#table tr").count() == 1 + len(POLICIES)
+    assert page.locator("#table tr").count() == 1 + len(POLICIES) + len(HOSTILE)
     page.select_option("#table-point", SMALL.key)
     mean = np.mean([store.drops[seed]["decisions"]["modified-bb"]["total_power_w"] for seed in visit.served])
     row = (
@@ -133,10 +146,27 @@ def test_the_page_loads_in_silence_switches_drop_and_policy_and_shows_the_stored
     page.select_option("#along", "M")
     curve = next(trace for trace in traces(page, "curves") if trace.get("name") == "full-ap")
     assert (curve["x"], curve["y"]) == ([5, 8], [5, 8])
-    assert {trace["name"] for trace in traces(page, "times")} == set(POLICIES)
+    assert {html.unescape(trace["name"]) for trace in traces(page, "times")} == {*POLICIES, *HOSTILE}
+    _names_are_only_names(page)
 
     assert visit.messages == []
     assert all(url.startswith(("file:", "blob:", "data:")) for url in visit.requests)
+
+
+def _names_are_only_names(page: Page) -> None:
+    """Every name stands as it is in the tables, the menus and the legends, and the bands are bands without dots."""
+    for table in ("table", "drop-table"):
+        assert set(page.locator(f"#{table} tr td:first-child").all_text_contents()) >= set(HOSTILE), table
+    assert set(page.locator("#policy-0 option").all_text_contents()) >= set(HOSTILE)
+    for chart in ("curves", "times"):
+        page.wait_for_selector(f"#{chart} .legendtext")
+        shown = {text.replace("\xa0", " ") for text in page.locator(f"#{chart} .legendtext").all_text_contents()}
+        assert shown >= {name.replace("\u2028", " ") for name in HOSTILE} or shown >= set(HOSTILE), chart
+    page.select_option("#policy-0", "<!--<script>")
+    assert page.input_value("#policy-0") == "<!--<script>"
+    bands = [trace for trace in traces(page, "curves") if trace.get("fill") == "toself"]
+    assert bands
+    assert {trace["mode"] for trace in bands} == {"lines"}
 
 
 def _shows(visit: Visit, panel: int, seed: int, name: str) -> None:

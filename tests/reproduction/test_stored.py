@@ -25,6 +25,12 @@ SLICE = (
 """Points and places of the drops that are decided again."""
 
 
+@pytest.fixture(scope="module")
+def study() -> run.Reproduction:
+    """Everything that is stored."""
+    return run.Reproduction.read(STORED, "local-search")
+
+
 @pytest.mark.parametrize(("point", "place"), SLICE)
 def test_a_stored_drop_is_decided_the_same_again(point: Point, place: int) -> None:
     store = PointStore.open(STORED, point)
@@ -57,8 +63,7 @@ def test_the_slow_policy_decides_a_stored_drop_the_same_again() -> None:
     assert new["total_power_w"] == pytest.approx(stored["total_power_w"], rel=2e-3)
 
 
-def test_no_stored_decision_that_meets_every_requirement_beats_a_certified_bound() -> None:
-    study = run.Reproduction.read(STORED, "local-search")
+def test_no_stored_decision_that_meets_every_requirement_beats_a_certified_bound(study: run.Reproduction) -> None:
     for point, data in study.data().items():
         for name, made in data.policies.items():
             bound = [data.lower_bound_w[seed] for seed in made.seeds]
@@ -67,8 +72,7 @@ def test_no_stored_decision_that_meets_every_requirement_beats_a_certified_bound
 
 
 @pytest.mark.parametrize("target", ["table2", "fig3", "fig4"])
-def test_stored_tables_are_made_of_the_stored_drops(target: str) -> None:
-    study = run.Reproduction.read(STORED, "local-search")
+def test_stored_tables_are_made_of_the_stored_drops(target: str, study: run.Reproduction) -> None:
     data = {point.key: one for point, one in study.data().items()}
     with (STORED / f"{target}.csv").open(encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
@@ -86,7 +90,6 @@ def test_stored_tables_are_made_of_the_stored_drops(target: str) -> None:
             assert all(claim.text in text for claim in summary.claims(data[point.key]))
 
 
-def test_results_stay_small_and_every_policy_in_them_exists() -> None:
+def test_results_stay_small_and_every_policy_in_them_exists(study: run.Reproduction) -> None:
     assert sum(path.stat().st_size for path in STORED.rglob("*") if path.is_file()) < 16e6
-    study = run.Reproduction.read(STORED, "local-search")
     assert set(study.options.names) <= {*baselines.POLICIES, *agents.AGENTS, policies.FullApPaperPolicy.name}
