@@ -224,9 +224,9 @@ class _Game:
 
 
 def agent_of(policy: BasePolicy, run: Run) -> DirectAgent | SequentialAgent | SetAgent:
-    """The agent around a policy, as it is while it learns."""
+    """The agent around a policy, as it is while it learns; that of `graph-ddpg` without its search, which hides what was learned."""
     if isinstance(policy, SetPolicy):
-        return SetAgent(policy, run)
+        return SetAgent(policy, run, search=False)
     if isinstance(policy, GraphMaskablePolicy):
         return SequentialAgent(policy, run)
     return DirectAgent(policy, run)
