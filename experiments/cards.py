@@ -14,6 +14,9 @@ from agents.rl.models import FIRST_SEED, Run
 from agents.rl.parameters import hyper_parameters, usual_policy
 from cfisac_env.files import write_text
 
+EVERY_SIZE = ("graph", "sets")
+"""Policies that serve every size."""
+
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "rl"
 
 
@@ -43,17 +46,21 @@ def command(run: Run) -> str:
         options.append(f"--policy {run.policy}")
     if run.start_from is not None:
         options.append(f"--start-from {run.start_from}")
+    if run.config.preset != "paper":
+        options.insert(0, f"--preset {run.config.preset}")
+    if run.mixed:
+        options.append(f"--mixed {' '.join(run.mixed)}")
     size = f"--M {run.config.M} --K {run.config.K} --seed {run.seed}"
     return " ".join(["cfisac train", run.algorithm, size, *options])
 
 
 def _made(path: Path, run: Run, card: dict[str, Any]) -> str:
     first = FIRST_SEED + 1000 * run.seed
-    serves = "every size" if run.policy == "graph" else f"M={run.config.M}, K={run.config.K}"
+    serves = "every size" if run.policy in EVERY_SIZE else f"M={run.config.M}, K={run.config.K}"
     gap = "–" if card["gap"] is None or card["gap"] != card["gap"] else f"{100 * card['gap']:.1f} %"
     values = ", ".join(f"{name} {value:g}" for name, value in asdict(run.parameters).items())
     return (
-        f"- {run.algorithm} in {run.environment}, {run.policy} policy, preset {run.config.preset}; "
+        f"- {run.algorithm} in {run.environment}, {run.policy} policy, preset {' and '.join([run.config.preset, *run.mixed])}; "
         f"trained at M={run.config.M}, K={run.config.K}, serves {serves}\n"
         f"- SHA-256 begins with {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}\n"
         f"- command: `{command(run)}`\n"
@@ -71,7 +78,7 @@ def _tested(run: Run, results: Path) -> str:
     for path in sorted(results.glob("compare-*.json"), key=lambda p: [int(x) for x in p.stem.split("-")[1].split("x")]):
         content = json.loads(path.read_text(encoding="utf-8"))
         config = content["config"]
-        if run.policy != "graph" and (config["M"], config["K"]) != (run.config.M, run.config.K):
+        if run.policy not in EVERY_SIZE and (config["M"], config["K"]) != (run.config.M, run.config.K):
             continue
         for row in content["rows"]:
             if row["policy"] == run.algorithm:
