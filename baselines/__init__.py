@@ -11,11 +11,11 @@ from baselines.elimination import ModifiedBbPaperPolicy, ModifiedBbPolicy
 from baselines.heuristics import FullApPolicy, MaxPowerPolicy, NearestApPolicy, RandomPolicy, StrongestApPolicy
 from baselines.local_search import LocalSearchPolicy
 from baselines.most_informative import MostInformativePolicy, MostInformativeSearchPolicy
-from baselines.policy import Answer, Policy
+from baselines.policy import Answer, ObservationPolicy, Policy
 from baselines.sequential import HysteresisPolicy, MyopicPolicy
 from cfisac_env.config import nearest
 
-__all__ = ["POLICIES", "SEQUENTIAL", "Answer", "Policy", "make"]
+__all__ = ["POLICIES", "SEQUENTIAL", "Answer", "ObservationPolicy", "Policy", "make"]
 
 POLICIES: dict[str, type[Policy]] = {
     policy.name: policy

@@ -269,45 +269,81 @@ def _all_sets(M: int) -> Bools:
 
 
 class ClairvoyantPolicy(SequentialPolicy):
-    """Plays the best schedule it can find for the whole episode, which it looks up in the environment before the first decision.
+    """Plays the best schedule it can find for a whole episode, which it has to be shown before the first decision.
 
     It sees what no controller can: where every user and target will be, and every gain, to the end of the episode.
 
     Args:
-        env: the `CfIsacMobile-v0` that it plays in.
-        options: of `plan`.
+        env: the `CfIsacMobile-v0` that it plays in, whose episodes it looks up by itself; None for one that is shown them (`foresee`).
+        bound_s: see `plan`, as the others.
+        exact: see `plan`.
+        seed: of local search.
+        sizes: `M` and `K`, as for every policy; by default those of the environment.
+
+    Raises:
+        TypeError: `env` isn't a `CfIsacMobile-v0`.
     """
 
     name = "clairvoyant"
 
-    def __init__(self, env: Any = None, *, bound_s: float = 0.0, exact: bool | None = None, seed: int = 0) -> None:
+    def __init__(
+        self, env: Any = None, *, bound_s: float = 0.0, exact: bool | None = None, seed: int = 0, **sizes: Any
+    ) -> None:
         core = getattr(env, "unwrapped", None)
-        if not isinstance(core, CfIsacMobileEnv):
+        if env is not None and not isinstance(core, CfIsacMobileEnv):
             raise TypeError(
                 "clairvoyant looks into the future of one CfIsacMobile-v0: "
                 f"give it that environment, clairvoyant(env=env); got {env!r}"
             )
-        super().__init__(M=core.config.M, K=core.config.K)
-        self._env = core
+        if core is not None:
+            sizes = {"M": core.config.M, "K": core.config.K} | sizes
+        super().__init__(**sizes)
+        self._env: CfIsacMobileEnv | None = core
         self._options: dict[str, Any] = {"bound_s": bound_s, "exact": exact, "seed": seed}
         self._seen: Any = None
         self._plan: Plan | None = None
 
-    @property
-    def plan(self) -> Plan:
-        """The plan for the environment's present episode."""
-        trajectory = self._env.trajectory
-        if self._plan is None or not np.array_equal(trajectory.gain, self._seen):
-            self._plan = plan(trajectory.problem, self._env.beginning(), **self._options)
-            self._seen = trajectory.gain
+    def foresee(self, episode: Problem, start: Switching) -> Plan:
+        """Show the policy an episode, for which it then plays the plan that is returned.
+
+        Args:
+            episode: see `plan`.
+            start: see `plan`.
+        """
+        self._seen, self._plan = episode.gain, plan(episode, start, **self._options)
         return self._plan
 
-    def wanted(self, problem: Problem, state: Switching) -> Bools | None:
-        """Not asked: a plan says more than a set."""
-        raise NotImplementedError
+    @property
+    def plan(self) -> Plan:
+        """The plan for the episode at hand.
+
+        Raises:
+            ValueError: no episode was shown.
+        """
+        if self._env is not None:
+            trajectory = self._env.trajectory
+            if self._plan is None or not np.array_equal(trajectory.gain, self._seen):
+                return self.foresee(trajectory.problem, self._env.beginning())
+        if self._plan is None:
+            raise ValueError(
+                "clairvoyant has not seen the episode: build it with env=…, a CfIsacMobile-v0, or show it one with "
+                "foresee(episode, start)"
+            )
+        return self._plan
+
+    def decide(self, problem: Problem) -> Answer:
+        """Decide about a drop without a past or a future: an episode of one instant."""
+        found = plan(problem.batch(), Switching(), **self._options)
+        return Answer(Decision(found.active[0], found.power[0]), feasible=bool(found.feasible[0]))
 
     def decide_next(self, problem: Problem, state: Switching) -> Answer:
         """The plan's next step."""
-        schedule, step = self.plan, self._env.episode_steps - state.steps_left
+        schedule = self.plan
+        step = len(schedule.active) - state.steps_left
+        if not 0 <= step < len(schedule.active):
+            raise ValueError(
+                f"the observation is {state.steps_left} instants before the end of its episode, but the plan is for "
+                f"{len(schedule.active)}: show clairvoyant the whole episode that it plays"
+            )
         decision = Decision(active=schedule.active[step], power=schedule.power[step])
         return Answer(decision, feasible=bool(schedule.feasible[step]))

@@ -1,4 +1,4 @@
-"""The shape of every oracle and heuristic: Stable-Baselines3's `predict` around one decision for one drop."""
+"""The base classes of every policy: Stable-Baselines3's `predict` around a decision, and what decisions share."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from baselines.allocation import Allocation, Allocator, Status
 from cfisac_env import actions, observations
+from cfisac_env.observations import Observation
 from cfisac_env.types import Decision, Problem
 
 MARGIN = 2e-5
@@ -32,8 +33,8 @@ class Answer:
     lower_bound_w: float = 0.0  # certified lower bound on the total power of every feasible decision
 
 
-class Policy(ABC):
-    """Decides drop by drop, from the observation alone.
+class ObservationPolicy(ABC):
+    """Decides from the observations of a `CfIsac` environment, behind the `predict` of Stable-Baselines3.
 
     Args:
         M: number of APs the policy is meant for; None takes any.
@@ -41,19 +42,10 @@ class Policy(ABC):
     """
 
     name: str
-    takes_shared_pilots: ClassVar[bool] = True
-    """Whether it decides where users share pilots, too; others raise a ValueError there."""
-    certifies: ClassVar[bool] = False
-    """Whether its answers carry a lower bound that is worth keeping. The bound is one for the drop that `decide` was given, so decide on
-    the drop itself: observations are rounded to float32."""
 
     def __init__(self, *, M: int | None = None, K: int | None = None) -> None:
         self.M = M
         self.K = K
-
-    @abstractmethod
-    def decide(self, problem: Problem) -> Answer:
-        """Decide about one drop."""
 
     def predict(
         self,
@@ -68,51 +60,87 @@ class Policy(ABC):
             observation: a `CfIsac` observation, or a batch of them along one leading axis.
             state: returned as it is; these policies have no memory.
             episode_start: not used.
-            deterministic: not used.
+            deterministic: False lets policies that can draw their actions do so.
 
         Returns:
             (M, K + 1) or (n, M, K + 1) float32, and `state`.
 
         Raises:
-            ValueError: the observation lacks a key, holds NaN, or is of another size than the policy was built for.
+            ValueError: the observation lacks a key, holds NaN, or is of another size than the policy is meant for.
         """
-        problem = read_observation(observation, self.name, M=self.M, K=self.K)
-        if not problem.batch_shape:
-            return self._action(problem), state
-        return np.stack([self._action(problem[i]) for i in range(problem.batch_shape[0])]), state
+        problem, batch = self._read(observation)
+        if problem.batch_shape:
+            return self._act(problem, batch, deterministic), state
+        batch = {key: value[None] for key, value in batch.items()}
+        return self._act(problem.batch(), batch, deterministic)[0], state
 
-    def _action(self, problem: Problem) -> NDArray[np.float32]:
-        decision = self.decide(problem).decision
-        return actions.encode(decision, problem.max_ap_power_w, problem.estimate_gain)
+    @abstractmethod
+    def _act(self, problem: Problem, observation: Observation, deterministic: bool) -> NDArray[np.float32]:
+        """(n, M, K + 1) actions for n observations, checked, and the numbers in them."""
+
+    def _read(self, observation: Any) -> tuple[Problem, Observation]:
+        """An observation, or a batch along one leading axis, as numbers and as arrays; refuses what the policy isn't meant for."""
+        problem, batch = read_observation(observation, self.name)
+        for axis, built, given in (("M", self.M, problem.M), ("K", self.K, problem.K)):
+            if built is not None and built != given:
+                raise ValueError(
+                    f"{self.name} was built for {axis}={built}, but the observation has {axis}={given}; "
+                    f"build or load it with {axis}={given}, or without {axis} to take any size"
+                )
+        return problem, batch
 
 
-def read_observation(observation: Any, name: str, *, M: int | None = None, K: int | None = None) -> Problem:
-    """What a policy is given, checked: the optimiser's numbers of one observation, or of a batch along one leading axis.
+def read_observation(observation: Any, name: str) -> tuple[Problem, Observation]:
+    """One observation, or a batch of them along one leading axis, as numbers and as arrays.
 
     Args:
         observation: of a `CfIsac` environment.
-        name: of the policy, for messages.
-        M: number of APs the policy is meant for; None takes any.
-        K: number of users the policy is meant for; None takes any.
+        name: of the policy that reads it, for messages.
 
     Raises:
-        ValueError: it isn't a Dict observation, lacks a key, holds NaN, has two leading axes, or is of another size.
+        ValueError: it isn't a Dict observation, lacks a key, holds NaN, has two leading axes, or its entries differ in theirs.
     """
     if not isinstance(observation, Mapping):
         raise ValueError(
             f"{name} needs the Dict observation of a CfIsac environment, got {type(observation).__name__}; "
             "don't flatten the observation for it"
         )
-    problem = observations.decode(observation)
-    for axis, built, given in (("M", M, problem.M), ("K", K, problem.K)):
-        if built is not None and built != given:
-            raise ValueError(
-                f"{name} was built for {axis}={built}, but the observation has {axis}={given}; "
-                f"build or load it with {axis}={given}, or without {axis} to take any size"
-            )
+    arrays = {key: np.asarray(value) for key, value in observation.items()}
+    if "comm" in arrays and arrays["comm"].ndim == 4:
+        sizes = {key: array.shape[:1] for key, array in arrays.items()}
+        if len(set(sizes.values())) > 1:
+            raise ValueError(f"the observation's entries are of batches of different sizes: {sizes}")
+    problem = observations.decode(arrays)
     if len(problem.batch_shape) > 1:
         raise ValueError(f"observations may have one leading axis, got {problem.batch_shape}")
-    return problem
+    return problem, arrays
+
+
+class Policy(ObservationPolicy):
+    """Decides drop by drop, from the optimiser's numbers alone.
+
+    Args:
+        M: number of APs the policy is meant for; None takes any.
+        K: number of users the policy is meant for; None takes any.
+    """
+
+    takes_shared_pilots: ClassVar[bool] = True
+    """Whether it decides where users share pilots, too; others raise a ValueError there."""
+    certifies: ClassVar[bool] = False
+    """Whether its answers carry a lower bound that is worth keeping. The bound is one for the drop that `decide` was given, so decide on
+    the drop itself: observations are rounded to float32."""
+
+    @abstractmethod
+    def decide(self, problem: Problem) -> Answer:
+        """Decide about one drop."""
+
+    def _act(self, problem: Problem, observation: Observation, deterministic: bool) -> NDArray[np.float32]:
+        return np.stack([encoded(problem[i], self.decide(problem[i])) for i in range(problem.batch_shape[0])])
+
+
+def encoded(problem: Problem, answer: Answer) -> NDArray[np.float32]:
+    """An answer about one drop as an action, (M, K + 1)."""
+    return actions.encode(answer.decision, problem.max_ap_power_w, problem.estimate_gain)
 
 
 def inside(problem: Problem) -> Problem:

@@ -6,7 +6,6 @@ Both are causal: they see the observation of `CfIsacMobile-v0` at the present in
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,10 +16,10 @@ from baselines.allocation import Allocator
 from baselines.allocation.result import Float
 from baselines.local_search import LocalSearchPolicy
 from baselines.moves import Bools
-from baselines.policy import Answer, Policy, allocate, everything, inside, read_observation, served, solved
-from cfisac_env import actions
+from baselines.policy import Answer, Policy, allocate, encoded, everything, inside, served, solved
 from cfisac_env.mobile import Switching, switching
 from cfisac_env.mobility import checked_number
+from cfisac_env.observations import Observation
 from cfisac_env.types import Decision, Problem
 
 CHUNK = 48
@@ -31,15 +30,9 @@ ALLOCATOR = Allocator(threads=1)
 
 
 class SequentialPolicy(Policy):
-    """Decides instant by instant, knowing which APs are on and which are awake.
+    """Decides instant by instant, knowing which APs are on and which are awake; an observation holds all memory there is."""
 
-    With a wake-up time, a set that is wanted is switched on, and until all of it is awake whatever is awake and serves stays on, too.
-    """
-
-    def decide(self, problem: Problem) -> Answer:
-        """Decide about a drop without a past."""
-        return self.decide_next(problem, Switching())
-
+    @abstractmethod
     def decide_next(self, problem: Problem, state: Switching) -> Answer:
         """Decide about an instant.
 
@@ -47,6 +40,25 @@ class SequentialPolicy(Policy):
             problem: the instant.
             state: where the network stands.
         """
+
+    def decide(self, problem: Problem) -> Answer:
+        """Decide about a drop without a past."""
+        return self.decide_next(problem, Switching())
+
+    def _act(self, problem: Problem, observation: Observation, deterministic: bool) -> NDArray[np.float32]:
+        rows = range(problem.batch_shape[0])
+        states = [switching({key: value[i] for key, value in observation.items()}) for i in rows]
+        return np.stack([encoded(problem[i], self.decide_next(problem[i], states[i])) for i in rows])
+
+
+class CausalPolicy(SequentialPolicy):
+    """Switches to the set that it wants at an instant.
+
+    With a wake-up time, that set is switched on, and until all of it is awake whatever is awake and serves stays on, too.
+    """
+
+    def decide_next(self, problem: Problem, state: Switching) -> Answer:
+        """Serve with the wanted set, or with what is awake."""
         wanted = self.wanted(problem, state)
         if wanted is None:
             return Answer(everything(problem), feasible=False)
@@ -64,28 +76,8 @@ class SequentialPolicy(Policy):
     def wanted(self, problem: Problem, state: Switching) -> Bools | None:
         """(M,) APs that should serve, as soon as they can; None when no set serves the drop."""
 
-    def predict(
-        self,
-        observation: Mapping[str, NDArray[Any]] | NDArray[Any],
-        state: tuple[NDArray[Any], ...] | None = None,
-        episode_start: NDArray[np.bool_] | None = None,
-        deterministic: bool = True,
-    ) -> tuple[NDArray[np.float32], tuple[NDArray[Any], ...] | None]:
-        """The action for one observation or a batch, see `Policy.predict`. All memory there is comes with the observation."""
-        problem = read_observation(observation, self.name, M=self.M, K=self.K)
-        assert isinstance(observation, Mapping)
-        if not problem.batch_shape:
-            return self._next_action(problem, switching(observation)), state
-        rows = range(problem.batch_shape[0])
-        states = [switching({key: value[i] for key, value in observation.items()}) for i in rows]
-        return np.stack([self._next_action(problem[i], states[i]) for i in rows]), state
 
-    def _next_action(self, problem: Problem, state: Switching) -> NDArray[np.float32]:
-        decision = self.decide_next(problem, state).decision
-        return actions.encode(decision, problem.max_ap_power_w, problem.estimate_gain)
-
-
-class MyopicPolicy(SequentialPolicy):
+class MyopicPolicy(CausalPolicy):
     """Solves every instant anew, as if there were no other: the set of least power now, whatever it costs to switch to it.
 
     Args:
@@ -104,7 +96,7 @@ class MyopicPolicy(SequentialPolicy):
         return np.asarray(answer.decision.active) if answer.feasible else None
 
 
-class HysteresisPolicy(SequentialPolicy):
+class HysteresisPolicy(CausalPolicy):
     """Switches only when it pays back: an AP that is off is charged for being switched on, spread over `payback_s`.
 
     With H = min(payback_s, what is left of the episode), the set minimises the power of this instant plus, for each AP that is off,

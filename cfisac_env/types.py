@@ -58,6 +58,13 @@ class Problem:
         """The drops at `index` of the leading axes."""
         if not self.batch_shape:
             raise IndexError("this problem holds a single drop and cannot be indexed; batched ones have leading axes")
+        return self._at(index)
+
+    def batch(self) -> Problem:
+        """This drop as a batch of one; a batch stays as it is."""
+        return self if self.batch_shape else self._at(None)
+
+    def _at(self, index: Any) -> Problem:
         changes = {
             name: None if (array := getattr(self, name)) is None else array[index]
             for name in ("gain", "estimate_gain", "fisher", "pilot_overlap", "ap_xy", "ue_xy", "target_xy")

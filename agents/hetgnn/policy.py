@@ -7,7 +7,7 @@ rankings, whose prefixes are the candidates of both policies.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,8 @@ from agents.hetgnn.network import Embedding, HetGnn
 from agents.hetgnn.search import Rankings, Search
 from baselines.allocation import Status, fast
 from baselines.bounds import fewest_active
-from baselines.policy import Answer, everything, inside, read_observation
-from cfisac_env import actions
+from baselines.policy import Answer, ObservationPolicy, encoded, everything, inside
+from cfisac_env.observations import Observation
 from cfisac_env.types import Decision, Problem
 
 Bools = NDArray[np.bool_]
@@ -31,7 +31,7 @@ ROUNDING = 3e-5
 """Relative miss that own powers may have: the float32 action adds less than 1e-5, and 1e-4 counts as met."""
 
 
-class GraphPolicy:
+class GraphPolicy(ObservationPolicy):
     """What both policies share: the network, and Stable-Baselines3's `predict` around one decision a drop.
 
     Args:
@@ -45,8 +45,6 @@ class GraphPolicy:
         FileNotFoundError, ValueError: see `weights.load`.
     """
 
-    name: str
-
     def __init__(
         self,
         *,
@@ -58,9 +56,10 @@ class GraphPolicy:
     ) -> None:
         if width < 1:
             raise ValueError(f"width must be 1 or more, got {width}")
+        super().__init__(M=M, K=K)
         self.network = network or weights.load(weights.SHIPPED if path is None else path)[0]
         self.weights = weights.digest(self.network)
-        self.width, self.M, self.K = width, M, K
+        self.width = width
 
     def decide(self, problem: Problem, graph: Graph) -> Answer:
         """Decide about one drop.
@@ -71,38 +70,11 @@ class GraphPolicy:
         """
         raise NotImplementedError
 
-    def predict(
-        self,
-        observation: Mapping[str, NDArray[Any]],
-        state: tuple[NDArray[Any], ...] | None = None,
-        episode_start: NDArray[np.bool_] | None = None,
-        deterministic: bool = True,
-    ) -> tuple[NDArray[np.float32], tuple[NDArray[Any], ...] | None]:
-        """The action for one observation or for a batch, as Stable-Baselines3 has it.
-
-        Args:
-            observation: a `CfIsac` observation, or a batch of them along one leading axis.
-            state: returned as it is; these policies have no memory.
-            episode_start: not used.
-            deterministic: not used.
-
-        Returns:
-            (M, K + 1) or (n, M, K + 1) float32, and `state`.
-
-        Raises:
-            ValueError: the observation lacks a key, holds NaN, has shared pilots, or is of another size than the policy was built for.
-        """
-        problem = read_observation(observation, self.name, M=self.M, K=self.K)
-        if not problem.batch_shape:
-            graph = build({key: np.asarray(value)[None] for key, value in observation.items()})
-            return self._action(problem, graph), state
-        graph = build(observation)
-        return np.stack([self._action(problem[i], graph[i : i + 1]) for i in range(len(graph))]), state
-
     @torch.inference_mode()
-    def _action(self, problem: Problem, graph: Graph) -> NDArray[np.float32]:
-        decision = self.decide(problem, graph).decision
-        return actions.encode(decision, problem.max_ap_power_w, problem.estimate_gain)
+    def _act(self, problem: Problem, observation: Observation, deterministic: bool) -> NDArray[np.float32]:
+        graph = build(observation)
+        rows = range(len(graph))
+        return np.stack([encoded(problem[i], self.decide(problem[i], graph[i : i + 1])) for i in rows])
 
 
 class HetGnnPolicy(GraphPolicy):

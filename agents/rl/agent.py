@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from agents.rl.models import Run, empty_policy
 from agents.rl.order import Order
 from agents.rl.set_policy import SetPolicy
 from baselines.allocation import Allocator
-from baselines.policy import read_observation
+from baselines.policy import ObservationPolicy
 from cfisac_env import SystemConfig, actions, physics
 from cfisac_env.observations import Observation
 from cfisac_env.types import Problem
@@ -29,7 +28,7 @@ SET_OPTIONS = ("completions", "search", "budget")
 WEIGHTS = Path(__file__).parent / "weights"
 
 
-class DirectAgent:
+class DirectAgent(ObservationPolicy):
     """A Stable-Baselines3 policy that decides about a drop at once: activation and powers are its own.
 
     Args:
@@ -38,47 +37,25 @@ class DirectAgent:
     """
 
     def __init__(self, policy: BasePolicy, run: Run) -> None:
+        super().__init__()
         self.policy = policy
         self.run = run
         self.name = f"{run.algorithm}-graph" if run.policy == "graph" else run.algorithm
         policy.set_training_mode(False)
 
-    def predict(
-        self,
-        observation: Mapping[str, NDArray[Any]] | NDArray[Any],
-        state: tuple[NDArray[Any], ...] | None = None,
-        episode_start: NDArray[np.bool_] | None = None,
-        deterministic: bool = True,
-    ) -> tuple[NDArray[np.float32], tuple[NDArray[Any], ...] | None]:
-        """The action for one observation or for a batch.
+    def _read(self, observation: Any) -> tuple[Problem, Observation]:
+        problem, batch = super()._read(observation)
+        return problem, checked(batch, problem.batch_shape, self.policy.observation_space, self.name)
 
-        Args:
-            observation: a `CfIsac` observation, or a batch of them along one leading axis.
-            state: returned as it is.
-            episode_start: not used.
-            deterministic: the mean action (for SAC and PPO).
-
-        Returns:
-            (M, K + 1) or (n, M, K + 1) float32, and `state`.
-
-        Raises:
-            ValueError: the observation lacks a key, holds NaN, or is of another size than the agent was trained for.
-        """
-        space: Any = self.policy.observation_space
-        batch = checked(observation, space, self.name)
-        if self.run.policy != "sorted-mlp":
-            action, _ = self.policy.predict(dict(batch), deterministic=deterministic)
-            return np.asarray(action, dtype=np.float32), state
-        single = batch["ap"].ndim == 2
-        if single:
-            batch = {key: value[None] for key, value in batch.items()}
-        order = Order.of(batch)
-        action, _ = self.policy.predict(order.arrange(batch), deterministic=deterministic)
-        action = order.restore(np.asarray(action, dtype=np.float32))
-        return action[0] if single else action, state
+    def _act(self, problem: Problem, observation: Observation, deterministic: bool) -> NDArray[np.float32]:
+        order = Order.of(observation) if self.run.policy == "sorted-mlp" else None
+        arranged = observation if order is None else order.arrange(observation)
+        action, _ = self.policy.predict(arranged, deterministic=deterministic)
+        action = np.asarray(action, dtype=np.float32)
+        return action if order is None else order.restore(action)
 
 
-class SetAgent:
+class SetAgent(ObservationPolicy):
     """The policy of `graph-ddpg`, for every size.
 
     Args:
@@ -92,25 +69,18 @@ class SetAgent:
     def __init__(
         self, policy: SetPolicy, run: Run, *, M: int | None = None, K: int | None = None, **options: Any
     ) -> None:
-        self.policy, self.run, self.M, self.K = policy, run, M, K
+        super().__init__(M=M, K=K)
+        self.policy, self.run = policy, run
         self.name = run.algorithm
         for name, value in options.items():
             setattr(policy, name, value)
         policy.set_training_mode(False)
 
-    def predict(
-        self,
-        observation: Mapping[str, NDArray[Any]] | NDArray[Any],
-        state: tuple[NDArray[Any], ...] | None = None,
-        episode_start: NDArray[np.bool_] | None = None,
-        deterministic: bool = True,
-    ) -> tuple[NDArray[np.float32], tuple[NDArray[Any], ...] | None]:
-        """The action for one observation or for a batch; see `SetPolicy.predict`."""
-        read_observation(observation, self.name, M=self.M, K=self.K)
-        return self.policy.predict(observation, state, episode_start, deterministic)
+    def _act(self, problem: Problem, observation: Observation, deterministic: bool) -> NDArray[np.float32]:
+        return self.policy.predict(observation, deterministic=deterministic)[0]
 
 
-class SequentialAgent:
+class SequentialAgent(ObservationPolicy):
     """A policy of `CfIsacSequential-v0` that plays the environment in its head: moves set by set, and answers with the best it has seen.
 
     An episode starts with every AP on, so the answer serves the drop whenever that can be served. It ends when the policy stops, comes
@@ -124,46 +94,15 @@ class SequentialAgent:
     """
 
     def __init__(self, policy: GraphMaskablePolicy, run: Run, *, M: int | None = None, K: int | None = None) -> None:
+        super().__init__(M=M, K=K)
         self.policy = policy
-        self.M = M
-        self.K = K
         self.run = run
         self.name = run.algorithm
         policy.set_training_mode(False)
 
-    def predict(
-        self,
-        observation: Mapping[str, NDArray[Any]] | NDArray[Any],
-        state: tuple[NDArray[Any], ...] | None = None,
-        episode_start: NDArray[np.bool_] | None = None,
-        deterministic: bool = True,
-    ) -> tuple[NDArray[np.float32], tuple[NDArray[Any], ...] | None]:
-        """The action for one observation or for a batch, of any size.
-
-        Args:
-            observation: a `CfIsac` observation, or a batch of them along one leading axis.
-            state: returned as it is.
-            episode_start: not used.
-            deterministic: take the likeliest moves; False draws them.
-
-        Returns:
-            (M, K + 1) or (n, M, K + 1) float32, and `state`.
-
-        Raises:
-            ValueError: the observation lacks a key, holds NaN, or users share pilots.
-        """
-        problem = read_observation(observation, self.name, M=self.M, K=self.K)
-        assert isinstance(observation, Mapping)
-        batch = {key: np.asarray(value) for key, value in observation.items()}
-        if problem.batch_shape:
-            return self._decide([problem[i] for i in range(problem.batch_shape[0])], batch, deterministic), state
-        return self._decide([problem], {key: value[None] for key, value in batch.items()}, deterministic)[0], state
-
-    def _decide(
-        self, problems: Sequence[Problem], observation: Observation, deterministic: bool
-    ) -> NDArray[np.float32]:
-        games = [_Game(problem) for problem in problems]
-        cap = problems[0].max_ap_power_w
+    def _act(self, problem: Problem, observation: Observation, deterministic: bool) -> NDArray[np.float32]:
+        games = [_Game(problem[i]) for i in range(problem.batch_shape[0])]
+        cap = problem.max_ap_power_w
         with torch.no_grad():
             embedding = self.policy.embed(observation)  # of the drops, whatever the sets
             while playing := [i for i, game in enumerate(games) if not game.over]:
@@ -232,29 +171,21 @@ def agent_of(policy: BasePolicy, run: Run) -> DirectAgent | SequentialAgent | Se
     return DirectAgent(policy, run)
 
 
-def checked(observation: Any, space: Any, name: str) -> dict[str, NDArray[Any]]:
+def checked(observation: Observation, batch_shape: tuple[int, ...], space: Any, name: str) -> Observation:
     """The entries that an agent reads, or a ValueError that says what is wrong with them."""
-    if not isinstance(observation, Mapping):
-        raise ValueError(
-            f"{name} needs the Dict observation of a CfIsac environment, got {type(observation).__name__}; "
-            "it flattens and scales by itself"
-        )
     missing = [key for key in space.spaces if key not in observation]
     if missing:
         raise ValueError(f"the observation lacks {', '.join(missing)} (it has {', '.join(observation) or 'nothing'})")
     arrays = {key: np.asarray(observation[key]) for key in space.spaces}
     for key, array in arrays.items():
         shape = space[key].shape
-        if array.shape[-len(shape) :] != shape or array.ndim > len(shape) + 1:
+        if array.shape != (*batch_shape, *shape):
             raise ValueError(
                 f"{name} was trained for {key!r} of shape {shape}, got {array.shape}; a model serves the size that it was trained for: "
                 "load or train one for this M, K, T and S"
             )
         if not np.isfinite(array).all():
             raise ValueError(f"the observation's {key!r} holds values that aren't finite")
-    batches = {key: array.shape[: array.ndim - len(space[key].shape)] for key, array in arrays.items()}
-    if len(set(batches.values())) > 1:
-        raise ValueError(f"the observation's entries are of batches of different sizes: {batches}")
     return arrays
 
 

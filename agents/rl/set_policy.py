@@ -96,7 +96,7 @@ class SetPolicy(BasePolicy):
         Raises:
             ValueError: the observation lacks a key, holds NaN, or users share pilots.
         """
-        single = not read_observation(observation, "ddpg").batch_shape
+        single = not read_observation(observation, "ddpg")[0].batch_shape
         assert isinstance(observation, Mapping)
         batch = DropBatch({key: np.asarray(value)[None] if single else value for key, value in observation.items()})
         actions = self.decide(batch)

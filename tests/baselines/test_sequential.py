@@ -256,8 +256,6 @@ def test_a_clairvoyant_plan_with_shared_pilots_serves_and_stays_above_its_bound(
 
 
 def test_bad_input_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"clairvoyant looks into the future of one CfIsacMobile-v0.*got None"):
-        baselines.make("clairvoyant")
     with pytest.raises(TypeError, match="looks into the future"):
         baselines.make("clairvoyant", env=gym.make("CfIsac-v0", M=4, K=2))
     with pytest.raises(ValueError, match=r"payback_s must be a number in \(0, 1e\+09\], got -1"):
@@ -268,3 +266,22 @@ def test_bad_input_is_refused() -> None:
         baselines.make("myopic").predict(np.zeros(3))
     with pytest.raises(ValueError, match=r"unknown policy 'miopic' \(did you mean 'myopic'\?\)"):
         baselines.make("miopic")
+
+
+def test_clairvoyant_plays_an_episode_that_it_was_shown_as_one_that_it_looks_up() -> None:
+    env = gym.make("CfIsacMobile-v0", M=5, K=2, episode_steps=4, switching_energy_j=2.0)
+    shown, looking = baselines.make("clairvoyant", M=5, K=2), baselines.make("clairvoyant", env=env)
+    observation, _ = env.reset(seed=1)
+    core = env.unwrapped
+    assert isinstance(core, CfIsacMobileEnv)
+    with pytest.raises(ValueError, match=r"has not seen the episode.*foresee"):
+        shown.predict(observation)
+    plan = shown.foresee(core.trajectory.problem, core.beginning())
+    for step in range(4):
+        action, _ = shown.predict(observation)
+        np.testing.assert_array_equal(action, looking.predict(observation)[0])
+        np.testing.assert_array_equal(action[:, 0] >= 0.0, plan.active[step])
+        observation, *_ = env.step(action)
+    longer, _ = gym.make("CfIsacMobile-v0", M=5, K=2, episode_steps=9).reset(seed=1)
+    with pytest.raises(ValueError, match=r"9 instants before the end.*the plan is for 4"):
+        shown.predict(longer)
