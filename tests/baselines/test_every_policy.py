@@ -42,7 +42,7 @@ def observations(policy: Any, count: int) -> list[Mapping[str, Any]]:
     observation, _ = env.reset(seed=3)
     seen = [observation]
     while len(seen) < count:
-        observation, *_ = env.step(env.action_space.low * 0.0 + 0.3)
+        observation, *_ = env.step(np.full(env.action_space.shape or (), 0.3, np.float32))
         seen.append(observation)
     return seen
 

@@ -270,7 +270,7 @@ def test_bad_input_is_refused() -> None:
 
 def test_clairvoyant_plays_an_episode_that_it_was_shown_as_one_that_it_looks_up() -> None:
     env = gym.make("CfIsacMobile-v0", M=5, K=2, episode_steps=4, switching_energy_j=2.0)
-    shown, looking = baselines.make("clairvoyant", M=5, K=2), baselines.make("clairvoyant", env=env)
+    shown, looking = clairvoyant.ClairvoyantPolicy(M=5, K=2), baselines.make("clairvoyant", env=env)
     observation, _ = env.reset(seed=1)
     core = env.unwrapped
     assert isinstance(core, CfIsacMobileEnv)
