@@ -1,8 +1,8 @@
 """Exact search for the best set of APs, with a certified lower bound at every moment.
 
-Sizes are taken in increasing order. A set of n APs costs T + n P_cir with T at least the all-on optimum, so sizes stop where that alone
-reaches the incumbent; at each size, `enumeration` rules out partial and complete sets by valid bounds, and the exact allocator prices
-what remains, with a cut-off.
+A set of n APs costs T + n P_cir with T at least the all-on optimum, so sizes stop where that alone reaches the incumbent. Where users make
+the best set dearer than all APs on, `share_search` splits the sets of all these sizes, best bound first. Elsewhere sizes are taken in
+increasing order, and `enumeration` rules out partial and complete sets. What remains is priced by the exact allocator, with a cut-off.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from baselines.bounds import DualPool, sensing_qualities
 from baselines.enumeration import enumerate_sets
 from baselines.local_search import Search, deadline_in, improve
 from baselines.policy import Answer, Policy, allocate, everything
+from baselines.share_search import ShareSearch
 from cfisac_env.types import Decision, Problem
 
 BATCH = 64
@@ -28,6 +29,9 @@ BATCH = 64
 
 MARGIN = 1e-9
 """Relative distance that the screens keep from a limit, far above their rounding."""
+
+DEARER = 0.85
+"""Part of the best set's transmit power below which the all-on optimum leaves the share relaxation something to add."""
 
 Ended = Literal["optimal", "feasible", "infeasible", "unknown"]
 
@@ -71,10 +75,10 @@ def solve(
         problem: one drop with orthogonal pilots.
         gap: relative distance between total power and bound that counts as optimal. The allocator's own bounds are within 1e-6 of the
             transmit power, so that less than that part of it cannot be proven.
-        time_limit_s: seconds, None for no limit. Checked between batches. At zero the answer is greedy elimination's, with the bound
-            P_all + n_min P_cir.
+        time_limit_s: seconds, None for no limit. Checked between batches. At zero the answer is greedy elimination's, with the better of
+            P_all + n_min P_cir and what the share relaxation proves for every size.
         seed: of the local search before; without a time limit, the same seed gives the same answer.
-        threads: of the allocator.
+        threads: of the search and the allocator, by default as many as processors. The answer doesn't depend on it.
 
     Raises:
         ValueError: gap or time limit out of range, reused pilots, or a batch of drops.
@@ -88,7 +92,7 @@ def solve(
     run = Search(problem, threads=threads, deadline=deadline_in(time_limit_s))
     if run.everyone.status == Status.INFEASIBLE:
         return _result(run, np.inf, 0, begin, "infeasible")
-    proof = _Proof(run, gap)
+    proof = _Proof(run, gap, threads)
     try:
         improve(run, seed=seed)
         proof.search()
@@ -100,9 +104,10 @@ def solve(
 class _Proof:
     """The enumeration of all sizes: what is ruled out, and the bound that follows from it."""
 
-    def __init__(self, run: Search, gap: float) -> None:
+    def __init__(self, run: Search, gap: float, threads: int | None) -> None:
         problem = run.problem
         self.run, self.gap = run, gap
+        self.shares = ShareSearch(run, gap, threads)
         self.nodes = 0
         self.size = run.fewest  # every smaller size is through
         self.solved_w = np.inf  # least certified bound among sets that were solved rather than ruled out
@@ -131,7 +136,7 @@ class _Proof:
 
     def lower_bound_w(self) -> float:
         """What the sizes that are through and the floor of the others prove together."""
-        through = min(self.target_w(), self.solved_w) if self.started else np.inf
+        through = min(self.target_w(), self.solved_w, self.shares.lower_bound_w()) if self.started else np.inf
         bound = max(min(through, self.floor_w(self.size)), self.floor_w(self.run.fewest))
         return min(bound, self.run.best_w)
 
@@ -146,11 +151,26 @@ class _Proof:
         for allocation in (self.run.everyone, self.run.best):
             if allocation is not None:
                 self.pool.add(allocation.multipliers)
+        if self.run.best is not None and self.run.least_transmit_w < DEARER * float(self.run.best.transmit_power):
+            self._search_shares(self.run.best)
+            return
         while self.floor_w(self.size) < self.target_w():
             self.started = True
             if not self._enumerate():
                 return
             self.size += 1
+
+    def _search_shares(self, best: Allocation) -> None:
+        """All sizes at once."""
+        while self.floor_w(self.size) < self.target_w():
+            self.started = True
+            interruption.check()
+            self.shares.root(best, self.size)
+            self.size += 1
+        try:
+            self.shares.search()
+        finally:
+            self.nodes = self.shares.nodes
 
     def _enumerate(self) -> bool:
         """Rule out or price every set of the current size; False when time is up before the end."""
