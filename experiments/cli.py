@@ -64,18 +64,29 @@ def main(arguments: list[str] | None = None) -> int:
         with, said in one line (`--traceback` shows where it came from); 128 + its number after a signal.
     """
     terminal.prepare()
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    begun: list[Command] = []
+    with signals.raised():
+        try:
+            status = _main(list(sys.argv[1:] if arguments is None else arguments), begun)
+        except KeyboardInterrupt:
+            status = 0
+        if (interrupted := signals.exit_status()) is not None:
+            signals.ignore()
+            terminal.complain(f"interrupted; {_kept(begun)}")
+            status = interrupted
+    return status
+
+
+def _main(arguments: list[str], begun: list[Command]) -> int:
+    """Everything but interruptions; `begun` receives the command once it is known."""
     traced, arguments = TRACEBACK in arguments, [argument for argument in arguments if argument != TRACEBACK]
-    command: Command | None = None
     status = 0
     try:
-        with signals.raised():
-            command, fields = _parse(arguments)
-            _run(command, fields)
+        command, fields = _parse(arguments)
+        begun.append(command)
+        _run(command, fields)
     except SystemExit as end:  # tyro has printed help, or what it doesn't understand
         status = end.code if isinstance(end.code, int) else 2
-    except KeyboardInterrupt:
-        pass
     except BrokenPipeError:
         status = 0  # of `--help`: its reader has enough
     except Exception as error:
@@ -84,9 +95,6 @@ def main(arguments: list[str] | None = None) -> int:
     if (line := terminal.flush()) is not None:
         terminal.complain(line)
         status = status or 2
-    if (interrupted := signals.exit_status()) is not None:
-        terminal.complain(f"interrupted; {_kept(command)}")
-        status = interrupted
     return status
 
 
@@ -126,11 +134,14 @@ def _report(error: Exception, traced: bool) -> int:
     return 2
 
 
-def _kept(command: Command | None) -> str:
-    if command is None:
+def _kept(begun: list[Command]) -> str:
+    if not begun:
         return "nothing had begun"
+    command = begun[0]
     return command.kept.format(out=getattr(command, "out", None) or "the folder of the run")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from experiments import entry
+
+    sys.exit(entry.main())

@@ -40,6 +40,14 @@ def exit_status() -> int | None:
     return None if interruption.received is None else 128 + interruption.received
 
 
+def ignore() -> None:
+    """Let no further signal disturb the end of the program; inside of `raised`, until it ends."""
+    if threading.current_thread() is threading.main_thread():
+        for name in NAMES:
+            if hasattr(signal, name):
+                signal.signal(signal.Signals[name], signal.SIG_IGN)
+
+
 def _raise(number: int, frame: FrameType | None) -> None:
     interruption.note(number)
     raise KeyboardInterrupt

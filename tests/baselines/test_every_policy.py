@@ -59,7 +59,9 @@ def build(name: str) -> Any:
             continue
     config = SystemConfig(M, K)  # none is shipped: an untrained one
     run = Run(name, config, hyper_parameters(name, config))
-    return agent_of(empty_policy(run), run)
+    agent = agent_of(empty_policy(run), run)
+    agent.M, agent.K = M, K
+    return agent
 
 
 def size(policy: Any) -> tuple[int, int]:

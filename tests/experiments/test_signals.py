@@ -185,3 +185,20 @@ def _wait(condition: Callable[[], bool], seconds: float) -> None:
     while not condition():
         assert time.monotonic() < end, f"not within {seconds} s"
         time.sleep(0.05)
+
+
+def test_a_second_signal_does_not_disturb_the_end_of_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(self: Any, fields: dict[str, Any], console: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10.0)
+
+    def complain(line: str) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        print(line, file=sys.stderr)
+
+    monkeypatch.setattr(cli.COMMANDS["presets"], "run", run)
+    monkeypatch.setattr(cli.terminal, "complain", complain)
+    assert cli.main(["presets"]) == 143
+    assert capsys.readouterr().err.startswith("interrupted; ")
