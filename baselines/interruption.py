@@ -7,6 +7,7 @@ it is printed and dropped; then the next `check` raises it again.
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -28,6 +29,20 @@ def check() -> None:
     """
     if received is not None:
         raise KeyboardInterrupt
+
+
+@contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Put the handlers of signals back at the end that a library replaces in the block."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in zip(numbers, before, strict=True):
+                if handler is not None:
+                    signal.signal(number, handler)
 
 
 @contextmanager

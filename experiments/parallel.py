@@ -89,10 +89,11 @@ def _on_ray(function: Callable[[T], R], tasks: Iterable[T], workers: int | None,
         import ray
     except ImportError:
         raise ValueError("a Ray cluster needs Ray: pip install 'cfisac[cluster]', or leave the option out") from None
-    if address == LOCAL:
-        ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
-    else:
-        ray.init(address=address, log_to_driver=False)
+    with interruption.handlers_kept():  # Ray puts its own in the place of them
+        if address == LOCAL:
+            ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
+        else:
+            ray.init(address=address, log_to_driver=False)
     try:
         remote = ray.remote(function)
         processors: Callable[[], dict[str, float]] = ray.cluster_resources
