@@ -1,7 +1,6 @@
-"""Compiled work on one node of the search: raise its bound, fix APs by reduced costs, and price what is left when that is little.
+"""Compiled work on one node of the search, but for its bound and the solves: fix APs by reduced costs, list and screen the sets left.
 
-A node stands for the sets of n APs that hold the APs that are on and none that is off. Nothing here touches anything shared, so that nodes
-may be worked on by several threads, and what comes out depends on the node and its arguments alone.
+A node stands for the sets of n APs that hold the APs that are on and none that is off.
 """
 
 from __future__ import annotations
@@ -10,16 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from baselines.allocation.interior_point import INACCURATE, OPTIMAL, solve_sets
 from baselines.allocation.result import Float
 from baselines.enumeration import screened
-from baselines.share_kernels import ascend, least_sum
+from baselines.share_kernels import least_sum
 from cfisac_env.jit import compiled
-
-PRUNED, PRICED, SPLIT = range(3)
-
-ROUNDS = 3
-"""How often a node's bound is raised again after APs were fixed."""
 
 MARGIN = 1e-9
 """Relative distance that fixing and screening keep from a limit, far above their rounding."""
@@ -131,155 +124,91 @@ def _remember(
     return bool(np.isfinite(worth) and np.isfinite(total) and np.isfinite(reward[place].sum()))
 
 
-@compiled()
-def _price(
-    picks: Any, rows: int, count: int, state: Any, n: int, V: Float, S: Float, b: Float, gain: Float, estimate: Float, fisher: Float,
-    noise: float, gamma: float, nu: float, cap: float, limit: float, reward: Float, caps: Float, value: Float, share: Float,
-    filled: int, best: Any,
-) -> tuple[float, float, int]:  # fmt: skip
-    """Screen and solve complete sets: row i of `picks` (rows, count) on top of the APs that are on; the best goes into `best` (M,).
+@compiled("(int8[::1], float64[::1], float64[::1], float64[::1], int64, float64, float64, int64[:, ::1], int64[::1])")
+def reduce_node(
+    state: Any, c: Float, a: Float, P: Float, n: int, bound: float, target: float, picks: Any, out: Any
+) -> None:
+    """Fix what the prices of a node's APs decide, and list its sets if they fit into `picks`.
 
-    The first `filled` rows of the pool (reward (d, M), caps (d, M), value (d,), share (d,), see `enumeration`) hold multipliers; those of
-    every set that is solved join them in place of the ones that were of use longest ago.
+    Args:
+        state: (M,) 1 on, 0 free, −1 off; updated.
+        c: (M,) prices that go with the bound.
+        a: (M,) weights.
+        P: (M,) powers.
+        n: size of the sets.
+        bound: on the power of all of them, in units of P_max.
+        target: sets whose bound is above are of no interest.
+        picks: (most, n) receives the APs that each set has on top of those that are on.
+        out: (4,) receives how many sets there are, or most + 1 if more, how many APs each picks, how many were fixed, and the AP to
+            split on.
+    """
+    M = c.shape[0]
+    order = np.empty(M, np.int64)
+    limit = target + MARGIN * abs(target)
+    constant = bound - least_sum(c, state, n, order)
+    out[2] = _fix(state, c, n, constant, limit, order)
+    out[3] = _branch(state, a, P)
+    count, free = n, 0
+    room = limit - constant
+    for m in range(M):
+        if state[m] > 0:
+            count -= 1
+            room -= c[m]
+        elif state[m] == 0:
+            free += 1
+    out[1] = count
+    if count < 0 or free < count:
+        out[0] = 0
+    else:
+        least_sum(c, state, n, order)
+        out[0] = _completions(c, order, free, count, room, picks.shape[0], picks)
 
-    Returns:
-        Least power in W of a set within `limit` (W), least certified bound of those that were solved to the end (both infinite without
-        one), and how many were solved.
+
+@compiled(
+    "(int64[:, ::1], int64, int64, int64, int8[::1], float64[:, ::1], float64[:, ::1], float64[::1], float64[:, :, ::1], float64, float64,"
+    " float64, float64, float64, float64[:, ::1], float64[:, ::1], float64[::1], float64[::1], int64[::1], int64[::1], boolean,"
+    " float64[::1], float64[::1], float64[:, ::1], boolean[::1])"
+)
+def next_candidate(
+    picks: Any, start: int, rows: int, count: int, state: Any, V: Float, S: Float, b: Float, fisher: Float, noise: float,
+    gamma: float, nu: float, cap: float, limit: float, reward: Float, caps: Float, value: Float, share: Float, order: Any, filled: Any,
+    learn: bool, sinr: Float, mu: Float, Z: Float, active: Any,
+) -> int:  # fmt: skip
+    """The first set from row `start` of `picks` on that the pool of multipliers doesn't rule out at `limit` W, or `rows`.
+
+    The first `filled[0]` rows of the pool (reward (d, M), caps (d, M), value (d,), share (d,), see `enumeration`) hold multipliers, `order`
+    (d,) the most useful first. With `learn`, those of the set solved last, λ (K,), μ (M,) and Z (S, 3), join them, in place of the ones
+    that were of use longest ago. The set is written into `active` (M,).
     """
     M, K = V.shape
     size = value.shape[0]
-    order = np.arange(size)
+    if learn:
+        place = order[size - 1] if filled[0] == size else filled[0]
+        if _remember(sinr, mu, Z, fisher, noise, gamma, nu, cap, place, reward, caps, value, share):
+            filled[0] = min(filled[0] + 1, size)
+            at = filled[0] - 1
+            for o in range(at, 0, -1):
+                order[o] = order[o - 1]
+            order[0] = place
+    n = count
+    for m in range(M):
+        if state[m] > 0:
+            n += 1
     members = np.empty(n, np.int64)
-    copies, rhs, w, lam, J = np.empty((2, n, K)), np.empty(n), np.empty(n), np.empty((2, K)), np.empty((n, n + 1))
-    drop, active, cutoff = np.zeros(1, np.int64), np.zeros((1, M), np.bool_), np.empty(1)
-    status, iterations, bound, power = np.zeros(1, np.int64), np.zeros(1, np.int64), np.zeros(1), np.zeros((1, M, K))
-    sinr, mu, Z = np.zeros((1, K)), np.zeros((1, M)), np.zeros((1, fisher.shape[2], 3))
     on = 0
     for m in range(M):
         if state[m] > 0:
             members[on] = m
             on += 1
-    cutoff[0] = limit
-    least_w, proven, solved = np.inf, np.inf, 0
-    for i in range(rows):
+    copies, rhs, w, lam, J = np.empty((2, n, K)), np.empty(n), np.empty(n), np.empty((2, K)), np.empty((n, n + 1))
+    for i in range(start, rows):
         for j in range(count):
             members[on + j] = picks[i, j]
-        if screened(
-            members,
-            n,
-            V,
-            S,
-            b,
-            cap,
-            limit * (1.0 + MARGIN),
-            reward,
-            caps,
-            value,
-            share,
-            order[:filled],
-            copies,
-            rhs,
-            w,
-            lam,
-            J,
-        ):
-            continue
-        active[:] = False
-        for j in range(n):
-            active[0, members[j]] = True
-        power[:] = 0.0
-        sinr[:] = 0.0
-        mu[:] = 0.0
-        Z[:] = 0.0
-        solve_sets(0, 1, drop, active, gain, estimate, fisher, noise, gamma, nu, cap, cutoff, status, bound, iterations, power,
-                    sinr, mu, Z)  # fmt: skip
-        solved += 1
-        if status[0] == OPTIMAL or status[0] == INACCURATE:
-            proven = min(proven, bound[0])
-            total = power.sum()
-            if status[0] == OPTIMAL and total < least_w:
-                least_w = total
-                best[:] = active[0]
-        place = order[filled - 1] if filled == size else filled
-        if _remember(sinr[0], mu[0], Z[0], fisher[0], noise, gamma, nu, cap, place, reward, caps, value, share):
-            filled = min(filled + 1, size)
-            for o in range(filled - 1, 0, -1):
-                order[o] = order[o - 1]
-            order[0] = place
-    return least_w, proven, solved
-
-
-@compiled(
-    "(int8[::1], float64[::1], float64[::1], float64[::1], int64, float64[:, ::1], float64[:, ::1], float64[:, ::1], float64[:, ::1], "
-    "float64[:, ::1], float64[::1], float64[:, :, ::1], float64[:, :, ::1], float64[:, :, :, ::1], float64, float64, float64, "
-    "float64, float64, float64, float64, int64, int64, float64[:, ::1], float64[:, ::1], float64[::1], float64[::1], int64, "
-    "float64[::1], float64[::1], boolean[::1], int64[::1])"
-)
-def work_on(
-    state: Any, theta: Float, P: Float, xi: Float, n: int, inverse_s: Float, rho: Float, Q: Float, V: Float, S: Float, b: Float,
-    gain: Float, estimate: Float, fisher: Float, noise: float, gamma: float, nu: float, cap: float, limit: float, softness: float,
-    unit: float, evaluations: int, most: int, reward: Float, caps: Float, value: Float, share: Float, filled: int, c: Float, a: Float,
-    best: Any, counts: Any,
-) -> tuple[int, float, int, float, float]:  # fmt: skip
-    """Do all there is to do about one node at a limit (W) on the transmit power.
-
-    `state` (M,) is 1 for APs that are on, 0 for free ones, −1 for those that are off; what can be fixed is. The arguments from `theta` to
-    `Q` and from `softness` to `evaluations` are those of `share_kernels.ascend`, whose prices and weights go into c and a (M,). A node of
-    no more than `most` sets is priced, with the arguments of `_price`. Evaluations, sets that the bound left and sets solved are added
-    to `counts` (3,).
-
-    Returns:
-        `PRUNED`, `PRICED` or `SPLIT`; the bound in W; the AP to split on; the least power in W of a priced set; and the least certified
-        bound in W of those that were solved to the end.
-    """
-    M = rho.shape[0]
-    order = np.empty(M, np.int64)
-    target = limit / cap
-    bound = -np.inf
-    for _ in range(ROUNDS):
-        bound, spent = ascend(
-            theta, inverse_s, rho, Q, state, n, gamma, P, xi, softness, unit, target, evaluations, c, a
-        )
-        counts[0] += spent
-        if bound > target:
-            return PRUNED, bound * cap, -1, np.inf, np.inf
-        if not np.isfinite(bound):
-            break
-        constant = bound - least_sum(c, state, n, order)
-        fixed = _fix(state, c, n, constant, target + MARGIN * abs(target), order)
-        count, free = n, 0
-        for m in range(M):
-            if state[m] > 0:
-                count -= 1
-            elif state[m] == 0:
-                free += 1
-        if free <= count or count == 0:
-            # One set is left at most.
-            if free < count or count < 0:
-                return PRUNED, np.inf, -1, np.inf, np.inf
-            picks = np.empty((1, max(count, 1)), np.int64)
-            place = 0
-            for m in range(M):
-                if state[m] == 0 and count > 0:
-                    picks[0, place] = m
-                    place += 1
-            rows = 1
-        else:
-            room = target + MARGIN * abs(target) - constant
-            for m in range(M):
-                if state[m] > 0:
-                    room -= c[m]
-            least_sum(c, state, n, order)
-            picks = np.empty((most, count), np.int64)
-            rows = _completions(c, order, free, count, room, most, picks)
-        if rows <= most:
-            counts[1] += rows
-            least_w, proven, solved = _price(
-                picks, rows, count, state, n, V, S, b, gain, estimate, fisher, noise, gamma, nu, cap, limit, reward, caps, value,
-                share, filled, best,
-            )  # fmt: skip
-            counts[2] += solved
-            return PRICED, bound * cap, -1, least_w, proven
-        if fixed < 2:
-            break
-    return SPLIT, bound * cap, _branch(state, a, P), np.inf, np.inf
+        if not screened(
+            members, n, V, S, b, cap, limit * (1.0 + MARGIN), reward, caps, value, share, order[: filled[0]], copies, rhs, w, lam, J
+        ):  # fmt: skip
+            active[:] = False
+            for j in range(n):
+                active[members[j]] = True
+            return i
+    return rows

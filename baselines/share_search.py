@@ -10,17 +10,19 @@ import heapq
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from baselines import interruption
+from baselines.allocation import interior_point
 from baselines.allocation.result import Allocation, Float
 from baselines.bounds import DualPool
 from baselines.local_search import Search
-from baselines.node_kernels import PRICED, SPLIT, work_on
+from baselines.node_kernels import next_candidate, reduce_node
+from baselines.share_kernels import tighten
 from baselines.shares import ShareRelaxation
 
 BATCH = 32
@@ -34,6 +36,9 @@ SOFTNESS = 0.04
 
 MOST = 700
 """Sets that a node prices rather than splitting further."""
+
+ROUNDS = 3
+"""How often the bound of a node is raised again after APs were fixed."""
 
 POOL = 6
 """Multipliers that screen the sets of a node."""
@@ -58,14 +63,15 @@ class Node:
 class _Done:
     """What came of a node."""
 
-    code: int
-    bound_w: float  # on the transmit power
-    split: int  # AP to split on
-    least_w: float  # of the priced sets, transmit power; infinite without one within the limit
-    proven_w: float  # least certified bound of those solved to the end
     node: Node  # with better multipliers, and more APs fixed
-    best: NDArray[np.bool_]
-    counts: NDArray[np.int64]
+    open: bool = False  # to be split
+    bound_w: float = np.inf  # on the transmit power
+    split: int = -1  # AP to split on
+    least_w: float = np.inf  # of the priced sets, transmit power; infinite without one within the limit
+    best: NDArray[np.bool_] | None = None  # (M,) that set
+    proven_w: float = np.inf  # least certified bound of those solved to the end
+    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(3, np.int64))
+    """Evaluations of the Lagrangian, sets that the bound left, sets solved."""
 
 
 class ShareSearch:
@@ -145,7 +151,8 @@ class ShareSearch:
                     self._taken = []
                     return False
                 duals = self._pool.arrays()
-                done = list(pool.map(partial(self._work, duals=duals), self._taken))
+                each = map if self.threads == 1 else pool.map
+                done = list(each(partial(self._work, duals=duals), self._taken))
                 self._taken = []
                 for one in done:
                     self._merge(one)
@@ -169,38 +176,84 @@ class ShareSearch:
         return batch
 
     def _work(self, node: Node, duals: tuple[Float, Float, Float, Float]) -> _Done:
+        """Raise the bound of a node, fix APs, and price its sets once they are few; touches nothing that nodes share."""
         problem, relaxation = self.run.problem, self.relaxation
-        M = problem.M
-        limit = min(
-            self.target_w() - node.size * problem.circuit_power_w, node.size * problem.max_ap_power_w * (1.0 + 1e-6)
-        )
-        filled = len(duals[2])
-        pool = [np.zeros((POOL, *part.shape[1:])) for part in duals]
-        for mine, part in zip(pool, duals, strict=True):
-            mine[:filled] = part
-        c, a, best, counts = np.empty(M), np.zeros(M), np.zeros(M, dtype=bool), np.zeros(3, np.int64)
+        M, cap, size = problem.M, relaxation.cap_w, node.size
+        limit = min(self.target_w() - size * problem.circuit_power_w, size * problem.max_ap_power_w * (1.0 + 1e-6))
+        target = limit / cap
         node = replace(
             node, state=node.state.copy(), theta=node.theta.copy(), power=node.power.copy(), xi=node.xi.copy()
         )
-        cap = relaxation.cap_w
-        code, bound, split, least, proven = work_on(
-            node.state, node.theta, node.power, node.xi, node.size, relaxation.inverse_s, relaxation.rho, relaxation.Q,
-            *self._screen, *self._arrays, float(problem.noise_w), relaxation.gamma, float(problem.crlb_threshold_m2), cap, limit,
-            SOFTNESS * limit / cap, limit / cap, EVALUATIONS, MOST, *pool, filled, c, a, best, counts,
-        )  # fmt: skip
-        return _Done(code, bound, split, least, proven, node, best, counts)
+        c, a, picks, out = np.empty(M), np.zeros(M), np.empty((MOST, size), np.int64), np.zeros(4, np.int64)
+        done = _Done(node)
+        for _ in range(ROUNDS):
+            bound, spent = tighten(
+                node.theta, relaxation.inverse_s, relaxation.rho, relaxation.Q, node.state, size, relaxation.gamma, node.power, node.xi,
+                SOFTNESS * target, target, target, EVALUATIONS, c, a,
+            )  # fmt: skip
+            done.counts[0] += spent
+            if bound > target:
+                return done
+            reduce_node(node.state, c, a, node.power, size, bound, target, picks, out)
+            done.bound_w, done.split = bound * cap, int(out[3])
+            if out[0] <= MOST:
+                done.counts[1] += out[0]
+                self._price(done, picks, int(out[0]), int(out[1]), limit, duals)
+                return done
+            if out[2] < 2:
+                break
+        done.open = True
+        return done
+
+    def _price(
+        self, done: _Done, picks: NDArray[np.int64], rows: int, count: int, limit: float, duals: tuple[Float, Float, Float, Float]
+    ) -> None:  # fmt: skip
+        """Screen and solve complete sets: rows of `picks` on top of the APs that are on."""
+        problem, cap = self.run.problem, self.relaxation.cap_w
+        M, K, S = problem.M, problem.K, problem.S
+        gain, estimate, fisher = self._arrays
+        noise, gamma, nu = float(problem.noise_w), self.relaxation.gamma, float(problem.crlb_threshold_m2)
+        pool = [np.zeros((POOL, *part.shape[1:])) for part in duals]
+        for mine, part in zip(pool, duals, strict=True):
+            mine[: len(part)] = part
+        order, filled = np.arange(POOL), np.array([len(duals[2])])
+        active, drop, cutoff = np.zeros((1, M), dtype=bool), np.zeros(1, np.int64), np.array([limit])
+        status, iterations, bound, power = (
+            np.zeros(1, np.int64),
+            np.zeros(1, np.int64),
+            np.zeros(1),
+            np.zeros((1, M, K)),
+        )
+        sinr, mu, Z = np.zeros((1, K)), np.zeros((1, M)), np.zeros((1, S, 3))
+        row, learn = 0, False
+        while True:
+            row = next_candidate(
+                picks, row, rows, count, done.node.state, *self._screen, fisher[0], noise, gamma, nu, cap, limit, *pool, order, filled,
+                learn, sinr[0], mu[0], Z[0], active[0],
+            )  # fmt: skip
+            if row == rows:
+                return
+            for array in (power, sinr, mu, Z):
+                array.fill(0.0)
+            interior_point.solve_range(
+                0, 1, drop, active, gain, estimate, fisher, noise, gamma, nu, cap, cutoff, status, bound, iterations, power, sinr, mu, Z
+            )  # fmt: skip
+            done.counts[2] += 1
+            row, learn = row + 1, True
+            if status[0] in (interior_point.OPTIMAL, interior_point.INACCURATE):
+                done.proven_w = min(done.proven_w, float(bound[0]))
+                if status[0] == interior_point.OPTIMAL and (total := float(power.sum())) < done.least_w:
+                    done.least_w, done.best = total, active[0].copy()
 
     def _merge(self, done: _Done) -> None:
         problem, run, node = self.run.problem, self.run, done.node
         circuit = node.size * problem.circuit_power_w
         self.nodes += 1
         self.counts += done.counts
-        if done.code == PRICED:
-            self.solved_w = min(self.solved_w, done.proven_w + circuit)
-            if done.least_w + circuit < run.best_w:
-                answer = run.solve(done.best[None], np.inf)
-                self._pool.add(answer[0].multipliers)
-        elif done.code == SPLIT:
+        self.solved_w = min(self.solved_w, done.proven_w + circuit)
+        if done.best is not None and done.least_w + circuit < run.best_w:
+            self._pool.add(run.solve(done.best[None], np.inf)[0].multipliers)
+        if done.open:
             total = max(node.total_w, circuit + done.bound_w)
             for value in (1, -1):
                 state = node.state.copy()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from baselines import branch_and_bound, interruption, node_kernels, share_search
+from baselines import branch_and_bound, interruption, share_kernels, share_search
 from baselines.allocation import fast
 from cfisac_env import PRESETS, SystemConfig, physics, sample
 from cfisac_env.types import Decision, Problem
@@ -81,14 +81,14 @@ def test_an_interruption_in_the_tree_carries_the_incumbent_and_a_valid_bound(
     problem = drop(1, M=40, K=8, preset="urban")
     exact = branch_and_bound.solve(problem, time_limit_s=None)
     monkeypatch.setattr(share_search, "MOST", 10)
-    count, original = itertools.count(), node_kernels.work_on
+    count, original = itertools.count(), share_kernels.tighten
 
     def interrupting(*arguments: Any) -> Any:
         if next(count) == calls:
             raise KeyboardInterrupt
         return original(*arguments)
 
-    monkeypatch.setattr(share_search, "work_on", interrupting)
+    monkeypatch.setattr(share_search, "tighten", interrupting)
     with pytest.raises(branch_and_bound.SearchInterrupted) as stop:
         branch_and_bound.solve(problem, time_limit_s=None, threads=1 + calls % 2)
     result = stop.value.result
@@ -99,13 +99,13 @@ def test_an_interruption_in_the_tree_carries_the_incumbent_and_a_valid_bound(
 
 def test_a_noted_signal_ends_the_tree_at_the_next_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = drop(1, M=40, K=8, preset="urban")
-    original = node_kernels.work_on
+    original = share_kernels.tighten
 
     def noting(*arguments: Any) -> Any:
         interruption.note(2)
         return original(*arguments)
 
-    monkeypatch.setattr(share_search, "work_on", noting)
+    monkeypatch.setattr(share_search, "tighten", noting)
     try:
         with pytest.raises(branch_and_bound.SearchInterrupted) as stop:
             branch_and_bound.solve(problem, time_limit_s=None, threads=1)
