@@ -8,10 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from agents.rl import storage, validation
+from agents.rl import storage
 from agents.rl.agent import WEIGHTS
-from agents.rl.models import FIRST_SEED, Run
+from agents.rl.models import Run
 from agents.rl.parameters import hyper_parameters, usual_policy
+from cfisac_env import seeds
 from cfisac_env.files import write_text
 
 EVERY_SIZE = ("graph", "sets")
@@ -55,7 +56,7 @@ def command(run: Run) -> str:
 
 
 def _made(path: Path, run: Run, card: dict[str, Any]) -> str:
-    first = FIRST_SEED + 1000 * run.seed
+    first = seeds.of_run(run.seed)
     serves = "every size" if run.policy in EVERY_SIZE else f"M={run.config.M}, K={run.config.K}"
     gap = "–" if card["gap"] is None or card["gap"] != card["gap"] else f"{100 * card['gap']:.1f} %"
     values = ", ".join(f"{name} {value:g}" for name, value in asdict(run.parameters).items())
@@ -65,7 +66,7 @@ def _made(path: Path, run: Run, card: dict[str, Any]) -> str:
         f"- SHA-256 begins with {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}\n"
         f"- command: `{command(run)}`\n"
         f"- data: drops of environments seeded from {first:,} on (one seed each); the best validation on drops with seeds from "
-        f"{validation.FIRST_SEED:,} on was kept; test drops have seeds from 1,000,000 on\n"
+        f"{seeds.VALIDATION:,} on was kept; test drops have seeds from {seeds.TEST:,} on\n"
         f"- kept after {card['steps']:,.0f} of {run.parameters.steps:,} environment steps, {card['seconds']:.0f} s after the start\n"
         f"- validation: {100 * card['feasible']:.1f} % feasible, gap to local-search {gap}, {card['total_power_w']:.3f} W, "
         f"{card['active_aps']:.1f} APs on\n"

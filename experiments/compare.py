@@ -14,13 +14,10 @@ from numpy.typing import NDArray
 import agents
 import baselines
 from baselines.bounds import certify, relative_gap
-from cfisac_env import Decision, Scenario, SystemConfig, actions
+from cfisac_env import Decision, Scenario, SystemConfig, actions, seeds
 from cfisac_env.config import nearest
 from cfisac_env.env import CfIsacEnv
 from experiments.statistics import Interval, bootstrap
-
-TEST_SEED = 1_000_000
-"""Seeds from here on are for testing: nothing is trained, tuned or selected on them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +98,7 @@ def run(
     config: SystemConfig,
     policies: Sequence[Any],
     drops: int | Scenario,
-    seed: int = TEST_SEED,
+    seed: int = seeds.TEST,
     step: Callable[[str], None] = lambda name: None,
 ) -> Comparison:
     """Let every policy decide every drop.

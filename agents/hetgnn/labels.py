@@ -20,11 +20,9 @@ from numpy.typing import NDArray
 import baselines
 from baselines.bounds import certify
 from cfisac_env import Scenario, SystemConfig, sample
+from cfisac_env import seeds as seeds_of
 
 FILE_FORMAT = "cfisac-labels-1"
-
-TEST_SEED = 1_000_000
-"""Seeds from here on are for testing: they are never labelled for training."""
 
 TEACHERS = ("local-search", "modified-bb")
 """Oracles that labels may come from."""
@@ -136,9 +134,9 @@ def label(config: SystemConfig, seeds: Sequence[int], policy: str = "local-searc
     """
     if policy not in TEACHERS:
         raise ValueError(f"labels come from {' or '.join(TEACHERS)}, not from {policy!r}")
-    if not len(seeds) or min(seeds) < 0 or max(seeds) >= TEST_SEED:
+    if not len(seeds) or min(seeds) < 0 or max(seeds) >= seeds_of.TEST:
         raise ValueError(
-            f"label seeds must be from 0 to {TEST_SEED - 1:,}, the others are for testing; "
+            f"label seeds must be from 0 to {seeds_of.TEST - 1:,}, the others are for testing; "
             f"got {f'{min(seeds):,} to {max(seeds):,}' if len(seeds) else 'none'}"
         )
     if config.pilots_reused:

@@ -32,13 +32,9 @@ from agents.rl.parameters import POLICIES, OffPolicy, OnPolicy, SetOffPolicy, fa
 from agents.rl.set_actor import NETWORK
 from agents.rl.set_policy import SetPolicy
 from agents.rl.vec_env import SB3VecEnv
-from cfisac_env import SystemConfig, observations, sample
+from cfisac_env import SystemConfig, observations, sample, seeds
 from cfisac_env.config import nearest
 
-FIRST_SEED = 500_000
-"""Seeds of training drops: 1000 for each seed of a run, from here to the seeds of validation."""
-
-MOST_SEED = 399
 ACTOR, CRITIC = [128, 64], [64, 128]
 """Hidden layers, as in the paper."""
 
@@ -144,8 +140,7 @@ class Run:
             raise ValueError(
                 "only a graph policy can start from the weights of a HetGNN; add --policy graph, or leave --start-from out"
             )
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed <= MOST_SEED:
-            raise ValueError(f"seed must be a whole number from 0 to {MOST_SEED}, got {self.seed!r}")
+        seeds.of_run(self.seed)  # refuses one without drops of its own
 
     @property
     def environment(self) -> str:
@@ -248,7 +243,7 @@ def training_environments(run: Run) -> VecEnv:
 
 
 def _seeded(run: Run, venv: VecEnv) -> VecEnv:
-    venv.seed(FIRST_SEED + 1000 * run.seed)
+    venv.seed(seeds.of_run(run.seed))
     return venv
 
 
@@ -308,7 +303,7 @@ def build(run: Run, venv: VecEnv, device: str = "cpu") -> BaseAlgorithm:
         for module in model.policy.modules():
             if isinstance(module, HetGnn):
                 module.load_state_dict(trained.state_dict())
-    venv.seed(FIRST_SEED + 1000 * run.seed)  # the constructor has seeded them with the run's seed alone
+    venv.seed(seeds.of_run(run.seed))  # the constructor has seeded them with the run's seed alone
     return model
 
 
@@ -349,7 +344,7 @@ def empty_policy(run: Run) -> BasePolicy:
 
 def fit_features(policy: nn.Module, run: Run, drops: int = 512) -> None:
     """Take the statistics of every feature from drops with a seed of training."""
-    batch = observations.encode(sample(run.config, np.random.default_rng(FIRST_SEED), drops))
+    batch = observations.encode(sample(run.config, np.random.default_rng(seeds.TRAINING), drops))
     if run.policy == "sorted-mlp":
         batch = Order.of(batch).arrange(batch)
     for module in policy.modules():

@@ -10,14 +10,8 @@ from numpy.typing import NDArray
 
 import baselines
 from agents.hetgnn.labels import draw
-from cfisac_env import actions, observations, reward
+from cfisac_env import actions, observations, reward, seeds
 from cfisac_env.config import SystemConfig
-
-FIRST_SEED = 900_000
-"""Seeds of validation drops: from here on, below the test seeds."""
-
-MOST_DROPS = 100_000
-"""From there on they would be test seeds."""
 
 ORACLE = "local-search"
 
@@ -49,10 +43,11 @@ class Validation:
     def __init__(
         self, config: SystemConfig, drops: int, penalty: float, oracle_w: NDArray[np.float64] | None = None
     ) -> None:
-        if not 1 <= drops <= MOST_DROPS:
-            raise ValueError(f"validation drops must be from 1 to {MOST_DROPS}, got {drops}")
+        most = seeds.TEST - seeds.VALIDATION
+        if not 1 <= drops <= most:
+            raise ValueError(f"validation drops must be from 1 to {most}, got {drops}")
         self._config = SystemConfig(**{**config.as_dict(), "sinr_penalty": penalty, "crlb_penalty": penalty})
-        self._scenario = draw(config, range(FIRST_SEED, FIRST_SEED + drops))
+        self._scenario = draw(config, range(seeds.VALIDATION, seeds.VALIDATION + drops))
         self._observation = observations.encode(self._scenario)
         self.oracle_w = self._ask() if oracle_w is None else oracle_w
         self._served = ~np.isnan(self.oracle_w)

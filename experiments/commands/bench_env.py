@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from rich.console import Console
 
+from cfisac_env import seeds
 from experiments.commands.common import Command, Count, Seconds, Seed, progress, wrote
 
 
@@ -28,7 +29,7 @@ class BenchEnv(Command):
     """For each rate."""
     scaling: bool = True
     """Measure how the cost grows with the number of environments and with the size, too."""
-    seed: Seed = 1_000_000
+    seed: Seed = seeds.TEST
     """Of drops and actions."""
     out: Path = Path("runs/bench")
     """Folder of the results."""

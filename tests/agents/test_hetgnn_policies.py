@@ -21,8 +21,7 @@ from agents.hetgnn.graph import build
 from agents.hetgnn.search import Search
 from baselines.allocation import Status, dual_bound
 from baselines.local_search import search
-from cfisac_env import PRESETS, SystemConfig, actions, observations, sample
-from experiments.compare import TEST_SEED
+from cfisac_env import PRESETS, SystemConfig, actions, observations, sample, seeds
 
 assert cfisac_env.__version__
 NAMES = ("hetgnn", "hetgnn-exact")
@@ -139,7 +138,7 @@ def test_the_weights_come_with_their_story() -> None:
     assert weights.digest(network) in card
     assert story["labels"]["drops"] >= 10_000
     assert story["labels"]["seeds"][1] < story["validation"]["seeds"][0]
-    assert story["validation"]["seeds"][1] < TEST_SEED
+    assert story["validation"]["seeds"][1] < seeds.TEST
     assert weights.SHIPPED.stat().st_size < 5e6
 
 

@@ -19,7 +19,7 @@ import baselines
 from baselines import branch_and_bound, enumeration, interruption
 from baselines.allocation import reference
 from cfisac_env import SystemConfig, sample
-from experiments import cli, parallel, signals
+from experiments import cli, parallel, signals, terminal
 from experiments.commands.common import Command
 
 EVERY: dict[str, type[Command]] = {
@@ -199,6 +199,6 @@ def test_a_second_signal_does_not_disturb_the_end_of_the_command(
         print(line, file=sys.stderr)
 
     monkeypatch.setattr(cli.COMMANDS["presets"], "run", run)
-    monkeypatch.setattr(cli.terminal, "complain", complain)
+    monkeypatch.setattr(terminal, "complain", complain)
     assert cli.main(["presets"]) == 143
     assert capsys.readouterr().err.startswith("interrupted; ")

@@ -21,7 +21,7 @@ import cfisac_env
 from agents.rl import agent, models, parameters, storage, training
 from agents.rl.models import Run
 from agents.rl.parameters import ALGORITHMS, hyper_parameters
-from cfisac_env import SystemConfig, actions
+from cfisac_env import SystemConfig, actions, seeds
 from experiments.cli import main
 
 torch.set_num_threads(1)
@@ -369,12 +369,14 @@ def test_the_actor_waits_for_the_critics_and_slows_down() -> None:
 
 
 def test_seeds_of_training_validation_and_test_never_meet() -> None:
-    from agents.rl import validation
-    from experiments.compare import TEST_SEED
-
-    most = models.FIRST_SEED + 1000 * models.MOST_SEED + 999
-    assert models.FIRST_SEED <= most < validation.FIRST_SEED < TEST_SEED
-    assert all(hyper_parameters(name, CONFIG).envs < 1000 for name in parameters.ALGORITHMS)
+    runs = [seeds.of_run(run) for run in range(400)]
+    assert runs[0] == seeds.TRAINING
+    assert set(np.diff(runs)) == {seeds.RUN}
+    assert runs[-1] + seeds.RUN - 1 < seeds.VALIDATION < seeds.TEST
+    assert all(hyper_parameters(name, CONFIG).envs < seeds.RUN for name in parameters.ALGORITHMS)
+    for refused in (-1, 400, 1.0, True):
+        with pytest.raises(ValueError, match="seed must be a whole number from 0 to 399"):
+            seeds.of_run(refused)  # type: ignore[arg-type]
 
 
 def test_the_command_trains_resumes_and_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
