@@ -8,11 +8,12 @@ from baselines.branch_and_bound import BranchAndBoundPolicy
 from baselines.clairvoyant import ClairvoyantPolicy
 from baselines.decoupled import DecoupledPolicy
 from baselines.elimination import ModifiedBbPaperPolicy, ModifiedBbPolicy
+from baselines.foresight import PredictivePolicy
 from baselines.heuristics import FullApPolicy, MaxPowerPolicy, NearestApPolicy, RandomPolicy, StrongestApPolicy
 from baselines.local_search import LocalSearchPolicy
 from baselines.most_informative import MostInformativePolicy, MostInformativeSearchPolicy
 from baselines.policy import Answer, ObservationPolicy, Policy
-from baselines.sequential import HysteresisPolicy, MyopicPolicy
+from baselines.sequential import HysteresisPolicy, KeepCreditPolicy, MyopicPolicy
 from cfisac_env.config import nearest
 
 __all__ = ["POLICIES", "SEQUENTIAL", "Answer", "ObservationPolicy", "Policy", "make"]
@@ -37,7 +38,7 @@ POLICIES: dict[str, type[Policy]] = {
 
 
 SEQUENTIAL: dict[str, type[Policy]] = {
-    policy.name: policy for policy in (MyopicPolicy, HysteresisPolicy, ClairvoyantPolicy)
+    policy.name: policy for policy in (MyopicPolicy, HysteresisPolicy, KeepCreditPolicy, PredictivePolicy, ClairvoyantPolicy)
 }
 """Policies for `CfIsacMobile-v0`, where decisions have a past and a future."""
 

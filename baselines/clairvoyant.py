@@ -15,7 +15,6 @@ import numpy as np
 from baselines import branch_and_bound, moves
 from baselines.allocation.result import Float
 from baselines.bounds import certify
-from baselines.local_search import LocalSearchPolicy
 from baselines.moves import Bools
 from baselines.policy import Answer, allocate, everything, served, solved
 from baselines.sequential import ALLOCATOR, HysteresisPolicy, SequentialPolicy
@@ -172,7 +171,7 @@ class _Program:
 
 def _candidates(instants: list[Problem], start: Switching, infeasible: Bools, seed: int) -> list[Bools]:
     """All APs, none (for instants that cannot be served), each instant's best, unions of neighbours', and what hysteresis plays."""
-    selection, follower = LocalSearchPolicy(seed=seed), HysteresisPolicy(seed=seed)
+    follower = HysteresisPolicy(seed=seed)
     best: list[Bools] = []
     sets = [np.zeros(instants[0].M, dtype=bool), np.ones(instants[0].M, dtype=bool)]
     state = start
@@ -180,8 +179,10 @@ def _candidates(instants: list[Problem], start: Switching, infeasible: Bools, se
         if infeasible[t]:
             state = state.after(sets[-1])
             continue
-        best.append(np.asarray(selection.decide(instant).decision.active))
-        played = np.asarray(follower.decide_next(instant, state).decision.active)
+        answer = follower.select(instant)
+        best.append(np.asarray(answer.decision.active))
+        wanted = follower.follow(instant, state, answer)
+        played = np.asarray(follower.settle(instant, state, wanted).decision.active)
         state = state.after(played)
         sets += [best[-1], played]
     for width in (2, 3, 5):
@@ -285,6 +286,7 @@ class ClairvoyantPolicy(SequentialPolicy):
     """
 
     name = "clairvoyant"
+    knows = "whole episode"
 
     def __init__(
         self, env: Any = None, *, bound_s: float = 0.0, exact: bool | None = None, seed: int = 0, **sizes: Any

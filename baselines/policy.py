@@ -42,6 +42,8 @@ class ObservationPolicy(ABC):
     """
 
     name: str
+    knows: ClassVar[str] = "observation"
+    """What its decisions rest on, for tables."""
 
     def __init__(self, *, M: int | None = None, K: int | None = None) -> None:
         self.M = M

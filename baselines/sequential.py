@@ -6,7 +6,8 @@ Both are causal: they see the observation of `CfIsacMobile-v0` at the present in
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from collections import OrderedDict
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +60,16 @@ class CausalPolicy(SequentialPolicy):
 
     def decide_next(self, problem: Problem, state: Switching) -> Answer:
         """Serve with the wanted set, or with what is awake."""
-        wanted = self.wanted(problem, state)
+        return self.settle(problem, state, self.wanted(problem, state))
+
+    def settle(self, problem: Problem, state: Switching, wanted: Bools | None) -> Answer:
+        """The decision that brings the wanted APs on, and keeps serving until they are awake.
+
+        Args:
+            problem: the instant.
+            state: where the network stands.
+            wanted: (M,), or None when no set serves the drop.
+        """
         if wanted is None:
             return Answer(everything(problem), feasible=False)
         awake = state.awake(problem.M)
@@ -77,6 +87,32 @@ class CausalPolicy(SequentialPolicy):
         """(M,) APs that should serve, as soon as they can; None when no set serves the drop."""
 
 
+class Selection(LocalSearchPolicy):
+    """`local-search` that remembers its last answers: policies that play the same episodes ask for the same ones."""
+
+    _ANSWERS: ClassVar[OrderedDict[tuple[Any, ...], Answer]] = OrderedDict()
+    _MOST: ClassVar[int] = 128
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._asked = repr(sorted(options.items()))
+
+    def decide(self, problem: Problem) -> Answer:
+        """Search, or remember."""
+        arrays = (problem.gain, problem.estimate_gain, problem.fisher, problem.pilot_overlap)
+        numbers = (
+            problem.noise_w, problem.sinr_threshold, problem.crlb_threshold_m2, problem.max_ap_power_w, problem.circuit_power_w,
+        )  # fmt: skip
+        key = (self._asked, *numbers, *(None if array is None else np.asarray(array).tobytes() for array in arrays))
+        answer = self._ANSWERS.pop(key, None)
+        if answer is None:
+            answer = super().decide(problem)
+        self._ANSWERS[key] = answer
+        if len(self._ANSWERS) > self._MOST:
+            self._ANSWERS.popitem(last=False)
+        return answer
+
+
 class MyopicPolicy(CausalPolicy):
     """Solves every instant anew, as if there were no other: the set of least power now, whatever it costs to switch to it.
 
@@ -88,7 +124,7 @@ class MyopicPolicy(CausalPolicy):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{key: value for key, value in options.items() if key in ("M", "K")})
-        self._selection = LocalSearchPolicy(**options)
+        self._selection = Selection(**options)
 
     def wanted(self, problem: Problem, state: Switching) -> Bools | None:
         """What local search selects."""
@@ -116,22 +152,57 @@ class HysteresisPolicy(CausalPolicy):
     def __init__(self, *, payback_s: float = 10.0, **options: Any) -> None:
         super().__init__(**{key: value for key, value in options.items() if key in ("M", "K")})
         self._payback_s = checked_number("payback_s", payback_s, 1e9, positive=True)
-        self._selection = LocalSearchPolicy(**options)
+        self._selection = Selection(**options)
 
     def wanted(self, problem: Problem, state: Switching) -> Bools | None:
         """What is cheapest with the surcharge."""
-        answer = self._selection.decide(problem)
-        if not answer.feasible:
+        return self.follow(problem, state, self.select(problem))
+
+    def select(self, problem: Problem) -> Answer:
+        """What local search selects for this instant alone."""
+        return self._selection.decide(problem)
+
+    def follow(self, problem: Problem, state: Switching, selection: Answer) -> Bools | None:
+        """What is cheapest with the surcharge, when local search has selected so."""
+        if not selection.feasible:
             return None
-        selected = np.asarray(answer.decision.active)
+        selected = np.asarray(selection.decision.active)
         if state.previous_active is None:
             return selected
         horizon_s = min(self._payback_s, max(state.steps_left, 1) * state.step_s)
-        surcharge_w = (state.energy_j + state.wake_up_steps * state.step_s * problem.circuit_power_w) / horizon_s
-        if surcharge_w == 0.0 or not (selected & ~state.previous_active).any():
+        fresh_j = state.energy_j + state.wake_up_steps * state.step_s * problem.circuit_power_w
+        keep_w = self._credit_w(fresh_j, problem.circuit_power_w)
+        if fresh_j == 0.0 or (keep_w == 0.0 and not (selected & ~state.previous_active).any()):
             return selected
-        upkeep_w = np.where(state.previous_active, 0.0, surcharge_w) + problem.circuit_power_w
+        upkeep_w = np.where(state.previous_active, -keep_w, fresh_j / horizon_s) + problem.circuit_power_w
         return descend(problem, [state.previous_active, selected], upkeep_w)
+
+    def _credit_w(self, fresh_j: float, circuit_power_w: float) -> float:
+        """W that an AP that is on is cheaper by."""
+        return 0.0
+
+
+class KeepCreditPolicy(HysteresisPolicy):
+    """`hysteresis` that is slower to switch off, too: an AP that is on may be needed again, and is cheaper to keep by that.
+
+    The credit is what switching it on again would cost, spread over `keep_s`, and at most 3/4 of what it draws.
+
+    Args:
+        keep_s: in about so many seconds an AP that is switched off is expected back.
+        payback_s: as for `hysteresis`, like the further options.
+
+    Raises:
+        ValueError: a time that isn't positive.
+    """
+
+    name = "keep-credit"
+
+    def __init__(self, *, keep_s: float = 60.0, payback_s: float = 10.0, **options: Any) -> None:
+        super().__init__(payback_s=payback_s, **options)
+        self._keep_s = checked_number("keep_s", keep_s, 1e9, positive=True)
+
+    def _credit_w(self, fresh_j: float, circuit_power_w: float) -> float:
+        return min(fresh_j / self._keep_s, 0.75 * circuit_power_w)
 
 
 def descend(problem: Problem, starts: list[Bools], upkeep_w: Float) -> Bools:

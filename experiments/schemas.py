@@ -60,6 +60,11 @@ _AGREEMENT = _object(
     }
 )  # fmt: skip
 
+EPISODE_VALUES = (
+    "energy_j", "transmit_j", "circuit_j", "switching_j", "switched_on", "active_aps", "served", "step_ms", "lower_bound_j",
+)  # fmt: skip
+"""Numbers of one played episode, none of which is negative."""
+
 SCHEMAS: Mapping[str, Any] = {
     "store header": _object(
         {"format": {"type": "integer"}, "cfisac": _TEXT, "config": {"type": "object"}},
@@ -90,6 +95,14 @@ SCHEMAS: Mapping[str, Any] = {
         more=True,
     ),
     "agreement": _AGREEMENT,
+    "episodes header": _object({"format": {"type": "integer"}, "cfisac": _TEXT, "settings": {"type": "object"}}, more=True),
+    "episodes line": _object(
+        {
+            "policy": _TEXT,
+            "seed": _SEED,
+            "values": _object({}, {**dict.fromkeys(EPISODE_VALUES, _WATTS), "beyond": _list(_SEED)}),
+        }
+    ),
     "selection": _object({"seed": _SEED}, {"drops": _list(_SELECTION_DROP)}, more=True),
 }  # fmt: skip
 """Name of a format → its schema."""

@@ -50,21 +50,27 @@ def bootstrap(values: Float, statistic: Literal["mean", "iqm"] = "mean") -> Inte
 
 def bootstrap_saving(ours: Float, theirs: Float) -> Interval:
     """1 − Σ ours/Σ theirs, what one policy saves against another on the same drops, with a paired percentile bootstrap."""
+    share = bootstrap_share(ours, theirs)
+    return Interval(1 - share.value, 1 - share.high, 1 - share.low)
 
-    def saving(a: Float, b: Float, axis: int = -1) -> Float:
-        return np.asarray(1 - a.mean(axis=axis) / b.mean(axis=axis))
 
-    ours, theirs = np.asarray(ours, dtype=np.float64), np.asarray(theirs, dtype=np.float64)
-    if ours.size == 0:
+def bootstrap_share(part: Float, whole: Float) -> Interval:
+    """Σ part/Σ whole over the same drops, with a paired percentile bootstrap."""
+
+    def share(a: Float, b: Float, axis: int = -1) -> Float:
+        return np.asarray(a.mean(axis=axis) / b.mean(axis=axis))
+
+    part, whole = np.asarray(part, dtype=np.float64), np.asarray(whole, dtype=np.float64)
+    if part.size == 0 or not whole.any():
         return Interval(np.nan, np.nan, np.nan)
-    centre = float(saving(ours, theirs))
-    if ours.size == 1:
+    centre = float(share(part, whole))
+    if part.size == 1:
         return Interval(centre, np.nan, np.nan)
-    if np.ptp(ours / theirs) == 0:
+    if np.ptp(part - centre * whole) <= 1e-12 * np.abs(whole).max():
         return Interval(centre, centre, centre)
     result = stats.bootstrap(
-        (ours, theirs),
-        saving,
+        (part, whole),
+        share,
         paired=True,
         n_resamples=RESAMPLES,
         method="percentile",

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 from rich.console import Console
 
 from cfisac_env import seeds
-from experiments.commands.common import Command, Count, Range, Seed, progress, wrote
+from experiments.commands.common import GOES_ON, Command, Count, Range, Seed, progress, wrote
 
 
 @dataclass(frozen=True)
@@ -17,13 +17,20 @@ class Mobile(Command):
     """Compare policies over episodes in which users walk, targets drive and switching costs; writes mobile.json, .csv, .md and .png."""
 
     configured: ClassVar[bool] = True
+    kept: ClassVar[str] = GOES_ON
 
-    policies: tuple[str, ...] = ("full-ap", "strongest-ap", "myopic", "hysteresis", "clairvoyant")
-    """Names of the policies; those of `cfisac compare` play, too. `clairvoyant` sees the whole episode."""
-    episodes: Count = 20
-    """Number of episodes."""
+    policies: tuple[str, ...] = (
+        "full-ap", "strongest-ap", "myopic", "hysteresis", "keep-credit", "predictive", "clairvoyant",
+    )  # fmt: skip
+    """Names of policies and agents, with options as in predictive:hold=6,futures=48. `clairvoyant` sees the whole episode."""
+    episodes: Count = 24
+    """Number of episodes, in all of which every instant can be served."""
     seed: Seed = seeds.TEST
     """Seed of the first episode; the others follow."""
+    every: bool = False
+    """Play episodes in which an instant is certified to be beyond service, too, instead of passing over them."""
+    workers: Count = 1
+    """Processes."""
     episode_steps: int = 50
     """Decisions an episode."""
     step_s: float = 1.0
@@ -39,7 +46,7 @@ class Mobile(Command):
     decorrelation_m: float = 13.0
     """Decorrelation distance of the shadowing."""
     payback_s: float = 10.0
-    """Of `hysteresis`: within so many seconds a switch has to pay for itself."""
+    """Of `hysteresis` and `keep-credit`: within so many seconds a switch has to pay for itself."""
     bound_s: Annotated[float, Range(0.0, 1e6)] = 0.0
     """Seconds of exact search for each instant's lower bound; at 0 it is P_all + n_min P_cir."""
     out: Path = Path("runs/mobile")
@@ -69,6 +76,9 @@ class Mobile(Command):
                 self.seed,
                 payback_s=self.payback_s,
                 bound_s=self.bound_s,
+                every=self.every,
+                workers=self.workers,
+                folder=self.out,
                 step=step,
             )
         rows = mobile.summarise(comparison)

@@ -102,7 +102,7 @@ def test_step_for_step_the_same_as_single_environments(variant: str, mode: Autor
 def test_the_numbers_do_not_depend_on_threads_and_parts(
     steps: int, decisions: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fields = {"episode_steps": steps, "decisions_per_drop": decisions}
+    fields: dict[str, Any] = {"episode_steps": steps, "decisions_per_drop": decisions}
     whole = make(11, threads=1, **fields)
     monkeypatch.setattr(vector, "_PART_LINKS", 2 * 6 * 3)
     parts = make(11, threads=3, **fields)
@@ -149,7 +149,12 @@ def test_given_drops_are_played_as_single_environments_play_them(
     steps: int, decisions: int, mode: AutoresetMode, drops: Scenario, tmp_path: Path
 ) -> None:
     path = str(drops.save(tmp_path / "drops.npz"))
-    fields = {"drops": path, "sinr_threshold_db": -1.0, "episode_steps": steps, "decisions_per_drop": decisions}
+    fields: dict[str, Any] = {
+        "drops": path,
+        "sinr_threshold_db": -1.0,
+        "episode_steps": steps,
+        "decisions_per_drop": decisions,
+    }
     ours, theirs = make(3, autoreset_mode=mode, **fields), singles(mode, 3, **fields)
     rng = np.random.default_rng(2)
     options: list[Any] = [None, {"drop": 2}, {"reset_mask": np.array([True, False, True])}]

@@ -1,0 +1,202 @@
+"""Possible futures of an instant, from one observation and the laws by which users, targets and shadowing are taken to change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from baselines.allocation.result import Float
+from baselines.foresight import kernels
+from cfisac_env.mobile import Switching
+from cfisac_env.mobility import checked_number
+from cfisac_env.types import Problem
+
+EXACT = 3
+"""First instants of a future whose gains are kept for exact prices."""
+
+_SPAN = 64  # steps after which random numbers repeat
+_WAYPOINTS = 16
+_KEYS = ("ap", "ue", "sr", "target", "radar", "ue_velocity", "target_velocity", "target_turn_rate")
+
+
+@dataclass(frozen=True)
+class Laws:
+    """How users, targets and shadowing are taken to change; the defaults are those of `CfIsacMobile-v0`.
+
+    Speeds, headings and turn rates are observed, and the mean gain over distance is fitted to today's links. `speed_scale` is what
+    observed speeds are multiplied by, to see what wrong ones cost.
+
+    Raises:
+        ValueError: a number out of range.
+    """
+
+    area_diameter_m: float = 500.0
+    min_distance_m: float = 10.0
+    decorrelation_m: float = 13.0
+    turn_memory_s: float = 5.0
+    lateral_m_s2: float = 3.0
+    speed_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            checked_number(name, value, 1e6, positive=name not in ("decorrelation_m", "speed_scale"))
+
+
+@dataclass(frozen=True, eq=False)
+class Futures:
+    """F futures of an instant, looked at `times` steps from now."""
+
+    times: NDArray[np.int64]  # (H,) steps from now
+    weights: Float  # (H,) steps that each stands for
+    rows: Float  # (F, H, M, 3S + 2K) of `kernels`
+    asks: NDArray[np.bool_]  # (F, H) whether all APs together serve an instant; those that they don't ask for nothing
+    places: Float  # (F, H, S, 2) m, of the targets
+    first: Problem  # leading axes (F, EXACT): the first instants looked at, not all of which need to be there
+    requirement: Float  # (4,) of `kernels`
+
+    def apart(self, distance_m: float) -> NDArray[np.int64]:
+        """(F, F) steps from which on two futures can be told apart, because a target is so far from where it is in the other."""
+        offset = self.places[:, None] - self.places[None]
+        distinct = ((offset**2).sum(-1) > distance_m**2).any(-1)  # (F, F, H)
+        first = np.where(distinct.any(-1), distinct.argmax(-1), len(self.times) - 1)
+        return np.ascontiguousarray(self.times[first])
+
+
+def grid(horizon: int) -> tuple[NDArray[np.int64], Float]:
+    """Steps from now that are looked at up to `horizon`, rarer the farther they are, and the steps that each stands for."""
+    times, step = [], 1
+    last = 0
+    while last < horizon:
+        step = 1 if last < 8 else 2 if last < 24 else 3
+        last = min(last + step, horizon)
+        times.append(last)
+    at = np.array(times, dtype=np.int64)
+    return at, np.diff(at, prepend=0).astype(np.float64)
+
+
+@lru_cache(maxsize=4)
+def _random(count: int, K: int, S: int, M: int, seed: int) -> tuple[Float, Float, Float]:
+    """Uniform numbers for waypoints, normal ones for turns and for shadowing; the same for every step of every episode."""
+    rng = np.random.default_rng(seed)
+    return (
+        rng.random((count, K, _WAYPOINTS, 3)),
+        rng.standard_normal((count, S, _SPAN)),
+        rng.standard_normal((count, _SPAN, M, K)),
+    )
+
+
+def draw(
+    observation: Mapping[str, NDArray[Any]],
+    problem: Problem,
+    state: Switching,
+    laws: Laws,
+    *,
+    count: int,
+    horizon: int,
+    seed: int = 0,
+) -> Futures:
+    """Draw futures.
+
+    Args:
+        observation: one, of `CfIsacMobile-v0` with velocities.
+        problem: decoded from it.
+        state: decoded from it.
+        laws: of motion.
+        count: number of futures F.
+        horizon: steps to look ahead, 1 or more.
+        seed: of the random numbers. Those of a second are the same in every decision that looks at it.
+
+    Raises:
+        ValueError: the observation has no velocities.
+    """
+    missing = [key for key in _KEYS if key not in observation]
+    if missing:
+        raise ValueError(
+            f"the observation lacks {', '.join(missing)}; looking ahead needs the observation of CfIsacMobile-v0 with velocities=True"
+        )
+    M, K, S = problem.M, problem.K, problem.S
+    radius_m, step_s = laws.area_diameter_m / 2, state.step_s
+    seen = {key: np.asarray(observation[key], dtype=np.float64) for key in _KEYS}
+    ap, ue, sr, target = (np.ascontiguousarray(seen[key][:, :2] * radius_m) for key in ("ap", "ue", "sr", "target"))
+    gain = np.asarray(problem.gain)
+    distance = np.maximum(np.linalg.norm(ap[:, None] - ue, axis=-1), laws.min_distance_m)
+    intercept, slope, residual = _fitted(np.log(distance), np.log(gain))
+    law = np.array([
+        radius_m, laws.min_distance_m, intercept, slope, residual.std(), laws.decorrelation_m,
+        np.exp(-step_s / laws.turn_memory_s), laws.lateral_m_s2 * step_s**2,
+    ])  # fmt: skip
+    overlap = np.empty((0, 0)) if problem.pilot_overlap is None else np.ascontiguousarray(problem.pilot_overlap)
+    to_ap = np.maximum(np.linalg.norm(ap[:, None] - target, axis=-1), laws.min_distance_m)  # (M, S)
+    to_sr = np.maximum(np.linalg.norm(sr[:, None] - target, axis=-1), laws.min_distance_m)  # (T, S)
+    heard = 10.0 ** seen["radar"]
+    radar = heard * (to_ap[:, :, None] * to_sr.T[None]) ** 2
+    times, weights = grid(horizon)
+    rows = np.empty((count, len(times), M, 3 * S + 2 * K))
+    first = min(EXACT, len(times))
+    places = np.empty((count, len(times), S, 2))
+    gains, estimates = np.empty((2, count, first, M, K))
+    fisher = np.empty((count, first, M, S, 3))
+    cap = float(problem.max_ap_power_w)
+    scale = radius_m * step_s * laws.speed_scale
+    kernels.simulate(
+        ap, sr, ue, np.ascontiguousarray(seen["ue_velocity"] * scale), target,
+        np.ascontiguousarray(seen["target_velocity"] * scale), seen["target_turn_rate"] * step_s, law, residual,
+        _pilot_energy(problem), overlap, radar, _fisher_scale(ap, sr, target, heard, np.asarray(problem.fisher)), cap, times,
+        state.steps_left, *_random(count, K, S, M, seed), rows, gains, estimates, fisher, places,
+    )  # fmt: skip
+    requirement = np.array([problem.sinr_threshold, problem.noise_w, problem.crlb_threshold_m2, cap])
+    asks = np.empty((count, len(times)), np.bool_)
+    kernels.serves(rows, np.ones(M, np.bool_), S, K, requirement, asks)
+    overlaps = None if problem.pilot_overlap is None else np.broadcast_to(overlap, (count, first, K, K))
+    return Futures(
+        times=times,
+        weights=weights,
+        rows=rows,
+        asks=asks,
+        places=places,
+        first=Problem(
+            gain=gains, estimate_gain=estimates, noise_w=problem.noise_w, fisher=fisher, sinr_threshold=problem.sinr_threshold,
+            crlb_threshold_m2=problem.crlb_threshold_m2, max_ap_power_w=cap, circuit_power_w=problem.circuit_power_w,
+            pilot_overlap=overlaps,
+        ),
+        requirement=requirement,
+    )  # fmt: skip
+
+
+def _fitted(log_distance: Float, log_gain: Float) -> tuple[float, float, Float]:
+    """Intercept and slope of the mean log gain over the log distance, and what each link deviates from it."""
+    spread = log_distance - log_distance.mean()
+    square = float((spread**2).sum())
+    slope = float((spread * log_gain).sum()) / square if square > 1e-9 else -3.7
+    slope = min(max(slope, -6.0), -1.5)  # from free space to the worst that is measured
+    intercept = float(log_gain.mean() - slope * log_distance.mean())
+    return intercept, slope, np.ascontiguousarray(log_gain - intercept - slope * log_distance)
+
+
+def _pilot_energy(problem: Problem) -> float:
+    """E in units of 1/σ², from v = E ς²/(E Σ_k' G_kk' ς_k' + 1): the link of which the least digits are lost says it best."""
+    gain, estimate = np.asarray(problem.gain), np.asarray(problem.estimate_gain)
+    received = gain if problem.pilot_overlap is None else gain @ np.asarray(problem.pilot_overlap)
+    rest = gain * gain / estimate - received  # 1/E
+    relative = rest / received
+    best = np.unravel_index(np.argmax(relative), relative.shape)
+    return float(1.0 / max(rest[best], 1e-30))
+
+
+def _fisher_scale(ap: Float, sr: Float, target: Float, heard: Float, fisher: Float) -> float:
+    """ζ, from today's Fisher information and radar gains."""
+
+    def units(node: Float) -> Float:
+        offset = node[:, None] - target
+        far = np.linalg.norm(offset, axis=-1, keepdims=True)
+        return np.asarray(np.where(far > 0.0, offset / np.maximum(far, 1e-12), 0.0))
+
+    along = units(ap)[:, :, None] + units(sr).swapaxes(0, 1)[None]  # (M, S, T, 2)
+    trace = (heard * (along**2).sum(-1)).sum(-1)
+    there = trace > 1e-6 * trace.max()
+    return float(np.median((fisher[..., 0] + fisher[..., 1])[there] / trace[there]))
