@@ -38,7 +38,8 @@ POLICIES: dict[str, type[Policy]] = {
 
 
 SEQUENTIAL: dict[str, type[Policy]] = {
-    policy.name: policy for policy in (MyopicPolicy, HysteresisPolicy, KeepCreditPolicy, PredictivePolicy, ClairvoyantPolicy)
+    policy.name: policy
+    for policy in (MyopicPolicy, HysteresisPolicy, KeepCreditPolicy, PredictivePolicy, ClairvoyantPolicy)
 }
 """Policies for `CfIsacMobile-v0`, where decisions have a past and a future."""
 

@@ -43,7 +43,7 @@ class EpisodeStore:
         for name, wanted in header.items():
             if found[name] != wanted:
                 raise ValueError(
-                    f"{self.path} was made with another {name}; name another folder with --out, or move the old one away"
+                    f"{self.path} was made with other {name}; name another folder with --out, or move the old one away"
                 )
         for number, text in enumerate(rest, 2):
             where = f"{self.path}, line {number},"

@@ -118,9 +118,7 @@ def _checked_count(name: str, value: Any, most: int) -> int:
 class _Search:
     """One decision: sets of APs, what they cost now, and what they come to."""
 
-    def __init__(
-        self, policy: PredictivePolicy, observation: Observation, problem: Problem, state: Switching
-    ) -> None:
+    def __init__(self, policy: PredictivePolicy, observation: Observation, problem: Problem, state: Switching) -> None:
         assert state.previous_active is not None
         assert state.wait is not None
         self.policy, self.problem, self.state = policy, problem, state

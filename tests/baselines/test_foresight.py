@@ -76,7 +76,7 @@ def test_futures_are_about_what_comes() -> None:
     errors: dict[int, list[float]] = {1: [], 4: []}
     for seed in range(4):
         env.reset(seed=seed)
-        action = np.zeros(env.action_space.shape, np.float32)  # type: ignore[arg-type]
+        action = np.zeros((20, 5), np.float32)
         for _ in range(5):
             observation, *_ = env.step(action)
         seen = ahead(observation, count=24)
@@ -96,7 +96,7 @@ def test_random_numbers_belong_to_the_second_they_are_for() -> None:
     """So that the futures of two steps on end are alike, and differences between decisions are not luck."""
     env = make(target_speed_m_s=0.0, user_speed_m_s=1.0)
     first, _ = env.reset(seed=1)
-    second, *_ = env.step(np.zeros(env.action_space.shape, np.float32))  # type: ignore[arg-type]
+    second, *_ = env.step(np.zeros((10, 4), np.float32))
     early, late = ahead(first), ahead(second)
     changes = [np.diff(np.log(one.rows[..., 3 + 3 :]), axis=1) for one in (early, late)]
     assert np.corrcoef(changes[0][:, 4].ravel(), changes[1][:, 3].ravel())[0, 1] > 0.95
@@ -181,7 +181,7 @@ def test_it_plays_every_kind_of_network(fields: dict[str, Any]) -> None:
     observation, _ = env.reset(seed=3)
     for _ in range(env.episode_steps):
         servable = Allocator()(env.scenario.problem, np.ones(env.config.M, dtype=bool)).status != Status.INFEASIBLE
-        awake = env.switching.wait == 0  # type: ignore[union-attr]
+        awake = env.switching.awake(env.config.M)
         observation, *_, info = env.step(policy.predict(observation)[0])
         assert info["feasible"] or not servable or not awake.all()
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
 
 import baselines
+from experiments import mobile
 from experiments.cli import main
 
 SMALL = [
@@ -79,6 +81,10 @@ def test_without_the_clairvoyant_policy_the_bound_is_there_too(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--policies", "predictive:hold"], "written name:option=value,option=value, got 'predictive:hold'"),
+        (["--policies", "predictive:hold=0"], "hold must be a whole number in [1, 1000], got 0"),
+        (["--policies", "predictive:wings=2"], "wings"),
+        (["--workers", "0"], "--workers must be 1 or more, got 0"),
         (["--policies", "miopic"], "unknown policy 'miopic' (did you mean 'myopic'?)"),
         (["--user-speed-m-s", "-1.5"], "user_speed_m_s must be a number in [0, 1000], got -1.5"),
         (["--step-s", "0"], "step_s must be a number in (0, 1e+06], got 0.0"),
@@ -97,3 +103,75 @@ def test_without_the_clairvoyant_policy_the_bound_is_there_too(tmp_path: Path) -
 def test_bad_input_is_one_clear_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["mobile", *arguments]) == 2
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+HARD = ["mobile", "--M", "5", "--K", "2", "--T", "2", "--episode-steps", "3", "--switching-energy-j", "1"]
+
+
+def test_episodes_that_cannot_be_served_throughout_are_passed_over(tmp_path: Path) -> None:
+    policies = ["--policies", "hysteresis", "predictive:futures=4", "clairvoyant"]
+    assert main([*HARD, "--episodes", "4", "--seed", "50", "--out", str(tmp_path), *policies]) == 0
+    content = json.loads((tmp_path / "mobile.json").read_text())
+    assert content["skipped_seeds"]
+    assert sorted(content["seeds"] + content["skipped_seeds"]) == list(range(50, max(content["seeds"]) + 1))
+    assert content["episodes"]["infeasible_instants"] == [0.0] * 4
+    rows = {row["policy"]: row for row in content["rows"]}
+    assert rows["hysteresis"]["room"]["value"] == 0.0
+    assert rows["clairvoyant"]["room"]["value"] == 1.0
+    assert rows["clairvoyant"]["above_clairvoyant"]["value"] == 0.0
+    stored = content["episodes"]["policies"]
+    h, c, p = (np.sum(stored[name]["energy_j"]) for name in ("hysteresis", "clairvoyant", "predictive:futures=4"))
+    ours = rows["predictive:futures=4"]
+    assert ours["room"]["value"] == pytest.approx((h - p) / (h - c))
+    assert ours["room"]["low"] <= ours["room"]["value"] <= ours["room"]["high"]
+    assert ours["above_clairvoyant"]["value"] == pytest.approx(p / c - 1)
+    assert [rows[name]["knows"] for name in ("hysteresis", "clairvoyant")] == ["observation", "whole episode"]
+    assert ours["knows"] == "observation, laws of motion"
+    assert "| `predictive:futures=4` |" in (tmp_path / "mobile.md").read_text()
+
+
+def test_what_was_played_is_kept_and_not_played_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = [*HARD, "--episodes", "2", "--seed", "50", "--every", "--out", str(tmp_path)]
+    assert main([*arguments, "--policies", "hysteresis", "full-ap"]) == 0
+    store = tmp_path / "episodes.jsonl"
+    lines = store.read_text().splitlines(keepends=True)
+    assert len(lines) == 1 + 2 + 4
+    store.write_text("".join(lines[:-1]) + lines[-1][:20])  # killed while it wrote
+    before = json.loads((tmp_path / "mobile.json").read_text())["episodes"]["policies"]
+    played = []
+    one = mobile._played
+    monkeypatch.setattr(mobile, "_played", lambda game: played.append((game.policy, game.seed)) or one(game))
+    assert main([*arguments, "--policies", "hysteresis", "full-ap", "strongest-ap"]) == 0
+    assert sorted(played) == [("full-ap", 51), ("strongest-ap", 50), ("strongest-ap", 51)]
+    after = json.loads((tmp_path / "mobile.json").read_text())["episodes"]["policies"]
+    assert after["hysteresis"] == before["hysteresis"]
+    assert after["full-ap"]["energy_j"] == before["full-ap"]["energy_j"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda lines: ["nothing\n"], "episodes.jsonl"),
+        (lambda lines: [lines[0].replace('"format":1', '"format":2'), *lines[1:]], "was made with other format"),
+        (lambda lines: [*lines, lines[-1]], "is there twice"),
+        (lambda lines: [*lines[:-1], lines[-1].replace('"energy_j":', '"energy_j":-')], "line 3"),
+        (lambda lines: [*lines[:-1], lines[-1].replace('"served"', '"nerved"')], "line 3"),
+    ],
+    ids=range(5),
+)
+def test_a_damaged_store_is_refused(
+    damage: Any, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [*HARD, "--episodes", "1", "--seed", "50", "--every", "--out", str(tmp_path), "--policies", "full-ap"]
+    assert main(arguments) == 0
+    store = tmp_path / "episodes.jsonl"
+    store.write_text("".join(damage(store.read_text().splitlines(keepends=True))))
+    assert main(arguments) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_results_of_other_settings_are_not_mixed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [*HARD, "--episodes", "1", "--every", "--out", str(tmp_path), "--policies", "full-ap"]
+    assert main(arguments) == 0
+    assert main([*arguments, "--target-speed-m-s", "5"]) == 2
+    assert "was made with other settings" in " ".join(capsys.readouterr().err.split())
