@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from cfisac_env import Scenario, SystemConfig
 from cfisac_env.config import nearest
-from cfisac_env.mobility import checked_number, uniform_in_disc
+from cfisac_env.mobile import MAX_STEPS
+from cfisac_env.mobility import MAX_SPEED_M_S, checked_number, uniform_in_disc
 
 Floats = NDArray[np.float64]
 Mount = Literal["facade", "roof"]
@@ -81,18 +82,44 @@ class Tracing:
             raise ValueError(f"floor_db must be in [-300, 0] dB, got {self.floor_db!r}")
 
 
+@dataclass(frozen=True)
+class Walk:
+    """How users and targets go along the streets: straight to a place in sight, then to the next.
+
+    Raises:
+        ValueError: a number out of its range.
+    """
+
+    instants: int = 1
+    step_s: float = 1.0
+    user_speed_m_s: float = 1.5
+    target_speed_m_s: float = 15.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.instants <= MAX_STEPS:
+            raise ValueError(f"instants must be in [1, {MAX_STEPS}], got {self.instants!r}")
+        checked_number("step_s", self.step_s, 1e6, positive=True)
+        for name in ("user_speed_m_s", "target_speed_m_s"):
+            checked_number(name, getattr(self, name), MAX_SPEED_M_S)
+
+
 @dataclass(frozen=True, eq=False)
 class Traced:
-    """Drops, and the share of links without a path."""
+    """Drops, or trajectories of leading axes (drops, instants), and the share of links without a path."""
 
     drops: Scenario
     without_path: float
 
 
 def trace(
-    config: SystemConfig, tracing: Tracing, drops: int, seed: int, step: Callable[[int], None] = lambda links: None
+    config: SystemConfig,
+    tracing: Tracing,
+    drops: int,
+    seed: int,
+    step: Callable[[int], None] = lambda links: None,
+    walk: Walk = Walk(),
 ) -> Traced:
-    """Place a network in a scene and trace the links of `drops` drops of users.
+    """Place a network in a scene and trace the links of `drops` drops of users, or of as many walks.
 
     APs and receivers are mounted once, targets and users stand in the streets anew in every drop, everything within the disc of the
     configuration around the scene's origin. A link's gain is the sum of its paths' |a|², isotropic antennas at both ends, and `floor_db` at
@@ -104,6 +131,7 @@ def trace(
         drops: number of drops.
         seed: of the positions and the solver.
         step: called with the number of links traced, for a progress bar.
+        walk: with several instants, users and targets go on from where they stand, and the drops are trajectories.
 
     Raises:
         ImportError: Sionna RT or its LLVM is missing; the message says what to install.
@@ -118,8 +146,15 @@ def trace(
     place = Placement(scene, config.area_diameter_m / 2, rng)
     mounted = place.on_walls if tracing.mount == "facade" else place.on_roofs
     nodes = mounted(config.M + config.T, tracing.ap_height_m)
-    users = place.in_streets(drops * config.K, tracing.user_height_m)
-    targets = place.in_streets(drops * config.S, tracing.user_height_m)
+    users, targets = (
+        place.ways(drops * count, tracing.user_height_m, speed_m_s * walk.step_s * np.arange(walk.instants))
+        for count, speed_m_s in ((config.K, walk.user_speed_m_s), (config.S, walk.target_speed_m_s))
+    )
+    lead = (drops,) if walk.instants == 1 else (drops, walk.instants)
+    users, targets = (
+        way.reshape(drops, count, walk.instants, 3).swapaxes(1, 2).reshape(-1, 3)
+        for way, count in ((users, config.K), (targets, config.S))
+    )
     ap, sr = nodes[: config.M], nodes[config.M :]
     scene.tx_array = scene.rx_array = rt.PlanarArray(num_rows=1, num_cols=1, pattern="iso", polarization="V")
     solver = rt.PathSolver(deterministic=True)
@@ -144,15 +179,14 @@ def trace(
         for name in names:
             scene.remove(name)
         step(heard.size)
-    shape = (drops, config.K, config.M)
-    floored = np.maximum(gain, 10 ** (tracing.floor_db / 10)).reshape(shape)
+    floored = np.maximum(gain, 10 ** (tracing.floor_db / 10)).reshape(*lead, config.K, config.M)
     scenario = Scenario.from_gains(
         config,
-        ap_xy=np.repeat(ap[None, :, :2], drops, axis=0),
-        sr_xy=np.repeat(sr[None, :, :2], drops, axis=0),
-        ue_xy=users[:, :2].reshape(drops, config.K, 2),
-        target_xy=targets[:, :2].reshape(drops, config.S, 2),
-        gain=np.swapaxes(floored, 1, 2),
+        ap_xy=np.broadcast_to(ap[:, :2], (*lead, config.M, 2)),
+        sr_xy=np.broadcast_to(sr[:, :2], (*lead, config.T, 2)),
+        ue_xy=users[:, :2].reshape(*lead, config.K, 2),
+        target_xy=targets[:, :2].reshape(*lead, config.S, 2),
+        gain=np.swapaxes(floored, -1, -2),
     )
     return Traced(scenario, float(np.mean(gain == 0.0)))
 
@@ -216,6 +250,45 @@ class Placement:
             return np.column_stack([xy, np.full(len(xy), height_m)])
 
         return self._collect(draw, count, "open ground for users and targets")
+
+    def ways(self, count: int, height_m: float, way_m: Floats) -> Floats:
+        """(count, steps, 3) m, after so many metres of ways that start in the streets and go straight to places in sight.
+
+        Args:
+            count: number of ways.
+            height_m: of whoever goes them; walls that are lower don't stand in the way.
+            way_m: (steps,) rising from 0.
+
+        Raises:
+            ValueError: from some place in the streets no other is in sight.
+        """
+        starts = self.in_streets(count, height_m)
+        result = np.empty((count, len(way_m), 3))
+        for i, start in enumerate(starts):
+            corners, length_m = [start], [0.0]
+            while length_m[-1] < way_m[-1]:
+                corners.append(self._in_sight(corners, height_m))
+                length_m.append(length_m[-1] + float(np.linalg.norm(corners[-1] - corners[-2])))
+            for axis in range(3):
+                result[i, :, axis] = np.interp(way_m, length_m, [corner[axis] for corner in corners])
+        return result
+
+    def _in_sight(self, corners: list[Floats], height_m: float) -> Floats:
+        """A place in the streets that is in sight from the last corner; the corner before it, when there is no other."""
+        here = corners[-1]
+        for _ in range(ATTEMPTS):
+            there = self.in_streets(64, height_m)
+            distance = np.linalg.norm(there - here, axis=1)
+            direction = (there - here) / np.maximum(distance, 1e-9)[:, None]
+            free = self._shoot(np.broadcast_to(here, there.shape), direction) > distance
+            found = np.flatnonzero(free & (distance > 1.0))
+            if len(found):
+                return np.asarray(there[found[0]])
+            if len(corners) > 1:
+                return corners[-2]
+        raise ValueError(
+            f"from ({here[0]:.0f}, {here[1]:.0f}) m no other place in the streets is in sight; choose another seed or scene"
+        )
 
     def on_walls(self, count: int, height_m: float) -> Floats:
         """(count, 3) m, `FACADE_M` off the first wall that is met from a random place in the streets in a random direction."""

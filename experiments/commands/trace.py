@@ -37,6 +37,14 @@ class Trace(Command):
     """Gain of links without a path, and the least of any."""
     drops: Count = 20
     """Number of drops: users and targets stand anew in each, APs and receivers stay."""
+    instants: Count = 1
+    """Instants of each drop: with several, users and targets go along the streets, and CfIsacMobile-v0 plays the file."""
+    step_s: float = 1.0
+    """Seconds from one instant to the next."""
+    user_speed_m_s: float = 1.5
+    """Speed of the users."""
+    target_speed_m_s: float = 15.0
+    """Speed of the targets."""
     seed: Seed = 0
     """Of the positions and the solver."""
     out: Path = Path("runs/traced.npz")
@@ -57,17 +65,18 @@ class Trace(Command):
             diffraction=self.diffraction,
             floor_db=self.floor_db,
         )
+        walk = trace.Walk(self.instants, self.step_s, self.user_speed_m_s, self.target_speed_m_s)
         with progress() as bar:
-            task = bar.add_task(f"tracing {self.scene}", total=self.drops * config.K * config.M)
+            task = bar.add_task(f"tracing {self.scene}", total=self.drops * self.instants * config.K * config.M)
 
             def step(links: int) -> None:
                 bar.advance(task, links)
 
-            traced = trace.trace(config, tracing, self.drops, self.seed, step)
+            traced = trace.trace(config, tracing, self.drops, self.seed, step, walk)
         self.out.parent.mkdir(parents=True, exist_ok=True)
         traced.drops.save(self.out)
         console.print(
-            f"{self.drops} drops of {config.M} APs and {config.K} users; {traced.without_path:.0%} of the links have no path and get "
+            f"{self.drops} drops{f' of {self.instants} instants' if self.instants > 1 else ''} of {config.M} APs and {config.K} users; {traced.without_path:.0%} of the links have no path and get "
             f"{self.floor_db:g} dB",
             soft_wrap=True,
         )

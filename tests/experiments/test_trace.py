@@ -49,7 +49,10 @@ def test_of_several_llvm_libraries_the_newest_is_taken(tmp_path: Path) -> None:
         (["--floor-db", "10"], "floor_db must be in [-300, 0] dB, got 10.0"),
         (["--max-depth", "-1"], "max_depth must be in [0, 100], got -1"),
         (["--samples", "0"], "samples must be in [1, 1000000000], got 0"),
-        (["--drops", "0"], "the number of drops must be 1 or more, got 0"),
+        (["--instants", "0"], "--instants must be 1 or more, got 0"),
+        (["--instants", "5", "--target-speed-m-s", "-15"], "target_speed_m_s must be a number in [0, 1000], got -15.0"),
+        (["--instants", "5", "--step-s", "0"], "step_s must be a number in (0, 1e+06], got 0.0"),
+        (["--drops", "0"], "--drops must be 1 or more, got 0"),
         (["--M", "0"], "M must be a whole number in [1, 100000], got 0"),
     ],
 )
@@ -171,3 +174,91 @@ def test_a_scene_without_room_says_what_is_missing(monkeypatch: pytest.MonkeyPat
 def test_a_configuration_of_the_file_is_that_of_the_command() -> None:
     config = Scenario.load(ETOILE).config
     assert config == SystemConfig(M=12, K=4, T=4)
+
+
+def test_ways_keep_to_the_streets_at_constant_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = placement(monkeypatch)
+    ways = place.ways(30, 1.5, 5.0 * np.arange(80))
+    assert ways.shape == (30, 80, 3)
+    walked = np.linalg.norm(np.diff(ways, axis=1), axis=-1)
+    assert walked.max() <= 5.0 + 1e-9
+    assert np.median(walked) == pytest.approx(5.0)
+    between = np.concatenate([ways[:, :-1] + share * np.diff(ways, axis=1) for share in (0.0, 0.5)], axis=1)
+    assert (np.abs(between[..., :2]).max(-1) > 17.0).all()  # a corner may be cut between two instants, not the block
+    assert (np.linalg.norm(ways[..., :2], axis=-1) <= 100.0 + 1e-6).all()
+    standing = place.ways(3, 1.5, np.zeros(2))
+    np.testing.assert_array_equal(standing[:, 0], standing[:, 1])
+
+
+class Radio:
+    """What `trace` needs of Sionna RT: every link one path, of the amplitude of free space."""
+
+    def __init__(self) -> None:
+        self.devices: dict[str, tuple[str, NDArray[np.float64]]] = {}
+        self.mi_scene = Box()
+        self.frequency = 0.0
+
+    def add(self, device: tuple[str, str, list[float]]) -> None:
+        """A device joins."""
+        kind, name, position = device
+        self.devices[name] = (kind, np.array(position))
+
+    def remove(self, name: str) -> None:
+        """It goes."""
+        del self.devices[name]
+
+    @staticmethod
+    def Transmitter(name: str, position: list[float]) -> Any:
+        """A transmitter."""
+        return "t", name, position
+
+    @staticmethod
+    def Receiver(name: str, position: list[float]) -> Any:
+        """A receiver."""
+        return "r", name, position
+
+    @staticmethod
+    def PlanarArray(**_: Any) -> None:
+        """An antenna."""
+
+    def PathSolver(self, deterministic: bool) -> Any:
+        """The solver."""
+        return self.solve
+
+    def solve(self, scene: Radio, **_: Any) -> Any:
+        """(receivers, 1, transmitters, 1, 1) amplitudes."""
+        places = {kind: np.array([at for k, at in scene.devices.values() if k == kind]) for kind in "tr"}
+        distance = np.linalg.norm(places["r"][:, None] - places["t"], axis=-1)
+        amplitude = (1e-3 / distance)[:, None, :, None, None]
+
+        class Paths:
+            a = (amplitude, np.zeros_like(amplitude))
+
+        return Paths()
+
+
+def test_traced_walks_are_trajectories_that_the_mobile_environment_plays(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    radio = Radio()
+    monkeypatch.setattr(trace, "sionna_rt", lambda: radio)
+    monkeypatch.setattr(trace, "_load", lambda rt, name: radio)
+    monkeypatch.setattr("importlib.import_module", lambda name: radio.mi_scene)
+    path = tmp_path / "walks.npz"
+    options = ["--M", "5", "--K", "2", "--T", "2", "--area-diameter-m", "200", "--drops", "2", "--instants", "6"]
+    assert main(["trace", *options, "--step-s", "0.5", "--user-speed-m-s", "2", "--out", str(path)]) == 0
+    monkeypatch.undo()
+    walks = Scenario.load(path)
+    assert walks.batch_shape == (2, 6)
+    for drop in range(2):
+        for t in range(6):
+            distance = np.linalg.norm(walks.ap_xy[drop, t, :, None] - walks.ue_xy[drop, t], axis=-1)
+            np.testing.assert_allclose(walks.gain[drop, t], 1e-6 / (distance**2 + 6.5**2), rtol=1e-6)
+    speed = np.linalg.norm(np.diff(walks.ue_xy, axis=1), axis=-1) / 0.5
+    assert np.median(speed) == pytest.approx(2.0)
+    env = gym.make("CfIsacMobile-v0", drops=str(path), step_s=0.5)
+    observation, _ = env.reset(seed=0)
+    for t in range(6):
+        np.testing.assert_allclose(observation["ue"] * 100.0, walks.ue_xy[0, t], rtol=1e-5)
+        observation, _, _, over, _ = env.step(baselines.make("predictive").predict(observation)[0])
+        assert over == (t == 5)
