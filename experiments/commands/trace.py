@@ -75,8 +75,9 @@ class Trace(Command):
             traced = trace.trace(config, tracing, self.drops, self.seed, step, walk)
         self.out.parent.mkdir(parents=True, exist_ok=True)
         traced.drops.save(self.out)
+        what = "drops" if self.instants == 1 else f"drops of {self.instants} instants"
         console.print(
-            f"{self.drops} drops{f' of {self.instants} instants' if self.instants > 1 else ''} of {config.M} APs and {config.K} users; {traced.without_path:.0%} of the links have no path and get "
+            f"{self.drops} {what}, {config.M} APs and {config.K} users; {traced.without_path:.0%} of the links have no path and get "
             f"{self.floor_db:g} dB",
             soft_wrap=True,
         )
