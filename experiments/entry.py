@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from types import FrameType
 
 
 def main() -> int:
     """Import the command line and run it."""
+    came: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name) and signal.getsignal(signal.Signals[name]) in (
+            signal.SIG_DFL,
+            signal.default_int_handler,
+        ):
+            signal.signal(signal.Signals[name], stop)
     try:
         from experiments import cli, signals
     except KeyboardInterrupt:
         print("cfisac: interrupted; nothing had begun", file=sys.stderr)
-        return 130
+        return 128 + (came[0] if came else signal.SIGINT)
     status = cli.main()
     if status > 128:
         signals.ignore()  # one more Ctrl+C, or numba's echo of the first, while the interpreter ends

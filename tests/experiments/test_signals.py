@@ -202,3 +202,21 @@ def test_a_second_signal_does_not_disturb_the_end_of_the_command(
     monkeypatch.setattr(terminal, "complain", complain)
     assert cli.main(["presets"]) == 143
     assert capsys.readouterr().err.startswith("interrupted; ")
+
+
+@pytest.mark.parametrize("number", STATUS)
+def test_a_signal_while_the_command_is_imported_ends_it_the_same_way(number: signal.Signals, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'experiments.cli':\n"
+        f"            os.kill(os.getpid(), {int(number)})\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "from experiments.entry import main\n"
+        "sys.exit(main())\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (STATUS[number], "cfisac: interrupted; nothing had begun\n")
