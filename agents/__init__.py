@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 from cfisac_env.config import nearest
+
+if TYPE_CHECKING:  # they need torch
+    from agents.hetgnn.policy import HetGnnExactPolicy, HetGnnPolicy
+    from agents.rl.agent import DirectAgent, SequentialAgent, SetAgent
+    from baselines.policy import ObservationPolicy
 
 __all__ = ["AGENTS", "load"]
 
@@ -37,19 +42,28 @@ AGENTS: dict[str, Callable[..., Any]] = {
 """Name of an agent → what loads it, with the agent's own options. Loaders import torch when they are called, not before."""
 
 
-def load(name: str, **options: Any) -> Any:
+@overload
+def load(name: Literal["hetgnn"], **options: Any) -> HetGnnPolicy: ...
+@overload
+def load(name: Literal["hetgnn-exact"], **options: Any) -> HetGnnExactPolicy: ...
+@overload
+def load(name: Literal["graph-ddpg"], **options: Any) -> SetAgent: ...
+@overload
+def load(name: Literal["ddpg", "td3", "sac", "ppo"], **options: Any) -> DirectAgent: ...
+@overload
+def load(name: Literal["maskable-ppo"], **options: Any) -> SequentialAgent: ...
+@overload
+def load(name: str, **options: Any) -> ObservationPolicy: ...
+def load(name: str, **options: Any) -> ObservationPolicy:
     """Load an agent with its shipped weights, or with those that its options name.
 
     Args:
         name: one of `AGENTS`.
         options: of the agent; every one takes `M` and `K` and then refuses observations of another size.
 
-    Returns:
-        A policy with Stable-Baselines3's `predict` and a `name`.
-
     Raises:
         ValueError: there is no agent of that name; the message lists those that there are.
     """
     if name not in AGENTS:
         raise ValueError(f"unknown agent {name!r}{nearest(name, list(AGENTS))}; valid agents: {', '.join(AGENTS)}")
-    return AGENTS[name](**options)
+    return cast("ObservationPolicy", AGENTS[name](**options))

@@ -51,7 +51,7 @@ class ObservationPolicy(ABC):
 
     def predict(
         self,
-        observation: Mapping[str, NDArray[Any]] | NDArray[Any],
+        observation: Mapping[str, NDArray[Any]] | NDArray[Any] | tuple[NDArray[Any], ...],
         state: tuple[NDArray[Any], ...] | None = None,
         episode_start: NDArray[np.bool_] | None = None,
         deterministic: bool = True,

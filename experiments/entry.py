@@ -15,20 +15,20 @@ def main() -> int:
         came.append(number)
         raise KeyboardInterrupt
 
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name) and signal.getsignal(signal.Signals[name]) in (
-            signal.SIG_DFL,
-            signal.default_int_handler,
-        ):
-            signal.signal(signal.Signals[name], stop)
+    numbers = [signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    for number in numbers:
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, stop)
     try:
-        from experiments import cli, signals
+        from experiments import cli
+
+        status = cli.main()
     except KeyboardInterrupt:
         print("cfisac: interrupted; nothing had begun", file=sys.stderr)
-        return 128 + (came[0] if came else signal.SIGINT)
-    status = cli.main()
-    if status > 128:
-        signals.ignore()  # one more Ctrl+C, or numba's echo of the first, while the interpreter ends
+        status = 128 + (came[0] if came else signal.SIGINT)
+    if status > 128:  # one more Ctrl+C, or numba's echo of the first, while the interpreter ends
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
     return status
 
 

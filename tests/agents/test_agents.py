@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any, get_overloads
+
 import pytest
 
 import agents
+import baselines
+from cfisac_env import SystemConfig
 
 
 def test_an_unknown_name_is_refused_with_a_suggestion(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -17,4 +24,34 @@ def test_an_unknown_name_is_refused_with_a_suggestion(monkeypatch: pytest.Monkey
 
 def test_options_reach_the_loader(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(agents.AGENTS, "teacher", dict)
-    assert agents.load("teacher", M=3) == {"M": 3}
+    loaded: Any = agents.load("teacher", M=3)
+    assert loaded == {"M": 3}
+
+
+@pytest.mark.parametrize("function", [agents.load, baselines.make])
+def test_type_checkers_know_what_every_name_builds(function: Callable[..., Any]) -> None:
+    names: dict[str, str] = {}
+    *by_name, anything = [inspect.signature(one) for one in get_overloads(function)]
+    for signature in by_name:
+        literal = signature.parameters["name"].annotation
+        names |= dict.fromkeys(re.findall(r"['\"]([^'\"]+)['\"]", literal), signature.return_annotation)
+    assert anything.parameters["name"].annotation == "str"
+    if function is agents.load:
+        assert names.keys() == agents.AGENTS.keys()
+        assert type(agents.load("hetgnn")).__name__ == names["hetgnn"]
+        assert type(agents.load("maskable-ppo")).__name__ == names["maskable-ppo"]
+        assert type(agents.load("ddpg", M=30, K=6)).__name__ == names["ddpg"]
+    else:
+        known = baselines.POLICIES | baselines.SEQUENTIAL
+        assert names == {name: policy.__name__ for name, policy in known.items()}
+
+
+def test_type_checkers_refuse_what_is_no_field_or_no_attribute() -> None:
+    # Strict mypy complains about an ignore that isn't needed, so each of these is one error of a user that it finds.
+    with pytest.raises(TypeError, match="noise_figure_db"):
+        SystemConfig(noise_figur_db=7.0)  # type: ignore[call-arg]
+    with pytest.raises((TypeError, ValueError)):
+        SystemConfig(M="many")  # type: ignore[arg-type]
+    with pytest.raises(AttributeError):
+        print(baselines.make("branch-and-bound").last_reslut)  # type: ignore[attr-defined]
+    assert baselines.make("branch-and-bound").last_result is None

@@ -128,6 +128,7 @@ def test_a_drop_that_none_can_serve_is_proven() -> None:
         own = agents.load("hetgnn").decide(problem, build(observation))
     assert not own.feasible
     assert not exact.feasible
+    assert exact.certificate is not None
     assert exact.certificate.status == Status.INFEASIBLE
     assert dual_bound(problem, exact.certificate.active, exact.certificate.multipliers) > 3 * 0.1
 

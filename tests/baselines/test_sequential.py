@@ -130,7 +130,7 @@ def test_nobody_who_serves_every_instant_needs_less_than_the_bound_or_much_less_
     for seed in range(2):
         policy = baselines.make("clairvoyant", env=env)
         energy_played, feasible, _ = play(env, policy, seed)
-        made = policy.plan  # type: ignore[attr-defined]
+        made = policy.plan
         assert energy_played == pytest.approx(made.energy_j, rel=1e-5)
         assert feasible == made.feasible.tolist()
         if made.infeasible.any():
@@ -194,13 +194,13 @@ def test_an_ap_stays_on_until_the_ones_that_take_its_place_are_awake() -> None:
     wanted = policy.decide(problem).decision.active
     previous = ~wanted
     state = Switching(wake_up_steps=2, steps_left=9, previous_active=previous, wait=np.where(previous, 0, 2))
-    answer = policy.decide_next(problem, state)  # type: ignore[attr-defined]
+    answer = policy.decide_next(problem, state)
     assert answer.feasible
     assert answer.decision.active.all()
     assert (answer.decision.power[wanted] == 0).all()
     later = state.after(answer.decision.active).after(answer.decision.active)
     assert later.awake(8).all()
-    np.testing.assert_array_equal(policy.decide_next(problem, later).decision.active, wanted)  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(policy.decide_next(problem, later).decision.active, wanted)
 
 
 def test_hysteresis_keeps_what_is_on_when_the_episode_ends_before_a_switch_pays() -> None:
