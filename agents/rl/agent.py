@@ -64,6 +64,9 @@ class SetAgent(ObservationPolicy):
         M: number of APs that observations must have; None takes any.
         K: number of users; None takes any.
         options: `completions`, `search` and `budget` of the policy.
+
+    Raises:
+        ValueError: an option is out of range.
     """
 
     def __init__(
@@ -72,8 +75,7 @@ class SetAgent(ObservationPolicy):
         super().__init__(M=M, K=K)
         self.policy, self.run = policy, run
         self.name = run.algorithm
-        for name, value in options.items():
-            setattr(policy, name, value)
+        policy.configure(**options)
         policy.set_training_mode(False)
 
     def _act(self, problem: Problem, observation: Observation, deterministic: bool) -> NDArray[np.float32]:

@@ -66,6 +66,28 @@ class SetPolicy(BasePolicy):
         self.network, self.completions = network, completions
         self.search, self.budget = search, budget
 
+    def configure(
+        self, *, completions: int | None = None, search: bool | None = None, budget: Budget | None = None
+    ) -> None:
+        """Change how it decides; None leaves an option as it is.
+
+        Raises:
+            ValueError: an option is out of range.
+        """
+        if completions is not None:
+            whole = isinstance(completions, int | np.integer) and not isinstance(completions, bool)
+            if not whole or completions < 1:
+                raise ValueError(f"completions must be a whole number of 1 or more, got {completions!r}")
+            self.completions = int(completions)
+        if search is not None:
+            if not isinstance(search, bool | np.bool_):
+                raise ValueError(f"search must be True or False, got {search!r}")
+            self.search = bool(search)
+        if budget is not None:
+            if not isinstance(budget, Budget):
+                raise ValueError(f"budget must be a Budget (baselines.set_search), got {budget!r}")
+            self.budget = budget
+
     def _get_constructor_parameters(self) -> dict[str, Any]:
         data = super()._get_constructor_parameters()
         names = ("network", "actor_learning_rate", "completions", "search", "budget")

@@ -403,9 +403,26 @@ def test_the_shipped_agent_serves_every_drop_close_to_the_oracle_at_sizes_it_was
     from agents.rl.validation import Validation
 
     for M, K in ((24, 5), (36, 8)):
-        score = Validation(SystemConfig(M, K), 4, 1.0).score(agents.load("maskable-ppo", M=M, K=K))
-        assert score.feasible == 1.0
-        assert score.gap < 0.1
+        validation = Validation(SystemConfig(M, K), 4, 1.0)
+        for name in ("maskable-ppo", "graph-ddpg"):
+            score = validation.score(agents.load(name, M=M, K=K))
+            assert score.feasible == 1.0
+            assert score.gap < 0.1
+
+
+def test_graph_ddpg_refuses_options_that_it_lacks_or_that_are_out_of_range() -> None:
+    import agents
+
+    for options, message in (
+        ({"completions": 0}, "completions must be a whole number of 1 or more, got 0"),
+        ({"search": "no"}, "search must be True or False, got 'no'"),
+        ({"budget": 64}, "budget must be a Budget"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            agents.load("graph-ddpg", **options)
+    for name, option in (("graph-ddpg", "complitions"), ("maskable-ppo", "completions")):
+        with pytest.raises(TypeError, match=f"unexpected keyword argument '{option}'"):
+            agents.load(name, **{option: 2})
 
 
 def test_what_is_shipped_names_what_trained_it() -> None:
@@ -413,7 +430,7 @@ def test_what_is_shipped_names_what_trained_it() -> None:
     assert shipped
     for path in shipped:
         run, _, card = storage.read(path)
-        size = "" if run.policy == "graph" else f"-{run.config.M}x{run.config.K}"
+        size = "" if run.policy in ("graph", "sets") else f"-{run.config.M}x{run.config.K}"
         assert path.stem == f"{run.algorithm}{size}"
         assert card["steps"] <= run.parameters.steps + run.parameters.envs
         assert card["seconds"] > 0
