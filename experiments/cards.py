@@ -81,11 +81,12 @@ def _tested(run: Run, results: Path) -> str:
         config = content["config"]
         if run.policy not in EVERY_SIZE and (config["M"], config["K"]) != (run.config.M, run.config.K):
             continue
+        preset = f", {config['preset']}" if run.policy == "sets" else ""
         for row in content["rows"]:
             if row["policy"] == run.algorithm:
                 gap = row["gap_to_best"]
                 lines.append(
-                    f"| {len(content['seeds'])} at M={config['M']}, K={config['K']} | {row['total_power_w']['value']:.3f} | "
+                    f"| {len(content['seeds'])} at M={config['M']}, K={config['K']}{preset} | {row['total_power_w']['value']:.3f} | "
                     f"{row['active_aps']:.1f} | {100 * row['feasible_share']:.1f} % | {'–' if gap is None else f'{100 * gap:.2f} %'} |"
                 )
     return "\n".join(lines) + "\n"
