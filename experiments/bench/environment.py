@@ -98,8 +98,33 @@ def vector(
         "CfIsac-v0", num_envs=environments, vectorization_mode="vector_entry_point", autoreset_mode="SameStep",
         episode_steps=episode_steps, decisions_per_drop=decisions_per_drop, threads=threads, backend=backend, **_given(config),
     )  # fmt: skip
+    what = f"vector, {backend}" + ("" if episode_steps == 1 else f", {episode_steps} instants of a network")
+    return _stepped(what, envs, config, environments, decisions_per_drop, threads, seed, seconds, decisions_per_drop)
+
+
+def mobile(config: SystemConfig, environments: int, threads: int, seed: int, seconds: float) -> Rate:
+    """The vector environment of `CfIsacMobile-v0`, resetting in the same step; episodes of 50 instants are played whole."""
+    envs = gym.make_vec(
+        "CfIsacMobile-v0", num_envs=environments, vectorization_mode="vector_entry_point", autoreset_mode="SameStep",
+        switching_energy_j=2.0, wake_up_steps=2, threads=threads, **_given(config),
+    )  # fmt: skip
+    return _stepped("mobile vector", envs, config, environments, 1, threads, seed, seconds, 50)
+
+
+def _stepped(
+    what: str,
+    envs: Any,
+    config: SystemConfig,
+    environments: int,
+    decisions_per_drop: int,
+    threads: int,
+    seed: int,
+    seconds: float,
+    least: int,
+) -> Rate:
+    """A rate of steps with random actions, `least` at a time or more."""
     chosen = [_actions(config, environments, seed + i) for i in range(4)]
-    rounds = len(chosen) if decisions_per_drop == 1 else decisions_per_drop
+    rounds = max(len(chosen), least)
     envs.reset(seed=seed)
 
     def play() -> int:
@@ -107,7 +132,6 @@ def vector(
             envs.step(chosen[i % len(chosen)])
         return rounds * environments
 
-    what = f"vector, {backend}" + ("" if episode_steps == 1 else f", {episode_steps} instants of a network")
     rate = timed(what, config, environments, decisions_per_drop, threads, play, seconds)
     envs.close()
     return rate

@@ -12,6 +12,9 @@ from rich.console import Console
 from cfisac_env import seeds
 from experiments.commands.common import Command, Count, Seconds, Seed, progress, wrote
 
+MOBILE = 256
+"""Environments of `CfIsacMobile-v0`, at most: each keeps a whole episode."""
+
 
 @dataclass(frozen=True)
 class BenchEnv(Command):
@@ -57,6 +60,8 @@ class BenchEnv(Command):
                         bench.vector(config, n, decisions, threads, self.seed, self.seconds, episode_steps=instants)
                     )
                 rates.append(bench.scoring(config, n, 50, self.seed, self.seconds))
+                for threads in sorted({1, self.threads}):
+                    rates.append(bench.mobile(config, min(n, MOBILE), threads, self.seed, self.seconds))
             rates.append(bench.vector(configs[0], n, 1, 1, self.seed, self.seconds, "torch"))
             reference = bench.mobile_env(self.seed, self.seconds)
             shares = bench.profile(configs[0], self.seed)

@@ -60,6 +60,7 @@ def test_the_command_writes_rates_profile_and_scaling(tmp_path: Path) -> None:
         ("vector, numpy", 50),
         ("vector, numpy, 50 instants of a network", 1),
         ("scoring alone", 50),
+        ("mobile vector", 1),
     } < set(rates)
     assert all(rate["decisions"] > 0 and rate["wall_s"] > 0 for rate in content["rates"])
     assert content["mobile_env"] is None or content["mobile_env"]["M"] == 13
