@@ -185,7 +185,7 @@ def test_it_learns_in_stable_baselines3_and_plays_the_same_after_saving(tmp_path
         return model
 
     model = trained()
-    assert model._n_updates == 8
+    assert model._n_updates == 32
     assert model.replay_buffer.size() == 16
     fresh = GraphDDPG(SetPolicy, environments(), seed=0, device="cpu")
     for name in ("actor", "critic", "actor_target", "critic_target"):
