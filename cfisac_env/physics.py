@@ -150,6 +150,9 @@ def sinr(power: Array, gain: Array, estimate_gain: Array, noise_w: float, pilot_
 
     γ_k = (Σ_m √(p_mk v_mk))² / (Σ_{k'≠k} G_kk' (Σ_m √(p_mk' v_mk') ς_mk/ς_mk')² + Σ_m ς_mk P_m + σ²),  P_m = Σ_k p_mk
 
+    Gradients are finite where a power is zero: the square root's slope, infinite there, counts as zero, so that an AP that is off adds
+    what its power would cost in interference and nothing else.
+
     Args:
         power: (…, M, K) radiated W.
         gain: (…, M, K) ς.
@@ -161,7 +164,7 @@ def sinr(power: Array, gain: Array, estimate_gain: Array, noise_w: float, pilot_
         (…, K) linear
     """
     xp = namespace(power)
-    amplitude = xp.sqrt(power * estimate_gain)
+    amplitude = root(power * estimate_gain)
     signal = xp.sum(amplitude, axis=-2)
     received = xp.matmul(xp.sum(power, axis=-1)[..., None, :], gain)[..., 0, :]
     interference = received + noise_w
@@ -170,6 +173,15 @@ def sinr(power: Array, gain: Array, estimate_gain: Array, noise_w: float, pilot_
         own = xp.eye(leaked.shape[-1], dtype=leaked.dtype, device=array_api_compat.device(leaked))
         interference = interference + xp.sum(leaked * (1.0 - own), axis=-1)
     return signal * signal / interference
+
+
+def root(x: Array) -> Array:
+    """√x of what isn't negative, with the slope zero instead of infinity at zero."""
+    if type(x) is np.ndarray:
+        return np.sqrt(x)
+    xp = array_api_compat.array_namespace(x)
+    positive = x > 0
+    return xp.where(positive, xp.sqrt(xp.where(positive, x, 1.0)), 0.0)
 
 
 def crlb(ap_power: Array, fisher: Array) -> Array:

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from cfisac_env import Decision, Problem, SystemConfig, physics, sample
+from cfisac_env.backend import backend
 
 Floats = NDArray[np.float64]
 Complexes = NDArray[np.complex128]
@@ -365,6 +366,59 @@ def test_torch_gradients_are_central_differences_of_numpy(name: str) -> None:
         np.testing.assert_allclose(
             differences * np.abs(given[key]), scaled, rtol=2e-5, atol=1e-6 * float(np.abs(scaled).max())
         )
+
+
+@pytest.mark.parametrize("name", ["sinr", "sinr, reused pilots"])
+@pytest.mark.parametrize("off", [[0], [1, 3], [0, 1, 2, 3, 4]], ids=str)
+def test_sinr_gradients_with_aps_off_are_those_of_interference_alone(name: str, off: list[int]) -> None:
+    given = arguments(11)
+    given["power"][off] = 0.0
+    given["power"][2, 1] = 0.0  # one user that an AP doesn't serve
+    overlap = given["overlap"] if "reused" in name else None
+    v = physics.estimate_gain(given["gain"], 2.0, 6.3e-13, overlap)
+
+    def total(power: Any, gain: Any, estimate: Any) -> Any:
+        pilots = torch.from_numpy(overlap) if overlap is not None and isinstance(power, torch.Tensor) else overlap
+        return (physics.sinr(power, gain, estimate, 6.3e-13, pilots) + 1e-3).sum()
+
+    power, gain, estimate = (torch.from_numpy(a.copy()).requires_grad_() for a in (given["power"], given["gain"], v))
+    total(power, gain, estimate).backward()
+    zero = given["power"] == 0.0
+    heard = np.where(zero, 0.0, v)  # what a power of zero may add to signals is left out, as its slope is infinite
+    for tensor, i in ((power, 0), (gain, 1)):
+        assert tensor.grad is not None
+        assert torch.isfinite(tensor.grad).all()
+        values = [given["power"], given["gain"], heard]
+        differences = np.empty(values[i].shape)
+        for index in np.ndindex(differences.shape):
+            step = 1e-6 * max(float(values[i][index]), 1e-3 if i == 0 else 0.0)
+            ends = []
+            for sign in (1, -1):
+                moved = [a.copy() for a in values]
+                moved[i][index] += sign * step
+                with np.errstate(invalid="ignore"):  # a negative power without a signal
+                    ends.append(float(total(*moved)))
+            differences[index] = (ends[0] - ends[1]) / (2 * step)
+        scale = np.maximum(values[i], 1e-3) if i == 0 else values[i]
+        scaled = tensor.grad.numpy() * scale
+        np.testing.assert_allclose(differences * scale, scaled, rtol=1e-4, atol=1e-6 * np.abs(scaled).max() + 1e-300)
+    assert estimate.grad is not None
+    assert torch.isfinite(estimate.grad).all()
+
+
+@pytest.mark.parametrize("on", [0, 1, 6], ids="{} on".format)
+@pytest.mark.parametrize("fields", [{}, {"pilot_length": 2}], ids=str)
+def test_every_term_of_the_score_has_finite_gradients_in_torch(on: int, fields: dict[str, Any]) -> None:
+    drop = sample(SystemConfig(M=6, K=4, S=2, T=4, **fields), np.random.default_rng(12)).to(backend("torch", None))
+    power = torch.full((6, 4), 0.01, dtype=torch.float64)
+    power[on:] = 0.0
+    power.requires_grad_()
+    outcome = drop.evaluate(Decision(torch.arange(6) < on, power))
+    score = outcome.total_power + outcome.sinr_violation.sum() + outcome.crlb_violation.sum() + outcome.cap_violation
+    score.backward()
+    assert power.grad is not None
+    assert torch.isfinite(power.grad).all()
+    assert on == 0 or (power.grad[:on] != 0.0).all()
 
 
 def handmade(**changes: Any) -> Problem:
