@@ -1,6 +1,7 @@
 """Gymnasium environments for joint AP activation and power allocation in cell-free ISAC networks.
 
-Importing the package registers `CfIsac-v0` and `CfIsacMobile-v0`.
+Importing the package registers `CfIsac-v0`, `CfIsacMobile-v0`, `CfIsacActivation-v0` and `CfIsacSequential-v0`; the last two are
+imported when they are made, as their powers come from the exact allocator, which needs the extra `baselines`.
 """
 
 from gymnasium.envs.registration import register
@@ -40,3 +41,5 @@ register(
     entry_point="cfisac_env.mobile:CfIsacMobileEnv",
     vector_entry_point="cfisac_env.mobile_vector:CfIsacMobileVectorEnv",
 )
+register(id="CfIsacActivation-v0", entry_point="agents.rl.environments:CfIsacActivationEnv")
+register(id="CfIsacSequential-v0", entry_point="agents.rl.environments:CfIsacSequentialEnv")

@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from cfisac_env import observations
-from cfisac_env.config import SystemConfig
+from cfisac_env.backend import Backend
+from cfisac_env.config import REQUIREMENT_FIELDS, SystemConfig, nearest
 from cfisac_env.sampling import RandomInputs, build, sample
 from cfisac_env.scenario import Scenario
 
 _BLOCK = 64  # drops drawn at once: NumPy's overhead a call is then shared by that many resets
 _BLOCK_LINKS = 2**17  # fewer when drops are large
 
-REQUIREMENT_FIELDS = (
-    "sinr_threshold_db", "crlb_threshold_m2", "max_ap_power_w", "circuit_power_w", "sinr_penalty", "crlb_penalty",
-)  # fmt: skip
-"""Configuration fields that may change on given drops, because no gain or estimate depends on them."""
-
 
 class Block:
     """Some drops with their observations, handed out one after the other."""
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, scenario: Scenario, observation: observations.Observation | None = None) -> None:
         self.scenario = scenario
         self.problem = scenario.problem
-        self.observation = observations.encode(scenario)
+        self.observation = observations.encode(scenario) if observation is None else observation
 
     def observe(self, index: int, previous_active: Any = None) -> observations.Observation:
         """A fresh copy of the observation of drop `index`."""
@@ -37,21 +34,51 @@ class Block:
             observation["ap"][:, 2] = previous_active
         return observation
 
+    def required(self, config: SystemConfig) -> Block:
+        """The same drops under other requirements."""
+        observation = dict(self.observation)
+        requirement = np.empty_like(observation["requirement"])
+        requirement[...] = observations.requirement(config)
+        observation["requirement"] = requirement
+        return Block(replace(self.scenario, config=config), observation)
 
-class DropSource(Protocol):
-    """What `CfIsacEnv` asks of a source; write your own to play other dynamics."""
 
-    def first(self, rng: np.random.Generator, options: dict[str, Any]) -> tuple[Block, int]:
-        """The drop of a new episode, as a block and an index into it."""
+class DropSource:
+    """Gives an environment its drops.
+
+    Attributes:
+        config: of the drops.
+        block: what was drawn or played last.
+        count: number of drops that can be chosen from; None where they are drawn.
+    """
+
+    count: int | None = None
+
+    def __init__(self, config: SystemConfig) -> None:
+        self.config = config
+        self.block: Block | None = None
+        self.restart()
+
+    def first(self, rng: np.random.Generator, drop: int | None = None) -> tuple[Block, int]:
+        """The drop of a new episode, as a block and an index into it; `drop` is one of `count`."""
+        raise NotImplementedError
 
     def next(self, rng: np.random.Generator) -> tuple[Block, int]:
         """The next instant of the same episode."""
+        raise NotImplementedError
 
     def restart(self) -> None:
         """Forget everything prepared: the generator has been seeded anew."""
+        raise NotImplementedError
+
+    def configure(self, config: SystemConfig) -> None:
+        """Go on under other requirements."""
+        self.config = config
+        if self.block is not None:
+            self.block = self.block.required(config)
 
 
-class RandomDrops:
+class RandomDrops(DropSource):
     """Fresh drops from a configuration; later instants of an episode keep APs, receivers and targets.
 
     The generator's numbers are used drop by drop, in the order in which drops are played. Where an episode is one drop, up to 64 are
@@ -59,86 +86,119 @@ class RandomDrops:
     """
 
     def __init__(self, config: SystemConfig, episode_steps: int = 1) -> None:
-        self.config = config
         links = config.M * config.K
-        self._most = max(1, min(_BLOCK, _BLOCK_LINKS // links)) if episode_steps == 1 else 1
-        self.restart()
+        # Greedy pilots depend on P_max, which may change between any two drops.
+        one_by_one = episode_steps > 1 or (config.pilots_reused and config.pilot_assignment == "greedy")
+        self._most = 1 if one_by_one else max(1, min(_BLOCK, _BLOCK_LINKS // links))
+        super().__init__(config)
 
     def restart(self) -> None:
         """Forget the drops prepared."""
-        self._block: Block | None = None
+        self.block = None
         self._network: Scenario | None = None
         self._index = 0
         self._size = 1
 
-    def first(self, rng: np.random.Generator, options: dict[str, Any]) -> tuple[Block, int]:
+    def first(self, rng: np.random.Generator, drop: int | None = None) -> tuple[Block, int]:
         """A new network with its first users."""
-        if self._block is None or self._network is not None or self._index + 1 >= len(self._block.scenario):
+        if self.block is None or self._network is not None or self._index + 1 >= len(self.block.scenario):
             inputs = RandomInputs(self.config, (self._size,))
             for i in range(self._size):
                 inputs.fill(rng, i)
-            self._block = Block(build(self.config, inputs))
+            self.block = Block(build(self.config, inputs))
             self._index = -1
             self._size = min(2 * self._size, self._most)
         self._index += 1
         self._network = None
-        return self._block, self._index
+        return self.block, self._index
 
     def next(self, rng: np.random.Generator) -> tuple[Block, int]:
         """New users and channels in the same network."""
-        if self._block is None:
+        if self.block is None:
             raise RuntimeError("an episode has to begin with first() before next()")
         if self._network is None:
-            self._network = self._block.scenario[self._index]
-        self._block = Block(sample(self.config, rng, 1, network=self._network))
+            self._network = self.block.scenario[self._index]
+        self.block = Block(sample(self.config, rng, 1, network=self._network))
         self._index = 0
-        return self._block, 0
+        return self.block, 0
 
 
-class StoredDrops:
-    """The drops of a `Scenario`, in order and from the beginning again; `reset(options={"drop": i})` goes to drop i."""
+class StoredDrops(DropSource):
+    """The drops of a `Scenario`, in order and from the beginning again."""
 
     def __init__(self, scenario: Scenario) -> None:
         if len(scenario.batch_shape) > 1:
             raise ValueError(
                 f"drops must have one leading axis, got {scenario.batch_shape}; index or reshape the Scenario first"
             )
-        self._block = Block(scenario.batch())
-        self._count = len(self._block.scenario)
-        self.restart()
+        drops = scenario.batch()
+        super().__init__(drops.config)
+        self.block: Block = Block(drops)
+        self.count: int = len(drops)
 
     def restart(self) -> None:
         """Go back to the first drop."""
         self._index = -1
 
-    def first(self, rng: np.random.Generator, options: dict[str, Any]) -> tuple[Block, int]:
-        """The next drop, or the one that `options["drop"]` names."""
-        self._index = checked_drop(options.get("drop", (self._index + 1) % self._count), self._count)
-        return self._block, self._index
+    def first(self, rng: np.random.Generator, drop: int | None = None) -> tuple[Block, int]:
+        """The drop that is asked for, or the next one."""
+        self._index = (self._index + 1) % self.count if drop is None else drop
+        return self.block, self._index
 
     def next(self, rng: np.random.Generator) -> tuple[Block, int]:
         """The drop after this one."""
-        return self.first(rng, {})
+        return self.first(rng)
 
 
-def checked_drop(drop: Any, count: int) -> int:
-    """The index of one of `count` drops, or a ValueError."""
-    if not isinstance(drop, int | np.integer) or not 0 <= drop < count:
-        raise ValueError(f"options['drop'] must be a whole number from 0 to {count - 1}, got {drop!r}")
+def chosen_drop(options: Mapping[str, Any] | None, count: int | None) -> int | None:
+    """The drop that options of a reset ask for, of `count` given ones; None is the next.
+
+    Raises:
+        TypeError: the options are no mapping.
+        ValueError: an option that there isn't, a drop that there isn't, or a choice where drops are drawn.
+    """
+    check_options(options, () if count is None else ("drop",))
+    drop = (options or {}).get("drop")
+    if drop is None:
+        return None
+    if isinstance(drop, bool) or not isinstance(drop, int | np.integer) or not 0 <= drop < (count or 0):
+        raise ValueError(f"options['drop'] must be a whole number from 0 to {(count or 0) - 1}, got {drop!r}")
     return int(drop)
+
+
+def check_options(options: Mapping[str, Any] | None, known: tuple[str, ...]) -> None:
+    """Refuse options that a reset doesn't know.
+
+    Raises:
+        TypeError: the options are no mapping.
+        ValueError: names the first that there isn't, and those that there are.
+    """
+    if options is not None and not isinstance(options, Mapping):
+        raise TypeError(f"options must be a dict or None, got {options!r}")
+    for name in options or {}:
+        if name == "drop" and name not in known:
+            raise ValueError(
+                "options['drop'] picks one of given drops, but this environment draws its own; "
+                "make it with drops=<a Scenario or the path of a drops file>"
+            )
+        if name not in known:
+            hint = nearest(name, list(known)) if isinstance(name, str) else ""
+            raise ValueError(f"reset has no option {name!r}{hint}; it has {', '.join(known) or 'none'}")
 
 
 def load(drops: str | os.PathLike[str] | Scenario, fields: dict[str, Any]) -> Scenario:
     """The drops of a file or a `Scenario`, asked for what `fields` of the configuration say.
 
     Raises:
-        ValueError: a size other than the drops', or a field on which gains depend.
+        ValueError: no drop at all, a size other than the drops', or a field on which gains depend.
         TypeError: neither a path nor a Scenario.
     """
     if isinstance(drops, str | os.PathLike):
         drops = Scenario.load(drops)
     if not isinstance(drops, Scenario):
         raise TypeError(f"drops must be the path of a drops file or a Scenario, got {type(drops).__name__}")
+    if 0 in drops.batch_shape:
+        raise ValueError(f"drops must hold one drop at least, got a Scenario of leading axes {drops.batch_shape}")
     wanted = replace(drops.config, **fields) if fields else drops.config
     for name in fields:
         ours, theirs = getattr(wanted, name), getattr(drops.config, name)
@@ -147,4 +207,4 @@ def load(drops: str | os.PathLike[str] | Scenario, fields: dict[str, Any]) -> Sc
                 f"{name}={ours!r} doesn't fit the drops, which were made with {name}={theirs!r}; leave it out. "
                 f"Only {', '.join(REQUIREMENT_FIELDS)} may change on given drops"
             )
-    return replace(drops, config=wanted)
+    return replace(drops.to(Backend("numpy", "cpu")), config=wanted)

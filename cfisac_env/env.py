@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from cfisac_env import actions, observations, physics, reward
-from cfisac_env.config import SystemConfig
-from cfisac_env.drops import Block, DropSource, RandomDrops, StoredDrops, load
+from cfisac_env import actions, info, observations, physics
+from cfisac_env.attributes import Configurable, Fixed, unknown_attribute
+from cfisac_env.config import FIELDS, SystemConfig, check_keywords
+from cfisac_env.drops import Block, DropSource, RandomDrops, StoredDrops, chosen_drop, load
 from cfisac_env.scenario import Scenario
-from cfisac_env.types import Array, Decision, Outcome
+from cfisac_env.types import Decision, Outcome
 
 
-class CfIsacEnv(gym.Env[Any, Any]):
+class CfIsacEnv(Configurable, gym.Env[Any, Any]):
     """Which access points to switch on, and how much power each gives to each user.
 
     ## Description
@@ -54,8 +57,10 @@ class CfIsacEnv(gym.Env[Any, Any]):
 
     ## Information
 
-    `step` returns `total_power_w`, `transmit_power_w`, `circuit_power_w`, `active_aps`, `sinr_db` (K,), `crlb_m2` (S,), `feasible`
-    and `reward_terms`. `scenario` and `config` hold the drop and the configuration; `evaluate(decision)` scores without stepping.
+    `step` returns `total_power_w`, `transmit_power_w`, `circuit_power_w`, `active_aps`, `sinr_db` (K,), `crlb_m2` (S,), `feasible`,
+    `is_success` (did every instant so far end with its requirements met), `cost` and `costs` (K + S,) (relative violations, their sum
+    and each), and `reward_terms`. `scenario` and `config` hold the drop and the configuration; `evaluate(decision)` scores without
+    stepping. `configure(sinr_penalty=…)` changes requirements and penalties for what follows.
 
     ## Arguments
 
@@ -77,6 +82,11 @@ class CfIsacEnv(gym.Env[Any, Any]):
     """
 
     metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 5}
+    not_taken: Mapping[str, str] = {}
+    """Keywords of related environments that this one doesn't have, and why not."""
+
+    episode_steps = Fixed[int]()
+    decisions_per_drop = Fixed[int]()
 
     def __init__(
         self,
@@ -87,27 +97,59 @@ class CfIsacEnv(gym.Env[Any, Any]):
         render_mode: str | None = None,
         **fields: Any,
     ) -> None:
+        self._check_keywords(fields)
         self.episode_steps = checked_count("episode_steps", episode_steps)
-        self.decisions_per_drop = checked_count("decisions_per_drop", decisions_per_drop)
+        self.decisions_per_drop = self._decisions_per_drop = checked_count("decisions_per_drop", decisions_per_drop)
+        self._length = self.episode_steps * self.decisions_per_drop
+        self._terminates = self.episode_steps == 1  # nothing follows, rather than being cut off
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise ValueError(f"render_mode must be None or one of {self.metadata['render_modes']}, got {render_mode!r}")
         self._source: DropSource
         if drops is None:
-            self.config = SystemConfig(**fields)
-            self._source = RandomDrops(self.config, episode_steps)
+            self._config = SystemConfig(**fields)
+            self._source = RandomDrops(self._config, self.episode_steps)
         else:
             stored = load(drops, fields)
-            self.config = stored.config
+            self._config = stored.config
             self._source = StoredDrops(stored)
         self.render_mode = render_mode
-        self.observation_space = observations.space(self.config)
-        self.action_space = actions.space(self.config)
-        self._shape = (self.config.M, self.config.K + 1)
+        self.observation_space = observations.space(self._config)
+        self.action_space = actions.space(self._config)
         self._block: Block | None = None
         self._index = 0
         self._steps = 0
+        self._served = True  # whether every instant of the episode before ended with its requirements met
         self._shown: tuple[Scenario, Decision | None, Outcome | None] | None = None
         self._viewer: Any = None
+
+    @classmethod
+    def _check_keywords(cls, fields: Iterable[str]) -> None:
+        """Refuse keywords that the environment doesn't have, with the reason or the nearest that it has."""
+        callee = f"{cls.__name__}.__init__()"
+        for name, reason in {**VECTOR_ONLY, **cls.not_taken}.items():
+            if name in fields:
+                raise TypeError(f"{callee} got an unexpected keyword argument {name!r}: {reason}")
+        check_keywords(callee, fields, [*keywords(cls), *FIELDS])
+
+    def _set_config(self, config: SystemConfig) -> None:
+        self._config = config
+        self._source.configure(config)
+        if self._block is not None:
+            self._block = self._source.block
+
+    @property
+    def _horizon(self) -> int | None:
+        return None if self._terminates else self._length
+
+    def set_wrapper_attr(self, name: str, value: Any, *, force: bool = True) -> bool:
+        """Set an attribute that there is; new ones would be read by nobody.
+
+        Raises:
+            AttributeError: there is none of that name, or it is fixed.
+        """
+        if not hasattr(self, name):
+            raise unknown_attribute(self, name)
+        return super().set_wrapper_attr(name, value, force=force)
 
     @property
     def scenario(self) -> Scenario:
@@ -115,18 +157,33 @@ class CfIsacEnv(gym.Env[Any, Any]):
         return self._current().scenario[self._index]
 
     def evaluate(self, decision: Decision) -> Outcome:
-        """Score a decision on the current drop without stepping."""
-        return physics.evaluate(self._current().problem[self._index], decision)
+        """Score a decision, or several with leading axes, on the current drop without stepping.
+
+        Raises:
+            ValueError: another shape than `active` (…, M) and `power` (…, M, K), or powers that aren't finite and at least zero.
+            RuntimeError: the environment hasn't been reset.
+        """
+        problem = self._current().problem[self._index]
+        return physics.evaluate(problem, checked_decision(decision, (self.config.M, self.config.K)))
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[observations.Observation, dict[str, Any]]:
-        """Begin an episode on a new drop."""
+        """Begin an episode on a new drop.
+
+        Args:
+            seed: of the generator; given drops start from the first again.
+            options: `drop`, the index of one of the given drops.
+
+        Raises:
+            ValueError, TypeError: options that the environment doesn't have.
+        """
+        drop = chosen_drop(options, self._source.count)
         super().reset(seed=seed)
         if seed is not None:
             self._source.restart()
-        self._block, self._index = self._source.first(self.np_random, options or {})
-        self._steps = 0
+        self._block, self._index = self._source.first(self.np_random, drop)
+        self._steps, self._served = 0, True
         if self.render_mode is not None:
             self._show(None, None)
         return self._block.observe(self._index), {}
@@ -135,35 +192,33 @@ class CfIsacEnv(gym.Env[Any, Any]):
         """Score a decision.
 
         Raises:
-            ValueError: the action has another shape than (M, K + 1), or holds NaN.
+            ValueError: the action has another shape than (M, K + 1), holds NaN, or isn't numbers.
             RuntimeError: the environment hasn't been reset, or its episode is over.
         """
         block = self._current()
-        if self._steps >= self.episode_steps * self.decisions_per_drop:
+        if self._steps >= self._length:
             raise RuntimeError("the episode is over; call reset() before the next step()")
-        decision = actions.decode(checked_action(action, self._shape), self.config.max_ap_power_w)
+        decision = actions.decode(self._realised(action), self._config.max_ap_power_w)
         outcome = physics.evaluate(block.problem[self._index], decision)
-        terms = {name: float(value) for name, value in reward.terms(outcome, self.config).items()}
-        info = {
-            "total_power_w": float(outcome.total_power),
-            "transmit_power_w": float(outcome.transmit_power),
-            "circuit_power_w": float(outcome.circuit_power),
-            "active_aps": int(np.count_nonzero(decision.active)),
-            "sinr_db": sinr_db(outcome.sinr),
-            "crlb_m2": outcome.crlb.copy(),
-            "feasible": bool(outcome.feasible),
-            "reward_terms": terms,
-        }
+        reward, said = self._scored(decision, outcome)
         if self.render_mode is not None:
             self._show(decision, outcome)
         self._steps += 1
-        over = self._steps >= self.episode_steps * self.decisions_per_drop
-        if not over and self._steps % self.decisions_per_drop == 0:
-            self._block, self._index = self._source.next(self.np_random)
-            block = self._block
-        single = self.episode_steps == 1
+        over = self._steps >= self._length
+        if self._steps % self._decisions_per_drop == 0:
+            self._served = bool(said["is_success"])
+            if not over:
+                self._block, self._index = self._source.next(self.np_random)
+                block = self._block
         observation = block.observe(self._index, decision.active)
-        return observation, sum(terms.values()), over and single, over and not single, info
+        return observation, reward, over and self._terminates, over and not self._terminates, said
+
+    def _realised(self, action: Any) -> NDArray[np.float32]:
+        """The action as it is carried out."""
+        return checked_action(action, (self._config.M, self._config.K + 1))
+
+    def _scored(self, decision: Decision, outcome: Outcome) -> tuple[float, info.Info]:
+        return info.scored(decision, outcome, self._config, self._served)
 
     def render(self) -> NDArray[np.uint8] | None:
         """The map of the last decision (`rgb_array`); `human` draws by itself on every reset and step."""
@@ -179,6 +234,10 @@ class CfIsacEnv(gym.Env[Any, Any]):
         if self._viewer is not None:
             self._viewer.close()
             self._viewer = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy opens its own window."""
+        return {**self.__dict__, "_viewer": None}
 
     def _current(self) -> Block:
         if self._block is None:
@@ -209,21 +268,61 @@ def checked_count(name: str, value: Any) -> int:
     return int(value)
 
 
+VECTOR_ONLY: Mapping[str, str] = {
+    "autoreset_mode": 'vector environments have it; with vectorization_mode="sync" or "async", give '
+    'vector_kwargs={"autoreset_mode": …}',
+}
+
+
+def keywords(cls: type) -> list[str]:
+    """Names of the keyword arguments that constructors of an environment and its bases have of their own."""
+    names: dict[str, None] = {}
+    for base in cls.__mro__:
+        if issubclass(base, Configurable) and "__init__" in base.__dict__:
+            parameters = inspect.signature(base.__dict__["__init__"]).parameters.values()
+            names |= {one.name: None for one in parameters if one.kind is not one.VAR_KEYWORD and one.name != "self"}
+    return [name for name in names if name not in getattr(cls, "not_taken", {})]
+
+
 def checked_action(action: Any, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """The action as float32 within [-1, 1], or a ValueError that says what is wrong with it."""
-    array = np.asarray(action, dtype=np.float32)
+    array = real_array(action, "the action")
     if array.shape != shape:
         raise ValueError(
             f"the action must have shape {shape} (APs, 1 activation + users), got {array.shape}; "
-            "was the policy built for this size?"
+            + flat_hint(array.shape, shape)
         )
     if np.isnan(array).any():
         rows = np.unique(np.nonzero(np.isnan(array))[0])
         raise ValueError(f"the action holds NaN (rows {rows[:10].tolist()}); every entry must be a number in [-1, 1]")
-    clipped: NDArray[np.float32] = physics.clip(array, -1.0, 1.0)
+    clipped: NDArray[np.float32] = physics.clip(array, -1.0, 1.0).astype(np.float32, copy=False)
     return clipped
 
 
-def sinr_db(sinr: Array) -> Array:
-    """10 log10 γ, with −300 dB for a user that gets nothing."""
-    return 10.0 * physics.namespace(sinr).log10(physics.clip(sinr, 1e-30))
+def real_array(values: Any, name: str) -> NDArray[Any]:
+    """The values as an array of real numbers, or a ValueError."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{name} must hold real numbers, got an array of {array.dtype}")
+    return array
+
+
+def flat_hint(given: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    """Advice on an action of a wrong shape; `wanted` ends with (M, K + 1)."""
+    M, columns = wanted[-2:]
+    if given in ((M * columns,), (*wanted[:-2], M * columns)):
+        return f"a flat action needs action.reshape({', '.join(map(str, wanted))}), or a wrapper that does it"
+    return "was the policy built for this size?"
+
+
+def checked_decision(decision: Decision, shape: tuple[int, int]) -> Decision:
+    """A decision whose arrays are what they should be, or a ValueError that says what is wrong with it."""
+    active, power = np.asarray(decision.active), real_array(decision.power, "the decision's power")
+    if active.dtype != np.bool_ or active.shape[-1:] != shape[:1] or power.shape[-2:] != shape:
+        raise ValueError(
+            f"a decision must have active (…, {shape[0]}) of bool and power (…, {shape[0]}, {shape[1]}) in W, got "
+            f"active of {active.dtype}, shape {active.shape}, and power of shape {power.shape}"
+        )
+    if not np.isfinite(power).all() or (power < 0.0).any():
+        raise ValueError("the decision's power must be finite and at least zero everywhere")
+    return Decision(active, power.astype(np.float64, copy=False))

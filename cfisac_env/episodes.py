@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from gymnasium import spaces
 
 from cfisac_env import observations, physics, pilots
 from cfisac_env.config import SystemConfig
-from cfisac_env.drops import Block, checked_drop
+from cfisac_env.drops import Block, DropSource
 from cfisac_env.mobility import Generators, Motion, Shadowing, Track, moved, shadowed
 from cfisac_env.sampling import RandomInputs, build
 from cfisac_env.scenario import Scenario
@@ -150,24 +150,23 @@ def checked_trajectories(scenario: Scenario, steps: int | None, step_s: float) -
     return Episodes.through(batch[:, :steps], step_s)
 
 
-class TrajectorySource:
+class TrajectorySource(DropSource):
     """Instants of one episode after the other, each episode drawn whole."""
 
     def __init__(
         self, config: SystemConfig, dynamics: Dynamics, steps: int, step_s: float, velocities: bool = True
     ) -> None:
-        self._config, self._dynamics, self._steps, self._step_s = config, dynamics, steps, step_s
-        self._velocities = velocities
-        self.restart()
+        self._dynamics, self._steps, self._step_s, self._velocities = dynamics, steps, step_s, velocities
+        super().__init__(config)
 
     def restart(self) -> None:
         """Forget the episode."""
-        self.block: Block | None = None
+        self.block = None
         self._index = 0
 
-    def first(self, rng: np.random.Generator, options: dict[str, Any]) -> tuple[Block, int]:
+    def first(self, rng: np.random.Generator, drop: int | None = None) -> tuple[Block, int]:
         """A new episode at its first instant."""
-        return self._begin(self._dynamics.episodes(self._config, [rng], self._steps, self._step_s)[0])
+        return self._begin(self._dynamics.episodes(self.config, [rng], self._steps, self._step_s)[0])
 
     def next(self, rng: np.random.Generator) -> tuple[Block, int]:
         """The next instant."""
@@ -177,25 +176,29 @@ class TrajectorySource:
         return self.block, self._index
 
     def _begin(self, episode: Episodes) -> tuple[Block, int]:
-        self.block, self._index = Block(episode.scenario), 0
-        self.block.observation = episode.observe(self._velocities)
+        self.block, self._index = Block(episode.scenario, episode.observe(self._velocities)), 0
         return self.block, 0
 
 
 class StoredTrajectories(TrajectorySource):
-    """The episodes of a `Scenario` with a time axis, in order and from the beginning again; `options={"drop": i}` goes to episode i."""
+    """The episodes of a `Scenario` with a time axis, in order and from the beginning again."""
 
     def __init__(self, episodes: Episodes, velocities: bool = True) -> None:
         self._episodes, self._velocities = episodes, velocities
-        self.restart()
+        self.count: int = len(episodes.scenario)
+        DropSource.__init__(self, episodes.scenario.config)
 
     def restart(self) -> None:
         """Go back to the first episode."""
         super().restart()
         self._played = -1
 
-    def first(self, rng: np.random.Generator, options: dict[str, Any]) -> tuple[Block, int]:
-        """The next episode, or the one that `options["drop"]` names, at its first instant."""
-        count = len(self._episodes.scenario)
-        self._played = checked_drop(options.get("drop", (self._played + 1) % count), count)
+    def first(self, rng: np.random.Generator, drop: int | None = None) -> tuple[Block, int]:
+        """The episode that is asked for, or the next one, at its first instant."""
+        self._played = (self._played + 1) % self.count if drop is None else drop
         return self._begin(self._episodes[self._played])
+
+    def configure(self, config: SystemConfig) -> None:
+        """Go on under other requirements."""
+        super().configure(config)
+        self._episodes = replace(self._episodes, scenario=replace(self._episodes.scenario, config=config))

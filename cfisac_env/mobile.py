@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from cfisac_env import physics
+from cfisac_env import info
+from cfisac_env.attributes import Fixed, built
 from cfisac_env.drops import DropSource, load
-from cfisac_env.env import CfIsacEnv, checked_action, checked_count
+from cfisac_env.env import CfIsacEnv, checked_count
 from cfisac_env.episodes import (
     Dynamics,
     StoredTrajectories,
@@ -31,58 +31,13 @@ from cfisac_env.mobility import (
 )
 from cfisac_env.observations import Observation
 from cfisac_env.scenario import Scenario
+from cfisac_env.switching import Switching, switching
+from cfisac_env.types import Decision, Outcome
+
+__all__ = ["MAX_STEPS", "CfIsacMobileEnv", "Switching", "switching"]
 
 MAX_STEPS = 1000
 """Longest episode, as one is drawn whole and shadowing correlates all of its instants."""
-
-
-@dataclass(frozen=True)
-class Switching:
-    """What time and switching cost, and where a network stands at an instant.
-
-    An AP that is switched on costs `energy_j` at once, and serves nobody for `wake_up_steps` instants in which it draws circuit power.
-    """
-
-    step_s: float = 1.0
-    energy_j: float = 0.0
-    wake_up_steps: int = 0
-    steps_left: int = 1  # decisions until the end of the episode, this one included
-    previous_active: NDArray[np.bool_] | None = None  # (M,); None where no AP has a history
-    wait: NDArray[np.int64] | None = None  # (M,) instants for which an AP that is on from now on will not serve yet
-
-    def awake(self, M: int) -> NDArray[np.bool_]:
-        """(M,) APs that serve at this instant if they are on."""
-        return np.ones(M, dtype=bool) if self.wait is None else self.wait == 0
-
-    def switched_on(self, active: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """(M,) APs that are on and were not."""
-        return np.zeros_like(active) if self.previous_active is None else active & ~self.previous_active
-
-    def after(self, active: NDArray[np.bool_]) -> Switching:
-        """Where the network stands at the next instant."""
-        xp = physics.namespace(active)
-        wait = xp.zeros_like(active, dtype=xp.int64) if self.wait is None else self.wait
-        return replace(
-            self,
-            steps_left=self.steps_left - 1,
-            previous_active=xp.asarray(active, copy=True),
-            wait=active * physics.clip(wait - 1, 0) + self.wake_up_steps * ~active,
-        )
-
-
-def switching(observation: Mapping[str, NDArray[Any]]) -> Switching:
-    """The state of switching in one observation; an observation without `wait` and `sequence` knows no cost of it."""
-    if "wait" not in observation or "sequence" not in observation:
-        return Switching()
-    step_s, energy_j, wake_up_steps, steps_left = (float(x) for x in observation["sequence"])
-    return Switching(
-        step_s=step_s,
-        energy_j=energy_j,
-        wake_up_steps=int(wake_up_steps),
-        steps_left=int(steps_left),
-        previous_active=np.asarray(observation["ap"])[:, 2] > 0.5,
-        wait=np.asarray(observation["wait"]).astype(np.int64),
-    )
 
 
 class CfIsacMobileEnv(CfIsacEnv):
@@ -165,7 +120,8 @@ class CfIsacMobileEnv(CfIsacEnv):
         user_speed_m_s: of the default user motion, 1.5 m/s.
         target_speed_m_s: of the default target motion, 15 m/s.
         decorrelation_m: of the default shadowing, 13 m.
-        user_motion: a `Motion` instead of the default; takes the place of `user_speed_m_s`.
+        user_motion: a `Motion` instead of the default; takes the place of `user_speed_m_s`. A specification that goes through JSON holds
+            it as a dict, `{"strategy": "module:Class", …}` with the fields of the dataclass, which is taken, too.
         target_motion: the same for the targets.
         shadowing: a `Shadowing` instead of the default; takes the place of `decorrelation_m`.
         velocities: whether the observation has velocities and turn rates.
@@ -177,6 +133,14 @@ class CfIsacMobileEnv(CfIsacEnv):
         ValueError: a number out of its range, both a strategy and the number that it takes the place of, or trajectories that are
             shorter than an episode, have no time axis, or whose APs move.
     """
+
+    not_taken: Mapping[str, str] = {"decisions_per_drop": "time goes on with every decision"}
+
+    step_s = Fixed[float]()
+    switching_energy_j = Fixed[float]()
+    wake_up_steps = Fixed[int]()
+    dynamics = Fixed[Dynamics]()
+    velocities = Fixed[bool]()
 
     def __init__(
         self,
@@ -196,8 +160,9 @@ class CfIsacMobileEnv(CfIsacEnv):
         render_mode: str | None = None,
         **fields: Any,
     ) -> None:
-        if "decisions_per_drop" in fields:
-            raise TypeError("CfIsacMobile-v0 has no decisions_per_drop: time goes on with every decision")
+        self._check_keywords(fields)
+        user_motion, target_motion = built("user_motion", user_motion), built("target_motion", target_motion)
+        shadowing = built("shadowing", shadowing)
         self.step_s = checked_number("step_s", step_s, 1e6, positive=True)
         brought = None
         if drops is not None:
@@ -216,6 +181,7 @@ class CfIsacMobileEnv(CfIsacEnv):
             episode_steps = brought.scenario.batch_shape[1]
         episode_steps = 50 if episode_steps is None else episode_steps
         super().__init__(episode_steps=episode_steps, render_mode=render_mode, **fields)
+        self._terminates = False
         if brought is None and episode_steps > MAX_STEPS:
             raise ValueError(
                 f"episode_steps must be {MAX_STEPS} or less, as an episode is drawn whole, got {episode_steps!r}"
@@ -249,12 +215,11 @@ class CfIsacMobileEnv(CfIsacEnv):
             else StoredTrajectories(brought, self.velocities)
         )
         self._source: DropSource = self._trajectories
-        M = self.config.M
         self.observation_space = spaces.Dict(
             {
                 **self.observation_space.spaces,  # type: ignore[attr-defined]
                 "sequence": spaces.Box(0.0, 1e9, (4,), np.float32),
-                "wait": spaces.Box(0.0, float(MAX_STEPS), (M,), np.float32),
+                "wait": spaces.Box(0.0, float(MAX_STEPS), (self.config.M,), np.float32),
                 **(velocity_spaces(self.config) if self.velocities else {}),
             }
         )
@@ -286,29 +251,22 @@ class CfIsacMobileEnv(CfIsacEnv):
         """Score a decision and go on to the next instant.
 
         Raises:
-            ValueError: the action has another shape than (M, K + 1), or holds NaN.
+            ValueError: the action has another shape than (M, K + 1), holds NaN, or isn't numbers.
             RuntimeError: the environment hasn't been reset, or its episode is over.
         """
-        realised = checked_action(action, self._shape).copy()
+        observation, reward, terminated, truncated, said = super().step(action)
+        return self._completed(observation), reward, terminated, truncated, said
+
+    def _realised(self, action: Any) -> NDArray[np.float32]:
+        realised = super()._realised(action)
         realised[~self._state.awake(self.config.M), 1:] = -1.0
-        observation, reward, _, _, info = super().step(realised)
-        active = realised[:, 0] >= 0.0
-        switched = int(np.count_nonzero(self._state.switched_on(active)))
-        waking = int(np.count_nonzero(active & ~self._state.awake(self.config.M)))
-        cost_w = self.switching_energy_j * switched / self.step_s
-        energy_j = info["total_power_w"] * self.step_s + self.switching_energy_j * switched
-        self._energy_j += energy_j
-        info |= {
-            "switched_on": switched,
-            "waking_aps": waking,
-            "switching_energy_j": self.switching_energy_j * switched,
-            "energy_j": energy_j,
-            "episode_energy_j": self._energy_j,
-        }
-        info["reward_terms"]["switching"] = -cost_w
-        self._state = self._state.after(active)
-        over = self._steps >= self.episode_steps
-        return self._completed(observation), reward - cost_w, False, over, info
+        return realised
+
+    def _scored(self, decision: Decision, outcome: Outcome) -> tuple[float, info.Info]:
+        reward, said = info.scored(decision, outcome, self.config, self._served, self._state, self._energy_j)
+        self._energy_j = said["episode_energy_j"]
+        self._state = self._state.after(decision.active)
+        return reward, said
 
     def beginning(self) -> Switching:
         """Where the network stands before the first decision: every AP on and awake."""
@@ -332,4 +290,4 @@ class CfIsacMobileEnv(CfIsacEnv):
         observation["sequence"] = np.array(
             [state.step_s, state.energy_j, state.wake_up_steps, state.steps_left], np.float32
         )
-        return observation
+        return {key: observation[key] for key in self.observation_space.spaces}  # type: ignore[attr-defined]

@@ -10,22 +10,19 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
-from cfisac_env import actions, physics
+from cfisac_env import actions, info, observations, physics
 from cfisac_env.backend import Backend
+from cfisac_env.config import SystemConfig
 from cfisac_env.mobile import CfIsacMobileEnv
-from cfisac_env.part import Generators, Part, Rows
 from cfisac_env.scenario import ARRAYS, Scenario
+from cfisac_env.shard import Episode, Generators, Rows, Shard, next_drop
 from cfisac_env.types import Array
 from cfisac_env.vector import CfIsacVectorEnv
 
 _DRAWN_LINKS = 2**13
 """AP–user links whose episodes are drawn at once: few enough to stay in the caches."""
 
-_PART_LINKS = 2**14
-_NEW_INFOS = {
-    "switched_on": "int64", "waking_aps": "int64", "switching_energy_j": "float64", "energy_j": "float64",
-    "episode_energy_j": "float64",
-}  # fmt: skip
+_SHARD_LINKS = 2**14
 
 
 class CfIsacMobileVectorEnv(CfIsacVectorEnv):
@@ -45,10 +42,11 @@ class CfIsacMobileVectorEnv(CfIsacVectorEnv):
 
     Args:
         num_envs: N.
-        autoreset_mode: as for `CfIsacVectorEnv`, like the next three.
+        autoreset_mode: as for `CfIsacVectorEnv`, like the next four.
         threads: to work on the environments with.
         backend: `numpy` or `torch`; episodes are drawn with NumPy in both.
         device: of torch tensors.
+        max_episode_steps: steps after which an episode is cut off.
         options: of `CfIsacMobileEnv`.
 
     Raises:
@@ -63,29 +61,21 @@ class CfIsacMobileVectorEnv(CfIsacVectorEnv):
         threads: int = 1,
         backend: str = "numpy",
         device: Any = None,
+        max_episode_steps: int | None = None,
         **options: Any,
     ) -> None:
+        self._check_keywords(CfIsacMobileEnv, options)
         single = CfIsacMobileEnv(**options)
-        self._set_up(single, num_envs, autoreset_mode, threads, backend, device)
+        self._set_up(single, num_envs, autoreset_mode, threads, backend, device, max_episode_steps)
         self._stored = None if single.brought is None else single.brought.scenario
-        self._terminates = False
-        self._parts = [
-            MobilePart(single, span, self._autoreset_mode, self._backend) for span in self._spans(_PART_LINKS)
-        ]
-
-    def _scores(self) -> dict[str, Any]:
-        scores = super()._scores()
-        zeros = np.zeros if self._backend.name == "numpy" else self._backend.zeros
-        scores |= {name: zeros((self.num_envs,), dtype) for name, dtype in _NEW_INFOS.items()}
-        scores["reward_terms"]["switching"] = zeros((self.num_envs,))
-        return scores
+        self._shards = [MobileShard(single, span, self._episode, self._backend) for span in self._spans(_SHARD_LINKS)]
 
 
-class MobilePart(Part):
-    """The environments in `span` of a vector environment, whose instants are kept in arrays of leading axes (instants, environments)."""
+class MobileShard(Shard):
+    """A shard whose instants are kept in arrays of leading axes (instants, environments)."""
 
-    def __init__(self, single: CfIsacMobileEnv, span: slice, autoreset_mode: AutoresetMode, backend: Backend) -> None:
-        super().__init__(single.config, span, single.episode_steps, 1, autoreset_mode, backend)
+    def __init__(self, single: CfIsacMobileEnv, span: slice, episode: Episode, backend: Backend) -> None:
+        super().__init__(single.config, span, episode, backend)
         self._dynamics, self._brought, self._velocities = single.dynamics, single.brought, single.velocities
         n, M = span.stop - span.start, single.config.M
         beginning = single.beginning()
@@ -97,6 +87,15 @@ class MobilePart(Part):
         self._numbers: dict[str, Array] = {}
         self._views: dict[str, Array] = {}
 
+    def configure(self, config: SystemConfig) -> None:
+        """Go on under other requirements."""
+        super().configure(config)
+        if self._brought is not None:
+            self._brought = replace(self._brought, scenario=replace(self._brought.scenario, config=config))
+        if self._views:
+            for i, number in enumerate(observations.requirement(config)):
+                self._views["requirement"][..., i] = number
+
     def reset(
         self,
         rows: Rows,
@@ -105,68 +104,49 @@ class MobilePart(Part):
         generators: Generators,
         observation: Mapping[str, Array],
     ) -> None:
-        """Begin new episodes and observe, as `Part.reset`."""
+        """Begin new episodes and observe, as `Shard.reset`."""
         self._index[rows & seeded] = -1
-        self._begin(rows, drop, generators)
+        self._draw_all(rows, drop, generators)
         self._observe(observation)
 
-    def step(
-        self, action: Array, generators: Generators, observation: Mapping[str, Array], scores: Mapping[str, Any]
-    ) -> None:
-        """Score decisions, go on to the next instants and observe, as `Part.step`."""
+    def step(self, action: Array, generators: Generators, observation: Mapping[str, Array]) -> None:
+        """Score decisions, go on to the next instants and observe, as `Shard.step`."""
         playing = ~self.over
-        if playing.any():
-            self._decide(action, playing, scores)
-        self._steps += playing
-        self.ended = playing & (self._steps >= self._decisions)
-        beginning = ~playing
-        if self._autoreset_mode is AutoresetMode.SAME_STEP:
-            beginning, self.final = self.ended, None
+        self._decide(action, playing)
+        beginning = self._count(playing)
+        if self._same_step:
+            self.final = None
             if self.ended.any():
                 rows = self._index_of(self.ended)
                 self.final = {key: entry[rows] for key, entry in self._now().items()}
-        else:
-            self.over = self.ended
         if beginning.any():
-            self._begin(beginning, None, generators)
+            self._draw_all(beginning, None, generators)
         self._place()
         self._observe(observation)
 
-    def _decide(self, action: Array, playing: Rows, scores: Mapping[str, Any]) -> None:
+    def _decide(self, action: Array, playing: Rows) -> Array:
+        self.scored = None
         xp, state = self._backend.xp, self._switching
+        if not playing.any():
+            return state.previous_active
         awake: Array = state.wait == 0
         if not awake.all():
             silent = ~awake[:, :, None] & (xp.arange(action.shape[-1], device=self._backend.device) > 0)
             action = xp.where(silent, -xp.ones_like(action), action)
         decision = actions.decode(action, self._config.max_ap_power_w)
         outcome = physics.evaluate(self.scenario.problem, decision)
-        self._score(decision, outcome, playing, scores)
-        switched = xp.sum(state.switched_on(decision.active), axis=-1)
-        switching_j = state.energy_j * xp.astype(switched, xp.float64)
-        energy_j = outcome.total_power * state.step_s + switching_j
-        cost_w = switching_j / state.step_s
-        scored = self._index_of(playing)
-        self._energy_j[scored] = self._energy_j[scored] + energy_j[scored]
-        values = {
-            "switched_on": switched,
-            "waking_aps": xp.sum(decision.active & ~awake, axis=-1),
-            "switching_energy_j": switching_j,
-            "energy_j": energy_j,
-            "episode_energy_j": self._energy_j,
-        }
-        for name, value in values.items():
-            scores[name][scored] = value[scored]
-        scores["reward_terms"]["switching"][scored] = -cost_w[scored]
-        scores["reward"][scored] = scores["reward"][scored] - cost_w[scored]
+        self.scored = info.scored(decision, outcome, self._config, self._served, state, self._energy_j)
+        self._energy_j = xp.asarray(self.scored[1]["episode_energy_j"], copy=True)
         self._switching = state.after(decision.active)
+        return decision.active
 
-    def _begin(self, rows: Rows, drop: NDArray[np.int64] | None, generators: Generators) -> None:
-        """New episodes, every AP on and awake, in the rows."""
+    def _draw_all(self, rows: Rows, drop: NDArray[np.int64] | None, generators: Generators) -> None:
+        """Draw new episodes, every AP on and awake, in the rows."""
         chosen = np.flatnonzero(rows)
         some = max(1, _DRAWN_LINKS // (self._config.M * self._config.K))
         for first in range(0, len(chosen), some):
             self._draw_episodes(chosen[first : first + some], drop, generators)
-        self._steps[rows] = 0
+        self._begin(rows)
         self.over = self.over & ~rows
         at = self._backend.array(rows)
         state = self._switching
@@ -179,13 +159,13 @@ class MobilePart(Part):
         self._place()
 
     def _draw_episodes(self, chosen: NDArray[np.int64], drop: NDArray[np.int64] | None, generators: Generators) -> None:
-        steps = self._decisions
+        steps = self._episode.decisions
         if self._brought is None:
             rngs = [generators[row] for row in chosen.tolist()]
             episodes = self._dynamics.episodes(self._config, rngs, steps, self._switching.step_s)
         else:
-            count = len(self._brought.scenario)
-            self._index[chosen] = (self._index[chosen] + 1) % count if drop is None else drop[chosen]
+            wanted = None if drop is None else drop[chosen]
+            self._index[chosen] = next_drop(self._index[chosen], len(self._brought.scenario), wanted)
             episodes = self._brought[self._index[chosen]]
         numbers = {name: value for name in ARRAYS if (value := getattr(episodes.scenario, name)) is not None}
         index = self._backend.array(chosen)
@@ -201,7 +181,7 @@ class MobilePart(Part):
 
     def _at(self, kept: Mapping[str, Array]) -> dict[str, Array]:
         """What is kept, at the instants at hand: a view where all environments are at the same."""
-        instant = np.minimum(self._steps, self._decisions - 1)
+        instant = np.minimum(self._steps, self._episode.decisions - 1)
         if (instant == instant[0]).all():
             return {name: value[int(instant[0])] for name, value in kept.items()}
         index = self._backend.array(instant)
@@ -215,7 +195,7 @@ class MobilePart(Part):
         seen["ap"][..., 2] = state.previous_active
         seen["wait"] = xp.astype(state.wait, xp.float32)
         sequence = np.empty((len(self._steps), 4), np.float32)
-        sequence[:, :3], sequence[:, 3] = self._sequence, self._decisions - self._steps
+        sequence[:, :3], sequence[:, 3] = self._sequence, self._episode.decisions - self._steps
         seen["sequence"] = self._backend.array(sequence)
         return seen
 

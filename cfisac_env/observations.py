@@ -60,6 +60,11 @@ def space(config: SystemConfig) -> spaces.Dict:
     return spaces.Dict(entries)
 
 
+def requirement(config: SystemConfig) -> tuple[float, float, float, float]:
+    """What the entry `requirement` holds."""
+    return config.sinr_threshold, config.crlb_threshold_m2, config.max_ap_power_w, config.circuit_power_w
+
+
 def encode(
     scenario: Scenario, previous_active: Array | None = None, out: Mapping[str, Array] | None = None
 ) -> dict[str, Array]:
@@ -105,11 +110,9 @@ def encode(
         observation["pilots"][...] = xp.eye(config.K) if overlap is None else overlap
     observation["radar"] = entry("radar", config.M, config.S, config.T)
     observation["radar"][...] = clip(_log10(xp, scenario.rcs_gain) - noise_log, -LOG_LIMIT, LOG_LIMIT)
-    observation["requirement"] = requirement = entry("requirement", 4)
-    requirement[..., 0] = config.sinr_threshold
-    requirement[..., 1] = config.crlb_threshold_m2
-    requirement[..., 2] = config.max_ap_power_w
-    requirement[..., 3] = config.circuit_power_w
+    observation["requirement"] = entry("requirement", 4)
+    for i, number in enumerate(requirement(config)):
+        observation["requirement"][..., i] = number
     observation["sensing"] = sensing = entry("sensing", config.M, config.S, 3)
     fisher = scenario.fisher
     diagonal = clip(fisher[..., :2], _TINY)

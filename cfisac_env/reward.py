@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from cfisac_env.config import SystemConfig
-from cfisac_env.physics import namespace
 from cfisac_env.types import Array, Outcome
 
 
-def terms(outcome: Outcome, config: SystemConfig) -> dict[str, Array]:
+def missed(outcome: Outcome) -> tuple[Array, Array]:
+    """Σ_k max(0, 1 − γ_k/γ_thr) and Σ_s max(0, 1 − ν/CRLB_s), each (…,)."""
+    return outcome.sinr_violation.sum(-1), outcome.crlb_violation.sum(-1)
+
+
+def terms(outcome: Outcome, config: SystemConfig, misses: tuple[Array, Array] | None = None) -> dict[str, Array]:
     """The terms whose sum is the reward, each (…,) and in W.
 
     - `power`: −(transmit + circuit power)
@@ -15,10 +19,15 @@ def terms(outcome: Outcome, config: SystemConfig) -> dict[str, Array]:
     - `crlb`: −`crlb_penalty` · Σ_s max(0, 1 − ν/CRLB_s)
 
     So the reward is within [−M (P_max + P_cir) − K·sinr_penalty − S·crlb_penalty, 0].
+
+    Args:
+        outcome: leading axes ….
+        config: gives the penalties.
+        misses: what `missed` says of the outcome, if it is known already.
     """
-    xp = namespace(outcome.sinr_violation)
+    sinr, crlb = missed(outcome) if misses is None else misses
     return {
         "power": -outcome.total_power,
-        "sinr": -config.sinr_penalty * xp.sum(outcome.sinr_violation, axis=-1),
-        "crlb": -config.crlb_penalty * xp.sum(outcome.crlb_violation, axis=-1),
+        "sinr": -config.sinr_penalty * sinr,
+        "crlb": -config.crlb_penalty * crlb,
     }

@@ -65,17 +65,17 @@ class Problem:
         return self if self.batch_shape else self._at(None)
 
     def _at(self, index: Any) -> Problem:
-        changes = {
-            name: None if (array := getattr(self, name)) is None else array[index]
-            for name in ("gain", "estimate_gain", "fisher", "pilot_overlap", "ap_xy", "ue_xy", "target_xy")
-        }
+        arrays = self.pilot_overlap, self.ap_xy, self.ue_xy, self.target_xy
         return Problem(
-            noise_w=self.noise_w,
-            sinr_threshold=self.sinr_threshold,
-            crlb_threshold_m2=self.crlb_threshold_m2,
-            max_ap_power_w=self.max_ap_power_w,
-            circuit_power_w=self.circuit_power_w,
-            **changes,
+            self.gain[index],
+            self.estimate_gain[index],
+            self.noise_w,
+            self.fisher[index],
+            self.sinr_threshold,
+            self.crlb_threshold_m2,
+            self.max_ap_power_w,
+            self.circuit_power_w,
+            *[None if array is None else array[index] for array in arrays],
         )
 
 

@@ -5,27 +5,33 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
+from gymnasium import logger
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from cfisac_env import physics
+from cfisac_env.attributes import Configurable, Fixed, unknown_attribute
 from cfisac_env.backend import backend as choose_backend
-from cfisac_env.drops import checked_drop, load
-from cfisac_env.env import CfIsacEnv, checked_count
-from cfisac_env.part import Part, Rows
+from cfisac_env.config import FIELDS, REQUIREMENT_FIELDS, SystemConfig, check_keywords
+from cfisac_env.drops import check_options, chosen_drop, load
+from cfisac_env.env import CfIsacEnv, checked_count, flat_hint, keywords, real_array
 from cfisac_env.scenario import Scenario, joined
+from cfisac_env.shard import Episode, Rows, Shard
 from cfisac_env.types import Array, Decision, Outcome
 
-_PART_LINKS = 2**17  # AP–user links in a part: fewer leave the caches less often, more leave Python less often
-_PART_ENVS = 512
+_SHARD_LINKS = 2**17  # AP–user links in a shard: fewer leave the caches less often, more leave Python less often
+_SHARD_ENVS = 512
 _Results = dict[str, Any]
 
 
-class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
+class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
     """N environments `CfIsac-v0` in one, step for step what N single ones give from the same seeds.
 
     ```python
@@ -49,6 +55,7 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
         threads: to work on the environments with; the numbers don't depend on it.
         backend: `numpy` or `torch`: what kind of arrays everything is computed with and returned as. Random numbers are NumPy's in both.
         device: of torch tensors; None is the processor.
+        max_episode_steps: steps after which an episode is cut off, as with `gym.make`; None and −1 are no limit.
         episode_steps: as for `CfIsacEnv`.
         decisions_per_drop: as for `CfIsacEnv`; a step on which every drop stays draws and encodes nothing.
         drops: as for `CfIsacEnv`; every environment plays them from the first.
@@ -59,6 +66,12 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
         ValueError, TypeError: as `CfIsacEnv`; or fewer than one environment or thread; or a device that isn't there.
     """
 
+    episode_steps = Fixed[int]()
+    decisions_per_drop = Fixed[int]()
+    autoreset_mode = Fixed[AutoresetMode]()
+    _stored: Scenario | None
+    _shards: Sequence[Shard]
+
     def __init__(
         self,
         num_envs: int = 1,
@@ -67,12 +80,14 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
         threads: int = 1,
         backend: str = "numpy",
         device: Any = None,
+        max_episode_steps: int | None = None,
         episode_steps: int = 1,
         decisions_per_drop: int = 1,
         drops: str | os.PathLike[str] | Scenario | None = None,
         render_mode: str | None = None,
         **fields: Any,
     ) -> None:
+        self._check_keywords(CfIsacEnv, fields)
         single = CfIsacEnv(
             episode_steps=episode_steps,
             decisions_per_drop=decisions_per_drop,
@@ -80,21 +95,18 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
             render_mode=render_mode,
             **fields,
         )
-        self._set_up(single, num_envs, autoreset_mode, threads, backend, device)
+        self._set_up(single, num_envs, autoreset_mode, threads, backend, device, max_episode_steps)
         self._stored = None if drops is None else load(drops, fields).batch().to(self._backend)
-        self._terminates = self.episode_steps == 1
-        self._parts: Sequence[Part] = [
-            Part(
-                self.config,
-                span,
-                self.episode_steps,
-                self.decisions_per_drop,
-                self._autoreset_mode,
-                self._backend,
-                self._stored,
-            )
-            for span in self._spans(_PART_LINKS)
+        self._shards = [
+            Shard(self.config, span, self._episode, self._backend, self._stored) for span in self._spans(_SHARD_LINKS)
         ]
+
+    def _check_keywords(self, single: type[CfIsacEnv], fields: Mapping[str, Any]) -> None:
+        """Refuse keywords that neither this environment nor a single one has."""
+        valid = dict.fromkeys([*keywords(type(self)), *keywords(single), *FIELDS])
+        check_keywords(
+            f"{type(self).__name__}.__init__()", [name for name in fields if name not in single.not_taken], valid
+        )
 
     def _set_up(
         self,
@@ -104,33 +116,54 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
         threads: int,
         backend: str,
         device: Any,
+        max_episode_steps: int | None,
     ) -> None:
-        """Everything but the parts, of environments like `single`."""
+        """Everything but the shards, of environments like `single`."""
         self.num_envs = checked_count("num_envs", num_envs)
-        self._autoreset_mode = AutoresetMode(autoreset_mode)
+        modes = [mode.value for mode in AutoresetMode]
+        if not isinstance(autoreset_mode, AutoresetMode) and autoreset_mode not in modes:
+            raise ValueError(f"autoreset_mode must be one of {', '.join(modes)}, got {autoreset_mode!r}")
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
         self._threads = checked_count("threads", threads)
         self._backend = choose_backend(backend, device)
+        if self._threads > 1 and self._backend.name == "torch":
+            raise ValueError(
+                f"threads={threads}: torch has threads of its own, see torch.set_num_threads; leave it out"
+            )
         if single.render_mode is not None:
             raise ValueError(
                 f'render_mode={single.render_mode!r}: only single environments draw; use gym.make, or vectorization_mode="sync"'
             )
-        self.config = single.config
+        limit = None if max_episode_steps in (None, -1) else checked_count("max_episode_steps", max_episode_steps)
+        self._config = single.config
         self.episode_steps, self.decisions_per_drop = single.episode_steps, single.decisions_per_drop
-        self.metadata = {**single.metadata, "autoreset_mode": self._autoreset_mode}
+        self._episode = Episode(
+            self.episode_steps, self.decisions_per_drop, single._terminates, limit, self.autoreset_mode
+        )
+        self.metadata = {**single.metadata, "autoreset_mode": self.autoreset_mode}
         self.single_observation_space, self.single_action_space = single.observation_space, single.action_space
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._generators: list[np.random.Generator | None] = [None] * self.num_envs
         self._seeds = [-1] * self.num_envs
         self._began = False
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool: tuple[int, ThreadPoolExecutor] | None = None
 
     def _spans(self, links: int) -> list[slice]:
-        """The environments in parts of about so many AP–user links."""
-        size = max(1, min(_PART_ENVS, links // (self.config.M * self.config.K)))
+        """The environments in shards of about so many AP–user links."""
+        size = max(1, min(_SHARD_ENVS, links // (self.config.M * self.config.K)))
         if self._backend.name == "torch":  # torch has its own threads, and devices want large batches
             size = self.num_envs
         return [slice(start, min(start + size, self.num_envs)) for start in range(0, self.num_envs, size)]
+
+    def _set_config(self, config: SystemConfig) -> None:
+        self._config = config
+        for shard in self._shards:
+            shard.configure(config)
+
+    @property
+    def _horizon(self) -> int | None:
+        return self._episode.limit if self._episode.terminates else self._episode.length
 
     @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
@@ -144,13 +177,18 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
         return tuple(self._seeds)
 
     @property
+    def backend(self) -> str:
+        """Kind of the arrays: `numpy` or `torch`."""
+        return self._backend.name
+
+    @property
     def scenario(self) -> Scenario:
         """The drops that the next decisions are for, with a leading axis over the environments."""
         self._check_began()
-        return joined([part.scenario for part in self._parts])
+        return joined([shard.scenario for shard in self._shards])
 
     def evaluate(self, decision: Decision) -> Outcome:
-        """Score decisions, `active` (N, M) and `power` (N, M, K), on the current drops without stepping."""
+        """Score decisions, `active` (N, M) and `power` (N, M, K), or one for all of them, on the current drops without stepping."""
         return self.scenario.evaluate(decision)
 
     def reset(
@@ -166,9 +204,10 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
             ValueError, TypeError: not one seed for every environment, a mask that is none, or options that no environment takes.
             RuntimeError: the mask leaves out environments that have never been reset.
         """
+        check_options(options, ("reset_mask", *(() if self._stored is None else ("drop",))))
         seeds = self._checked_seeds(seed)
-        each = dict(options or {})
-        rows = self._checked_mask(each.pop("reset_mask", None))
+        each = options or {}
+        rows = self._checked_mask(each.get("reset_mask"))
         drop = self._checked_drops(each.get("drop"))
         seeded = np.array([one is not None for one in seeds]) & rows
         for i in np.flatnonzero(seeded).tolist():
@@ -176,9 +215,9 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
         generators = self._begun_generators()
         observation = self._observation()
 
-        def begin(part: Part) -> None:
-            span = part.span
-            part.reset(
+        def begin(shard: Shard) -> None:
+            span = shard.span
+            shard.reset(
                 rows[span], seeded[span], None if drop is None else drop[span], generators[span], _at(observation, span)
             )
 
@@ -193,47 +232,103 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
             actions: (N, M, K + 1).
 
         Raises:
-            ValueError: another shape, or NaN.
+            ValueError: another shape, or NaN, or no numbers.
             RuntimeError: an environment hasn't been reset, or (`DISABLED`) its episode is over.
         """
         self._check_began()
-        over = np.concatenate([part.over for part in self._parts])
-        if self._autoreset_mode is AutoresetMode.DISABLED and over.any():
+        over = self._flags("over")
+        if self.autoreset_mode is AutoresetMode.DISABLED and over.any():
             raise RuntimeError(
                 f"the episodes of environments {_some(over)} are over; call reset(options={{'reset_mask': ...}}) before step()"
             )
-        action = self._checked_actions(actions, ~over)
+        playing = ~over
+        action = self._checked_actions(actions, playing)
         generators: Any = self._generators  # all of them, since a reset
-        observation, scores = self._observation(), self._scores()
+        observation = self._observation()
 
-        def play(part: Part) -> None:
-            span = part.span
-            part.step(action[span], generators[span], _at(observation, span), _at(scores, span))
+        def play(shard: Shard) -> None:
+            shard.step(action[shard.span], generators[shard.span], _at(observation, shard.span))
 
         self._each(play)
-        ended = np.concatenate([part.ended for part in self._parts])
-        none = np.zeros(self.num_envs, np.bool_)
-        both = (ended, none) if self._terminates else (none, ended)
-        terminations, truncations = (self._backend.array(flags) for flags in both)
-        rewards = scores.pop("reward")
-        return observation, rewards, terminations, truncations, self._infos(scores, ~over, ended)
+        ended = self._flags("ended")
+        terminations, truncations = (self._backend.array(self._flags(name)) for name in ("terminated", "truncated"))
+        rewards, scores = self._scored(playing)
+        return observation, rewards, terminations, truncations, self._infos(scores, playing, ended)
+
+    def render(self) -> None:
+        """Draw nothing, as single environments do without a `render_mode`."""
+        logger.warn('only single environments draw; use gym.make, or vectorization_mode="sync", with a render_mode')
+
+    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """Call a method of every environment, or read an attribute, and give the result of each.
+
+        Methods that environments of a batch have are `configure`, which changes all of them, and `evaluate`.
+
+        Raises:
+            AttributeError: there is no such attribute or method.
+        """
+        if name == "configure":
+            self.configure(*args, **kwargs)
+            return (None,) * self.num_envs
+        if name == "evaluate":
+            outcome = self.evaluate(*args, **kwargs)
+            names = [field.name for field in fields(outcome)]
+            return tuple(Outcome(**{name: getattr(outcome, name)[i] for name in names}) for i in range(self.num_envs))
+        name = {space: f"single_{space}" for space in ("observation_space", "action_space")}.get(name, name)
+        if name.startswith("_") or not hasattr(self, name):
+            raise unknown_attribute(self, name)
+        value = getattr(self, name)
+        if callable(value) and not isinstance(value, gym.Space):
+            raise AttributeError(
+                f"{name} of {type(self).__name__} is a method of the whole batch, not of each environment: call it itself, "
+                'or make environments that exist one by one with vectorization_mode="sync"'
+            )
+        each = name in ("np_random", "np_random_seed", "scenario")
+        return tuple(value[i] if each else value for i in range(self.num_envs))
 
     def get_attr(self, name: str) -> tuple[Any, ...]:
         """An attribute of every environment: its own where they differ, such as `scenario`, the common one otherwise."""
-        value = getattr(self, name)
-        if name in ("np_random", "np_random_seed"):
-            return tuple(value)
-        return tuple(value[i] if name == "scenario" else value for i in range(self.num_envs))
+        return self.call(name)
+
+    def set_attr(self, name: str, values: Any) -> None:
+        """Change a requirement or a penalty of all environments.
+
+        Args:
+            name: one of `cfisac_env.config.REQUIREMENT_FIELDS`.
+            values: the value, or a list of one for each environment, all the same.
+
+        Raises:
+            AttributeError: an attribute that there isn't, or that is fixed.
+            ValueError: values that differ, or another number of them.
+        """
+        each = list(values) if isinstance(values, list | tuple) else [values] * self.num_envs
+        if len(each) != self.num_envs or any(value != each[0] for value in each):
+            raise ValueError(
+                f"{name} must be one value, or the same {self.num_envs} times: the environments of a batch share one configuration; "
+                'vectorization_mode="sync" has one for each'
+            )
+        if not hasattr(type(self), name) and not hasattr(self, name):
+            raise unknown_attribute(self, name)
+        if name not in FIELDS:
+            raise AttributeError(
+                f"{name} of {type(self).__name__} can't be set; what can is {', '.join(REQUIREMENT_FIELDS)}"
+            )
+        setattr(self, name, each[0])
 
     def close_extras(self, **kwargs: Any) -> None:
         """End the threads."""
-        if self._pool is not None:
-            self._pool.shutdown()
-            self._pool = None
+        if self._pool is not None and self._pool[0] == os.getpid():
+            self._pool[1].shutdown()
+        self._pool = None
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy starts its own threads."""
         return {**self.__dict__, "_pool": None}
+
+    def _flags(self, name: str) -> Rows:
+        """A flag of every environment; a copy."""
+        flags: list[Rows] = [getattr(shard, name) for shard in self._shards]
+        return flags[0].copy() if len(flags) == 1 else np.concatenate(flags)
 
     def _begun_generators(self) -> list[np.random.Generator]:
         for i, generator in enumerate(self._generators):
@@ -257,7 +352,7 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
         return [None if one is None else int(one) for one in seed]
 
     def _checked_drops(self, drop: Any) -> NDArray[np.int64] | None:
-        """Which given drop every environment plays; None is the next."""
+        """The given drop that every environment plays, −1 for the next; None is the next for all."""
         if self._stored is None or drop is None:
             return None
         each = drop if isinstance(drop, Sequence | np.ndarray) and not isinstance(drop, str) else [drop] * self.num_envs
@@ -265,7 +360,8 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
             raise ValueError(
                 f"options['drop'] must be one index, or a list of {self.num_envs} (one an environment), got {drop!r}"
             )
-        return np.array([checked_drop(one, len(self._stored)) for one in each])
+        chosen = [chosen_drop({"drop": one}, len(self._stored)) for one in each]
+        return np.array([-1 if one is None else one for one in chosen])
 
     def _checked_mask(self, mask: Any) -> Rows:
         if mask is None:
@@ -286,14 +382,19 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
 
     def _checked_actions(self, actions: Any, playing: Rows) -> Array:
         """The actions, rounded to float32, or a ValueError that says what is wrong with them."""
-        xp = self._backend.xp
-        array = self._backend.array(actions, "float32")
-        shape = self.action_space.shape
+        xp, numpy = self._backend.xp, self._backend.name == "numpy"
+        shape: Any = self.action_space.shape
+        array: Any = real_array(actions, "the actions") if numpy else self._backend.array(actions)
         if tuple(array.shape) != shape:
             raise ValueError(
                 f"the actions must have shape {shape} (environments, APs, 1 activation + users), got {tuple(array.shape)}; "
-                f"every step takes one action for each of the {self.num_envs} environments"
+                f"every step takes one action for each of the {self.num_envs} environments; "
+                + flat_hint(tuple(array.shape), shape)
             )
+        if not numpy and array.is_complex():
+            raise ValueError(f"the actions must hold real numbers, got a tensor of {array.dtype}")
+        if array.dtype != xp.float32:
+            array = xp.astype(physics.clip(array, -1.0, 1.0), xp.float32)
         with np.errstate(invalid="ignore"):
             finite = xp.isfinite(array.sum())  # then there is no NaN, and this is sooner known
         if not finite:
@@ -302,38 +403,42 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
                 raise ValueError(
                     f"the actions hold NaN (environments {_some(bad)}); every entry must be a number in [-1, 1]"
                 )
-        return array if self._backend.name == "numpy" else xp.astype(array, xp.float64)
+        return array if numpy else xp.astype(array, xp.float64)
 
     def _observation(self) -> dict[str, Array]:
         space: Any = self.single_observation_space
         return {key: self._backend.empty((self.num_envs, *entry.shape), "float32") for key, entry in space.items()}
 
-    def _scores(self) -> _Results:
-        N, K, S = self.num_envs, self.config.K, self.config.S
-        zeros = np.zeros if self._backend.name == "numpy" else self._backend.zeros
-        return {
-            "reward": zeros((N,)),
-            "total_power_w": zeros((N,)),
-            "transmit_power_w": zeros((N,)),
-            "circuit_power_w": zeros((N,)),
-            "active_aps": zeros((N,), "int64"),
-            "sinr_db": zeros((N, K)),
-            "crlb_m2": zeros((N, S)),
-            "feasible": zeros((N,), "bool"),
-            "reward_terms": {name: zeros((N,)) for name in ("power", "sinr", "crlb")},
-        }
+    def _scored(self, played: Rows) -> tuple[Array, _Results]:
+        """Rewards, zero where nothing was played, and the information, of no meaning there."""
+        results = [shard.scored for shard in self._shards]
+        known = next((one for one in results if one is not None), None)
+        if known is None:
+            return self._backend.zeros((self.num_envs,)), {}
+        if len(results) > 1:
+            spans = [shard.span for shard in self._shards]
+            rows = [
+                _blank(known, s.stop - s.start) if one is None else one for one, s in zip(results, spans, strict=True)
+            ]
+            rewards, scores = _stacked(self._backend.xp, rows)
+        else:
+            rewards, scores = known
+        if not played.all():
+            rewards = self._backend.xp.where(self._backend.array(played), rewards, 0.0)
+        return rewards, scores
 
     def _infos(self, scores: _Results, played: Rows, ended: Rows) -> dict[str, Any]:
-        if self._autoreset_mode is not AutoresetMode.SAME_STEP or not ended.any():
+        if self.autoreset_mode is not AutoresetMode.SAME_STEP or not ended.any():
             return self._masked(scores, played) if played.any() else {}
         final: Any = np.full(self.num_envs, None, dtype=object)
-        for part in self._parts:
-            if part.final is not None:
-                each: list[dict[str, Array]] = [{} for _ in range(int(part.ended.sum()))]
-                for name, entry in part.final.items():
-                    for seen, row in zip(each, entry, strict=True):
+        space: Any = self.single_observation_space
+        for shard in self._shards:
+            if shard.final is not None:
+                each: list[dict[str, Array]] = [{} for _ in range(int(shard.ended.sum()))]
+                for name in space:
+                    for seen, row in zip(each, shard.final[name], strict=True):
                         seen[name] = row
-                final[part.span][part.ended] = each
+                final[shard.span][shard.ended] = each
         going = played & ~ended
         return {
             **(self._masked(scores, going) if going.any() else {}),
@@ -345,36 +450,41 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
 
     def _masked(self, results: Mapping[str, Any], rows: Rows) -> _Results:
         """An info in Gymnasium's layout: every value beside a mask of the rows that have it, and zero in the others."""
-        laid_out: _Results = {}
-        everywhere = rows.all()
-        for name, value in results.items():
-            if isinstance(value, dict):
-                laid_out[name] = self._masked(value, rows)
-            elif everywhere:
-                laid_out[name] = value
-            else:
-                chosen = self._backend.array(rows)
-                laid_out[name] = self._backend.xp.zeros_like(value)
-                laid_out[name][chosen] = value[chosen]
-            laid_out[f"_{name}"] = self._mask(rows)
-        return laid_out
+        chosen = None if rows.all() else self._backend.array(rows)
+
+        def laid_out(values: Mapping[str, Any]) -> _Results:
+            result: _Results = {}
+            for name, value in values.items():
+                if isinstance(value, dict):
+                    result[name] = laid_out(value)
+                elif chosen is None:
+                    result[name] = value
+                else:
+                    result[name] = self._backend.xp.zeros_like(value)
+                    result[name][chosen] = value[chosen]
+                result[f"_{name}"] = self._mask(rows)
+            return result
+
+        return laid_out(results)
 
     def _mask(self, rows: Rows) -> Array:
         mask = rows.copy()
         return mask if self._backend.name == "numpy" else self._backend.array(mask)
 
-    def _each(self, work: Callable[[Part], None]) -> None:
-        """Do the work of every part, on as many threads as there are parts and processors for."""
-        parts = iter(self._parts)
-        workers = min(self._threads, len(self._parts))
-        if workers > 1 and self._pool is None:
-            self._pool = ThreadPoolExecutor(self._threads - 1, thread_name_prefix="cfisac")
+    def _each(self, work: Callable[[Shard], None]) -> None:
+        """Do the work of every shard, on as many threads as there are shards and processors for."""
+        shards = iter(self._shards)
+        workers = min(self._threads, len(self._shards))
+        if workers > 1 and (
+            self._pool is None or self._pool[0] != os.getpid()
+        ):  # a forked child has none of its parent's threads
+            self._pool = os.getpid(), ThreadPoolExecutor(self._threads - 1, thread_name_prefix="cfisac")
 
         def take_turns() -> None:
-            for part in parts:
-                work(part)
+            for shard in shards:
+                work(shard)
 
-        others = [] if self._pool is None else [self._pool.submit(take_turns) for _ in range(workers - 1)]
+        others = [] if self._pool is None else [self._pool[1].submit(take_turns) for _ in range(workers - 1)]
         take_turns()
         for other in others:
             other.result()
@@ -383,6 +493,26 @@ class CfIsacVectorEnv(VectorEnv[Any, Any, Any]):
 def _at(results: Mapping[str, Any], span: slice) -> _Results:
     """Views of the rows of some environments."""
     return {name: _at(value, span) if isinstance(value, dict) else value[span] for name, value in results.items()}
+
+
+def _stacked(xp: Any, results: Sequence[Any]) -> Any:
+    """Results of several shards, one after the other."""
+    first = results[0]
+    if isinstance(first, tuple):
+        return tuple(_stacked(xp, entries) for entries in zip(*results, strict=True))
+    if isinstance(first, dict):
+        return {name: _stacked(xp, [one[name] for one in results]) for name in first}
+    return xp.concat(results)
+
+
+def _blank(results: Any, n: int) -> Any:
+    """Zeros of the kinds of the results, for n environments."""
+    if isinstance(results, tuple):
+        return tuple(_blank(entry, n) for entry in results)
+    if isinstance(results, dict):
+        return {name: _blank(entry, n) for name, entry in results.items()}
+    xp = physics.namespace(results)
+    return xp.zeros_like(results[:1].repeat(n, 0) if xp is np else results[:1].expand(n, *results.shape[1:]))
 
 
 def _some(rows: Array) -> str:

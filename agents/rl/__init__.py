@@ -1,10 +1,6 @@
-"""Reinforcement learning on the suite: environments with structured actions.
+"""Reinforcement learning on the suite: environments with structured actions, agents and their training.
 
-Importing the package registers `CfIsacActivation-v0` and `CfIsacSequential-v0`, whose powers come from the exact allocator;
-`gym.make("agents.rl:CfIsacActivation-v0")` imports it on the way.
+`CfIsacActivation-v0` and `CfIsacSequential-v0`, whose powers come from the exact allocator, are registered by `import cfisac_env`.
 """
 
-from gymnasium.envs.registration import register
-
-register(id="CfIsacActivation-v0", entry_point="agents.rl.environments:CfIsacActivationEnv")
-register(id="CfIsacSequential-v0", entry_point="agents.rl.environments:CfIsacSequentialEnv")
+import cfisac_env  # noqa: F401  (registers the environments)

@@ -5,6 +5,7 @@ Both play the drops of `CfIsac-v0` and score by its reward, so that what an agen
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,10 @@ from numpy.typing import NDArray
 from baselines.allocation import Allocator
 from baselines.heuristics import StrongestApPolicy
 from baselines.policy import allocate, solved
-from cfisac_env import actions, observations, reward
-from cfisac_env.config import nearest
-from cfisac_env.env import CfIsacEnv, sinr_db
+from cfisac_env import actions, info, observations, physics
+from cfisac_env.attributes import Fixed
+from cfisac_env.config import SystemConfig, nearest
+from cfisac_env.env import CfIsacEnv, checked_count, real_array
 from cfisac_env.observations import Observation
 from cfisac_env.types import Decision, Problem
 
@@ -69,7 +71,7 @@ class CfIsacActivationEnv(CfIsacEnv):
 
     ```python
     import gymnasium as gym
-    import agents.rl
+    import cfisac_env
 
     env = gym.make("CfIsacActivation-v0", M=30, K=6, action_type="multi-binary")
     ```
@@ -79,6 +81,9 @@ class CfIsacActivationEnv(CfIsacEnv):
         backend: of the allocator.
         options: those of `CfIsac-v0`.
     """
+
+    action_type = Fixed[str]()
+    backend = Fixed[str]()
 
     def __init__(self, *, action_type: str = "box", backend: str = "fast", **options: Any) -> None:
         super().__init__(**options)
@@ -93,7 +98,7 @@ class CfIsacActivationEnv(CfIsacEnv):
         """Price a set and score it.
 
         Raises:
-            ValueError: the action has another shape than (M,), or holds NaN, or (multi-binary) something else than 0 and 1.
+            ValueError: the action has another shape than (M,), or holds NaN or no numbers, or (multi-binary) something else than 0 and 1.
             RuntimeError: the environment hasn't been reset, or its episode is over.
         """
         problem = self.scenario.problem
@@ -101,7 +106,7 @@ class CfIsacActivationEnv(CfIsacEnv):
         return super().step(actions.encode(decision, problem.max_ap_power_w, problem.estimate_gain))
 
     def _active(self, action: NDArray[Any]) -> NDArray[np.bool_]:
-        array = np.asarray(action, dtype=np.float64)
+        array = real_array(action, "the action")
         if array.shape != (self.config.M,):
             raise ValueError(
                 f"the action must have shape ({self.config.M},), one entry an AP, got {array.shape}; "
@@ -158,7 +163,7 @@ class CfIsacSequentialEnv(CfIsacEnv):
 
     ```python
     import gymnasium as gym
-    import agents.rl
+    import cfisac_env
 
     env = gym.make("CfIsacSequential-v0", M=30, K=6, start="strongest")
     ```
@@ -172,6 +177,14 @@ class CfIsacSequentialEnv(CfIsacEnv):
         fields: any field of `SystemConfig`, and `preset`.
     """
 
+    not_taken: Mapping[str, str] = dict.fromkeys(
+        ("episode_steps", "decisions_per_drop"), "an episode is one drop, and max_moves limits its moves"
+    )
+
+    start = Fixed[str]()
+    max_moves = Fixed[int]()
+    backend = Fixed[str]()
+
     def __init__(
         self,
         *,
@@ -182,21 +195,13 @@ class CfIsacSequentialEnv(CfIsacEnv):
         render_mode: str | None = None,
         **fields: Any,
     ) -> None:
-        for name in ("episode_steps", "decisions_per_drop"):
-            if name in fields:
-                raise TypeError(
-                    f"CfIsacSequential-v0 has no {name}: an episode is one drop; max_moves limits its moves"
-                )
+        self._check_keywords(fields)
         super().__init__(drops=drops, render_mode=render_mode, **fields)
         _check("start", start, STARTS)
-        if max_moves is not None and (
-            isinstance(max_moves, bool) or not isinstance(max_moves, int | np.integer) or max_moves < 1
-        ):
-            raise ValueError(f"max_moves must be a whole number of 1 or more, or None for 2M, got {max_moves!r}")
         Allocator(backend)  # refuses an unknown one
         M, K = self.config.M, self.config.K
         self.start = start
-        self.max_moves = 2 * M if max_moves is None else int(max_moves)
+        self.max_moves = 2 * M if max_moves is None else checked_count("max_moves", max_moves)
         self.backend = backend
         entries = observations.space(self.config).spaces
         self.observation_space = spaces.Dict({**entries, "power": spaces.Box(0.0, 1.0, (M, K), np.float32)})
@@ -207,8 +212,17 @@ class CfIsacSequentialEnv(CfIsacEnv):
 
     def action_masks(self) -> NDArray[np.bool_]:
         """(M + 1,) bool: which actions make sense in the present state."""
-        active = self._decision.active
-        return masks(active, bool(self._outcome.feasible))
+        self._current()  # says that a reset is missing
+        return masks(self._decision.active, bool(self._outcome.feasible))
+
+    def _set_config(self, config: SystemConfig) -> None:
+        super()._set_config(config)
+        if not self._over:
+            self._enter(self._decision.active)
+
+    @property
+    def _horizon(self) -> int | None:
+        return self.max_moves
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -250,27 +264,18 @@ class CfIsacSequentialEnv(CfIsacEnv):
 
     def _enter(self, active: NDArray[np.bool_]) -> None:
         self._decision = priced(Allocator(self.backend), self.scenario.problem, active)
-        self._outcome = self.evaluate(self._decision)
-        self._terms = {name: float(value) for name, value in reward.terms(self._outcome, self.config).items()}
-        self._score = sum(self._terms.values())
+        self._outcome = physics.evaluate(self.scenario.problem, self._decision)
+        self._score, _ = self._scored(self._decision, self._outcome)
         if self.render_mode is not None:
             self._show(self._decision, self._outcome)
 
     def _observe(self) -> Observation:
-        return observed(self._drop, self._decision, self.config.max_ap_power_w)
+        observation = observed(self._drop, self._decision, self.config.max_ap_power_w)
+        observation["requirement"][...] = observations.requirement(self.config)
+        return {key: observation[key] for key in self.observation_space.spaces}  # type: ignore[attr-defined]
 
-    def _info(self) -> dict[str, Any]:
-        outcome = self._outcome
-        return {
-            "total_power_w": float(outcome.total_power),
-            "transmit_power_w": float(outcome.transmit_power),
-            "circuit_power_w": float(outcome.circuit_power),
-            "active_aps": int(np.count_nonzero(self._decision.active)),
-            "sinr_db": sinr_db(outcome.sinr),
-            "crlb_m2": outcome.crlb.copy(),
-            "feasible": bool(outcome.feasible),
-            "reward_terms": dict(self._terms),
-        }
+    def _info(self) -> info.Info:
+        return self._scored(self._decision, self._outcome)[1]
 
 
 def first_set(problem: Problem, start: str, backend: str) -> NDArray[np.bool_]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,13 +29,14 @@ class SB3VecEnv(VecEnv):
     ```
 
     As with SB3's own, a finished environment is reset in the same step, its last observation is `info["terminal_observation"]`, and
-    `info["TimeLimit.truncated"]` says whether it was cut off rather than over.
+    `info["TimeLimit.truncated"]` says whether it was cut off rather than over. `info["episode"]` holds its return, length and duration,
+    from which SB3 computes `ep_rew_mean`: those of a wrapper below that records them, otherwise its own.
 
     Args:
-        env: with `metadata["autoreset_mode"]` of `SAME_STEP`.
+        env: with `metadata["autoreset_mode"]` of `SAME_STEP`, and NumPy arrays.
 
     Raises:
-        TypeError: not a `VectorEnv`.
+        TypeError: not a `VectorEnv`, or one that computes with torch.
         ValueError: another mode.
     """
 
@@ -51,45 +53,85 @@ class SB3VecEnv(VecEnv):
                 'make it with autoreset_mode="SameStep" (or, for vectorization_mode="sync" and "async", '
                 'vector_kwargs={"autoreset_mode": "SameStep"})'
             )
+        if getattr(env.unwrapped, "backend", "numpy") != "numpy":
+            raise TypeError(
+                "Stable-Baselines3 works on NumPy arrays, but this environment returns torch tensors; leave backend='torch' out"
+            )
         self.env = env
         self._actions: Any = None
-        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
+        self._began = False
+        n = env.num_envs
+        self._returns, self._lengths, self._starts = np.zeros(n), np.zeros(n, np.int64), np.full(n, time.perf_counter())
+        super().__init__(n, env.single_observation_space, env.single_action_space)
         self.metadata = env.metadata
 
     def reset(self) -> VecEnvObs:
         """Begin an episode everywhere, from the seeds and options that were set since the last reset."""
-        if any(options != self._options[0] for options in self._options):
-            raise ValueError(
-                f"a vector environment takes the same reset options for all of its environments, got {self._options}"
-            )
         seeds = None if all(seed is None for seed in self._seeds) else list(self._seeds)
         seed: Any = seeds  # Gymnasium's base class says int; its own environments take lists
-        observation, infos = self.env.reset(seed=seed, options=self._options[0] or None)
+        if len(self._options) != self.num_envs:
+            raise ValueError(f"set_options takes one dict, or a list of {self.num_envs}, got {self._options}")
+        if all(options == self._options[0] for options in self._options):
+            observation, infos = self.env.reset(seed=seed, options=dict(self._options[0]) or None)
+            self.reset_infos = each(infos, self.num_envs)
+        else:
+            observation = self._reset_by_options(seed)
+        self._began = True
+        self._returns[:], self._lengths[:], self._starts[:] = 0.0, 0, time.perf_counter()
         self._reset_seeds()
         self._reset_options()
-        self.reset_infos = each(infos, self.num_envs)
         result: VecEnvObs = observation
         return result
+
+    def _reset_by_options(self, seed: Any) -> Any:
+        """Reset the environments that have the same options together, as Gymnasium takes one dict for all that are reset."""
+        if not self._began:
+            self.env.reset(seed=seed)  # no mask leaves out environments that have never been reset
+        observation: Any = None
+        left = np.ones(self.num_envs, np.bool_)
+        while left.any():
+            options = self._options[int(np.argmax(left))]
+            alike = np.array([other == options for other in self._options])
+            observation, infos = self.env.reset(seed=seed, options={**options, "reset_mask": alike & left})
+            for i in np.flatnonzero(alike & left).tolist():
+                self.reset_infos[i] = each(infos, self.num_envs)[i]
+            left &= ~alike
+        return observation
 
     def step_async(self, actions: np.ndarray[Any, Any]) -> None:
         """Take the actions of the next `step_wait`."""
         self._actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Step, and reset whoever has finished."""
+        """Step, and reset the environments whose episode is over."""
         observation, rewards, terminations, truncations, batch = self.env.step(self._actions)
         batch = dict(batch)
         last, final = batch.pop("final_obs", None), batch.pop("final_info", {})
+        # A wrapper of the vector environment reports on the episode that is over beside the beginning of the next one.
+        recorded = each({key: batch.pop(key) for key in ("episode", "_episode") if key in batch}, self.num_envs)
         for key in ("_final_obs", "_final_info"):
             batch.pop(key, None)
         infos, finals = each(batch, self.num_envs), each(final, self.num_envs)
         dones = terminations | truncations
+        self._returns += rewards
+        self._lengths += 1
         for i in np.flatnonzero(dones).tolist():
             self.reset_infos[i] = infos[i]
-            infos[i] = {**finals[i], "terminal_observation": last[i]}
+            infos[i] = {"episode": self._episode(i), **finals[i], **recorded[i], "terminal_observation": last[i]}
         for info, cut_off in zip(infos, (truncations & ~terminations).tolist(), strict=True):
             info["TimeLimit.truncated"] = cut_off
         return observation, rewards.astype(np.float32), dones, infos
+
+    def _episode(self, i: int) -> dict[str, Any]:
+        """What `Monitor` says of an episode that is over, and the beginning of the next."""
+        now = time.perf_counter()
+        said = {
+            "r": round(float(self._returns[i]), 6),
+            "l": int(self._lengths[i]),
+            "t": round(now - self._starts[i], 6),
+        }
+        self._returns[i], self._lengths[i], self._starts[i] = 0.0, 0, now
+        return said
 
     def close(self) -> None:
         """Close the vector environment."""
@@ -101,55 +143,75 @@ class SB3VecEnv(VecEnv):
         return [None] * self.num_envs if frames is None else list(frames)
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """An attribute of every environment; where the vector environment doesn't tell them apart, its own."""
-        chosen = self._get_indices(indices)
-        if (singles := getattr(self.env, "envs", None)) is not None:
-            return [singles[i].get_wrapper_attr(attr_name) for i in chosen]
-        if (of_each := getattr(self.env, "get_attr", None)) is not None:
-            values = of_each(attr_name)
-            return [values[i] for i in chosen]
-        return [getattr(self.env, attr_name) for _ in chosen]
+        """An attribute of every environment."""
+        if (singles := self._singles()) is not None:
+            return [singles[i].get_wrapper_attr(attr_name) for i in self._get_indices(indices)]
+        values = self._batch().get_attr(attr_name)
+        return [values[i] for i in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Set an attribute of environments that exist one by one."""
-        for single in self._singles(indices, f"the attribute {attr_name!r} cannot be set"):
-            single.set_wrapper_attr(attr_name, value)
+        """Set an attribute; environments that don't exist one by one take the same value, and requirements and penalties alone.
+
+        Raises:
+            AttributeError: an attribute that there isn't, or that is fixed.
+            ValueError: some of environments that don't exist one by one.
+        """
+        if (singles := self._singles()) is not None:
+            for i in self._get_indices(indices):
+                singles[i].set_wrapper_attr(attr_name, value)
+            return
+        self._check_all(indices, f"the attribute {attr_name!r} cannot be set")
+        self._batch().set_attr(attr_name, [value] * self.num_envs)
 
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
     ) -> list[Any]:
-        """Call a method of environments that exist one by one."""
-        singles = self._singles(indices, f"the method {method_name!r} cannot be called")
-        return [single.get_wrapper_attr(method_name)(*method_args, **method_kwargs) for single in singles]
+        """Call a method of every environment; those that don't exist one by one have `configure` and `evaluate`.
+
+        Raises:
+            AttributeError: a method that there isn't.
+            ValueError: some of environments that don't exist one by one.
+        """
+        if (singles := self._singles()) is not None:
+            chosen = [singles[i] for i in self._get_indices(indices)]
+            return [single.get_wrapper_attr(method_name)(*method_args, **method_kwargs) for single in chosen]
+        self._check_all(indices, f"the method {method_name!r} cannot be called")
+        return list(self._batch().call(method_name, *method_args, **method_kwargs))
 
     def env_is_wrapped(
         self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
     ) -> list[bool]:
         """Whether each environment has a wrapper; those of a batch have none."""
-        singles = getattr(self.env, "envs", None)
+        singles = self._singles()
         return [singles is not None and is_wrapped(singles[i], wrapper_class) for i in self._get_indices(indices)]
 
-    def _singles(self, indices: VecEnvIndices, otherwise: str) -> list[gym.Env[Any, Any]]:
-        singles = getattr(self.env, "envs", None)
-        if singles is None:
-            raise AttributeError(
-                f"{otherwise}: {type(self.env).__name__} has no environments of their own; "
-                'use the vector environment itself, or make it with vectorization_mode="sync"'
+    def _batch(self) -> Any:
+        """The vector environment itself, below its wrappers."""
+        return self.env.unwrapped
+
+    def _singles(self) -> list[gym.Env[Any, Any]] | None:
+        """The environments that exist one by one in this process."""
+        return getattr(self.env.unwrapped, "envs", None)
+
+    def _check_all(self, indices: VecEnvIndices, otherwise: str) -> None:
+        if sorted(self._get_indices(indices)) != list(range(self.num_envs)):
+            raise ValueError(
+                f"{otherwise} for some environments of {type(self.env.unwrapped).__name__}, which share one configuration; "
+                'leave indices out, or make environments that exist one by one with vectorization_mode="sync"'
             )
-        return [singles[i] for i in self._get_indices(indices)]
 
 
 def each(infos: Mapping[str, Any], n: int) -> list[dict[str, Any]]:
-    """The infos of n environments one by one, from Gymnasium's layout: values beside masks `_name` of who has them."""
+    """The infos of n environments one by one, from Gymnasium's layout: values beside masks `_name` of those that have them."""
     result: list[dict[str, Any]] = [{} for _ in range(n)]
     for name, values in infos.items():
-        mask = infos.get(f"_{name}")
-        if mask is None:  # a mask itself
+        if name.startswith("_") and name[1:] in infos:
             continue
+        mask = infos.get(f"_{name}", np.ones(n, np.bool_))  # entries of `episode` have no mask of their own
         if isinstance(values, dict):
             rows: Sequence[Any] = each(values, n)
         else:
-            rows = values.tolist() if values.ndim == 1 else list(values)
+            rows = [np.asarray(value) for value in values] if values.dtype == np.bool_ else list(values)
         for info, value, has in zip(result, rows, mask.tolist(), strict=True):
             if has:
                 info[name] = value

@@ -394,7 +394,7 @@ def moved_aps(scenario: Scenario) -> Scenario:
     [
         (lambda one: one[0], {}, r"leading axes \(instants,\) or \(episodes, instants\), got a single drop"),
         (lambda one: one[None, None], {}, r"leading axes .* got \(1, 1, 6\)"),
-        (lambda one: one[:0], {}, "at least one episode of one instant"),
+        (lambda one: one[:0], {}, "drops must hold one drop at least"),
         (moved_aps, {}, "the APs of a trajectory must stay where they are"),
         (lambda one: one, {"episode_steps": 7}, "episode_steps=7, but the trajectories have 6 instants"),
         (lambda one: one, {"episode_steps": 0}, "episode_steps must be a whole number of 1 or more, got 0"),
@@ -481,7 +481,7 @@ def test_bad_arguments_are_refused_by_name(fields: dict[str, Any], message: str)
 
 
 def test_several_decisions_at_one_time_are_refused() -> None:
-    with pytest.raises(TypeError, match="CfIsacMobile-v0 has no decisions_per_drop"):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'decisions_per_drop': time goes on"):
         make(decisions_per_drop=2)
 
 

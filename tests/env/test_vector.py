@@ -14,7 +14,7 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 
-from cfisac_env import CfIsacEnv, CfIsacVectorEnv, Decision, Scenario, SystemConfig, actions, part, sample, vector
+from cfisac_env import CfIsacEnv, CfIsacVectorEnv, Decision, Scenario, SystemConfig, actions, sample, shard, vector
 
 ID, MOBILE, N = "CfIsac-v0", "CfIsacMobile-v0", 5
 SMALL: dict[str, Any] = {"M": 6, "K": 3}
@@ -104,10 +104,10 @@ def test_the_numbers_do_not_depend_on_threads_and_parts(
 ) -> None:
     fields: dict[str, Any] = {"episode_steps": steps, "decisions_per_drop": decisions}
     whole = make(11, threads=1, **fields)
-    monkeypatch.setattr(vector, "_PART_LINKS", 2 * 6 * 3)
+    monkeypatch.setattr(vector, "_SHARD_LINKS", 2 * 6 * 3)
     parts = make(11, threads=3, **fields)
-    assert len(whole._parts) == 1
-    assert len(parts._parts) == 6
+    assert len(whole._shards) == 1
+    assert len(parts._shards) == 6
     assert_same(parts.reset(seed=1), whole.reset(seed=1))
     rng = np.random.default_rng(1)
     for step in range(7):
@@ -175,8 +175,8 @@ def test_a_step_on_which_every_drop_stays_draws_and_encodes_nothing(monkeypatch:
     states = [generator.bit_generator.state for generator in envs.np_random]
     rng = np.random.default_rng(8)
     with monkeypatch.context() as without:
-        without.setattr(part, "observations", None)
-        without.setattr(part, "build", None)
+        without.setattr(shard, "observations", None)
+        without.setattr(shard, "build", None)
         for step in range(3):
             action = random_actions(envs, rng)
             after, _, terminations, _, _ = envs.step(action)
@@ -254,7 +254,7 @@ def spoil(value: Any) -> None:
     "twin", [copy.deepcopy, lambda envs: pickle.loads(pickle.dumps(envs))], ids=["copied", "pickled"]
 )
 def test_a_copy_made_in_the_middle_goes_on_as_the_original(twin: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vector, "_PART_LINKS", 2 * 6 * 3)
+    monkeypatch.setattr(vector, "_SHARD_LINKS", 2 * 6 * 3)
     envs = make(episode_steps=3, decisions_per_drop=2, threads=2)
     rng = np.random.default_rng(5)
     envs.reset(seed=0)

@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
+from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from stable_baselines3 import DDPG, PPO
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
@@ -33,14 +34,16 @@ def sync(**fields: Any) -> SB3VecEnv:
 
 
 def theirs(**fields: Any) -> DummyVecEnv:
-    return DummyVecEnv([lambda: gym.make("CfIsac-v0", **(SMALL | fields)) for _ in range(N)])
+    return DummyVecEnv([lambda: Monitor(gym.make("CfIsac-v0", **(SMALL | fields))) for _ in range(N)])
 
 
 def assert_same(ours: Any, expected: Any) -> None:
+    """Keys, kinds and numbers are the same."""
     if isinstance(expected, dict):
         assert set(ours) == set(expected)
         for key in expected:
-            assert_same(ours[key], expected[key])
+            if key != "t":  # of an episode: seconds
+                assert_same(ours[key], expected[key])
     elif isinstance(expected, list | tuple):
         for one, other in zip(ours, expected, strict=True):
             assert_same(one, other)
@@ -79,7 +82,7 @@ def test_the_end_of_an_episode_is_told_from_its_cutting_off(steps: int) -> None:
         assert info["TimeLimit.truncated"] is (steps > 1)
         np.testing.assert_array_equal(info["terminal_observation"]["ap"][:, 2], 1.0)
         np.testing.assert_array_equal(observation["ap"][i][:, 2], 0.0)
-        assert isinstance(info["total_power_w"], float)
+        assert info["episode"]["l"] == steps
 
 
 @pytest.mark.parametrize(
@@ -126,9 +129,39 @@ def test_options_of_a_reset_reach_the_environments() -> None:
     observation = envs.reset()  # options are used once; the next drop is the first again
     assert isinstance(observation, dict)
     np.testing.assert_allclose(observation["ue"][1] * 250, drops.ue_xy[0], rtol=1e-6)
-    envs.set_options([{"drop": i % 3} for i in range(N)])
-    with pytest.raises(ValueError, match="same reset options"):
-        envs.reset()
+
+
+@pytest.mark.parametrize("make", [native, sync])
+def test_options_can_differ_from_environment_to_environment(make: Any) -> None:
+    drops = cfisac_env.sample(cfisac_env.SystemConfig(M=5, K=3), np.random.default_rng(0), 3)
+    ours, expected = make(drops=drops), theirs(drops=drops)
+    lists: list[Any] = [[{"drop": i % 3} for i in range(N)], [{}, {"drop": 2}, {}, {"drop": 2}], {"drop": 1}, None]
+    for seed in (None, 7):
+        for options in lists:
+            for envs in (ours, expected):
+                envs.seed(seed)
+                envs.set_options(options)
+            if seed is not None or options is lists[0]:
+                assert_same(ours.reset(), expected.reset())
+    for options, message in (([{}], "a list of 4"), ([{"dorp": 1}, {}, {}, {}], "did you mean 'drop'")):
+        ours.set_options(options)
+        with pytest.raises(ValueError, match=message):
+            ours.reset()
+
+
+@pytest.mark.parametrize("make", [native, sync])
+@pytest.mark.parametrize("recording", [False, True], ids=["", "recorded below"])
+def test_sb3_learns_what_episodes_return(make: Any, recording: bool) -> None:
+    envs = make(episode_steps=3)
+    if recording:
+        envs = SB3VecEnv(RecordEpisodeStatistics(envs.env))
+    model = PPO("MultiInputPolicy", envs, n_steps=9, batch_size=12, n_epochs=1, policy_kwargs={"net_arch": [8]})
+    model.learn(36)
+    episodes = list(model.ep_info_buffer or [])
+    assert len(episodes) == 3 * N
+    assert {int(episode["l"]) for episode in episodes} == {3}
+    assert all(-1e5 < episode["r"] < 0.0 <= episode["t"] for episode in episodes)
+    assert len(model.ep_success_buffer or []) == 3 * N
 
 
 def test_attributes_and_methods_of_environments_can_be_reached() -> None:
@@ -138,17 +171,28 @@ def test_attributes_and_methods_of_environments_can_be_reached() -> None:
         envs.reset()
         assert envs.get_attr("np_random_seed") == [4, 5, 6, 7]
         assert [drop.batch_shape for drop in envs.get_attr("scenario")] == [()] * N
+        assert envs.get_attr("observation_space") == [envs.observation_space] * N
         assert envs.env_is_wrapped(Monitor) == [False] * N
         with pytest.raises(AttributeError):
             envs.get_attr("nothing")
+        envs.set_attr("sinr_penalty", 70.0)
+        assert envs.env_method("configure", crlb_penalty=0.0) == [None] * N
+        assert envs.get_attr("sinr_penalty") == [70.0] * N
+        _, _, _, infos = envs.step(np.full((N, 5, 4), -1.0, np.float32))
+        assert [info["reward_terms"]["sinr"] for info in infos] == [-210.0] * N
+        for name in ("mark", "M", "episode_steps", "sinr_penalti"):
+            with pytest.raises(AttributeError):
+                envs.set_attr(name, 3)
     single = sync()
-    single.set_attr("mark", 3, indices=1)
-    assert single.get_attr("mark", 1) == [3]
     single.reset()
+    single.set_attr("sinr_penalty", 3.0, indices=1)
+    assert single.get_attr("sinr_penalty", [0, 1]) == [5.0, 3.0]
     assert len(single.env_method("reset", seed=1, indices=[0, 3])) == 2
-    for use in (lambda: native().set_attr("mark", 3), lambda: native().env_method("reset")):
-        with pytest.raises(AttributeError, match=r"vectorization_mode=\"sync\""):
+    for use in (lambda: native().set_attr("sinr_penalty", 3.0, 1), lambda: native().env_method("configure", indices=2)):
+        with pytest.raises(ValueError, match=r"vectorization_mode=\"sync\""):
             use()
+    with pytest.raises(AttributeError, match=r"vectorization_mode=\"sync\""):
+        native().env_method("reset")
 
 
 def test_environments_that_sb3_cannot_use_are_refused() -> None:
@@ -156,3 +200,7 @@ def test_environments_that_sb3_cannot_use_are_refused() -> None:
         SB3VecEnv(gym.make_vec("CfIsac-v0", num_envs=2, **SMALL))
     with pytest.raises(TypeError, match=r"VectorEnv.*got"):
         SB3VecEnv(gym.make("CfIsac-v0", **SMALL))  # type: ignore[arg-type]
+    tensors = gym.make_vec("CfIsac-v0", num_envs=2, autoreset_mode="SameStep", backend="torch", **SMALL)
+    for envs in (tensors, RecordEpisodeStatistics(tensors)):
+        with pytest.raises(TypeError, match=r"NumPy arrays.*torch tensors"):
+            SB3VecEnv(envs)
