@@ -30,14 +30,17 @@ SHARES = (0.02, 0.1, 0.2, 0.35, 0.5)
 ROUNDS = 20
 """Moves that a search takes, at most."""
 
-ADDED, TOGETHER = 8, 4
-"""APs that are tried as additions in a round, and that are added at once, at most."""
+DROPPED, ADDED, TOGETHER = 10, 8, 4
+"""APs whose removal, and whose addition, is tried in a round, and that are added at once, at most."""
 
 FEW, SLACK_J = 6, 1.5
 """Futures that all sets are looked at in; by so much more energy there than the present set's, a set drops out."""
 
 CHECKED, CHECKS = 10, 8
 """Sets of a round whose next instants are priced exactly, and futures in which they are, at most."""
+
+AT_ANY_PRICE_J = 1e7
+"""What a set that leaves this instant unserved counts as beside one that doesn't, in J."""
 
 MISS_J, HORIZON = 60.0, 10
 """Least that a missed instant counts as, in J, and least steps that are looked ahead."""
@@ -57,7 +60,8 @@ class PredictivePolicy(CausalPolicy):
         hold: steps that a set is held for in them.
         horizon: steps that are looked ahead, as far as the episode goes; None takes the time in which an AP that stays on costs what
             switching it on costs, and 10 at least.
-        miss_j: what an instant that isn't served counts as, in J; None takes 60, or two switch-ons if that is more.
+        miss_j: what an instant that isn't served counts as, in J; None takes 60, or what switching on
+            half of the APs costs if that is more. An instant that what is awake can serve is served at any price.
         apart_m: distance of a target's positions from which on two futures can be told apart.
         options: fields of `Laws`; options of `local-search`, which helps out where single additions don't serve; `M` and `K`, as for
             every policy.
@@ -128,7 +132,7 @@ class _Search:
         even = math.ceil(min(self.fresh_j / step_j, MAX_STEPS)) if step_j > 0.0 else MAX_STEPS
         horizon = max(HORIZON, even) if policy.horizon is None else policy.horizon
         self.horizon = min(horizon, state.steps_left - 1)
-        self.miss_j = max(MISS_J, 2.0 * self.fresh_j) if policy.miss_j is None else policy.miss_j
+        self.miss_j = max(MISS_J, 0.5 * problem.M * self.fresh_j) if policy.miss_j is None else policy.miss_j
         self.costs = np.array([step_j, state.energy_j, self.miss_j, state.step_s])
         self.futures: Futures | None = None
         if self.horizon > 0:
@@ -137,8 +141,10 @@ class _Search:
         self.newcomers = np.zeros(problem.M)
         self.until = np.zeros((policy.count, problem.M), np.int64)
         self.aim = inside(problem)
-        if not solved(ALLOCATOR(self.aim, state.awake(problem.M))):
+        self.servable = solved(ALLOCATOR(self.aim, state.awake(problem.M)))
+        if not self.servable:
             self.aim = problem
+            self.servable = solved(ALLOCATOR(self.aim, state.awake(problem.M)))
         self.now_w: dict[bytes, float] = {}  # transmit power by the APs that serve
         self.later: dict[bytes, tuple[Bools, Float]] = {}  # sets and their energies in the futures
         self.checked: dict[bytes, float] = {}
@@ -181,16 +187,16 @@ class _Search:
 
     def neighbours(self, current: Bools) -> Bools:
         """Sets (n, M) without one AP, with one more, and with several that the futures lack."""
-        members = np.flatnonzero(current)
-        drops = np.repeat(current[None], len(members), axis=0)
-        drops[np.arange(len(members)), members] = False
         self.newcomers[:] = 0.0
         self.later.pop(current.tobytes(), None)
         self.come_to(current[None])
+        members = np.flatnonzero(current)
+        members = members[np.argsort(self.until[:, members].sum(0), kind="stable")][:DROPPED]
+        drops = np.repeat(current[None], len(members), axis=0)
+        drops[np.arange(len(members)), members] = False
         if not np.isfinite(self.cost_now(current[None])[0]):
             off = np.flatnonzero(~current & (self.ready == 0))
-            serving = np.isfinite(self.cost_now(_each_added(current, off)))
-            off = off[serving] if serving.any() else off
+            off = off[np.isfinite(self.cost_now(_each_added(current, off)))]
         else:
             # An AP that can be switched on later as well waits, until more is known.
             lacking = self.newcomers + 1e-3 * self.on
@@ -234,15 +240,16 @@ class _Search:
 
     def _now_or_missed(self, sets: Bools) -> Float:
         now = self.cost_now(sets)
-        missed = self.miss_j + self.problem.max_ap_power_w * self.state.step_s * sets.sum(1)
-        return np.where(np.isfinite(now), now, missed)
+        return np.where(np.isfinite(now), now, AT_ANY_PRICE_J + self.costs[0] * sets.sum(1))
 
     def cost_now(self, sets: Bools) -> Float:
-        """(n,) J of this instant and of switching, infinite where it isn't served."""
+        """(n,) J of this instant and of switching, infinite where it isn't served although it could be."""
         serving = sets & (self.ready == 0)
         keys = [row.tobytes() for row in serving]
         fresh = {key: i for i, key in enumerate(keys) if key not in self.now_w}
-        if fresh:
+        if not self.servable:
+            self.now_w.update(dict.fromkeys(fresh, 0.0))
+        elif fresh:
             answers = ALLOCATOR(self.aim, serving[list(fresh.values())])
             transmit_w = np.where(served(answers), answers.transmit_power, np.inf)
             self.now_w.update(zip(fresh, transmit_w.tolist(), strict=True))
