@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from baselines.allocation.result import Float
+from baselines.allocation.triangular import copy
 from cfisac_env.jit import compiled
 
 NEWTON_STEPS = 12
@@ -260,8 +261,7 @@ def enumerate_sets(
             if not _hopeless(inside, M, 0, quality, ranking, budget, recent) and not screened(
                 position, n, V, S, b, cap, limit, reward, mu, value, share, order, copies, rhs, w, lam, J
             ):
-                for a in range(n):
-                    found[rows, a] = position[a]
+                copy(position, found[rows])
                 rows += 1
             inside[m] = False
             position[depth - 1] += 1

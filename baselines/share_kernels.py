@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from baselines.allocation.result import Float
-from baselines.allocation.triangular import PANEL, add_gram, backward, cholesky, forward
+from baselines.allocation.triangular import PANEL, add_gram, backward, cholesky, copy, forward
 from cfisac_env.jit import compiled
 
 SADDLE_STEPS, JOINT_STEPS = 80, 14
@@ -422,7 +422,7 @@ def ascend(
             count -= 1
     constant = prices_at(theta, inverse_s, rho, Q, state, gamma, P, xi, now, curves)
     best = constant + least_sum(now, state, n, order)
-    c[:] = now
+    copy(now, c)
     smooth = constant + _soften(now, state, count, softness, a)
     for m in range(M):
         if state[m] > 0:
@@ -441,8 +441,8 @@ def ascend(
         )
         accepted = False
         while spent < evaluations:
-            factor[:] = H
             for j in range(N):
+                copy(H[j], factor[j])
                 factor[j, j] += damping
                 move[j] = gradient[j]
             cholesky(factor, panel)
@@ -464,16 +464,16 @@ def ascend(
                     after += now[m]
             if value > best:
                 best = value
-                theta[:] = trial
-                c[:] = now
-                a[:] = weights
+                copy(trial, theta)
+                copy(now, c)
+                copy(weights, a)
                 if best > target:
                     return best, spent
             if after > smooth:
                 better = (after - smooth) / gain
                 damping *= 0.2 if better > 0.5 else (1.0 if better > 0.1 else 4.0)
                 smooth = after
-                current[:] = trial
+                copy(trial, current)
                 accepted = True
                 break
             damping = max(8.0 * damping, 1e-12 * unit)

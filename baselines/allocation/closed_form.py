@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from baselines.allocation.certificate import ORTHOGONAL_ONLY, pilots_shared
 from baselines.allocation.result import Float
+from baselines.allocation.triangular import copy
 from cfisac_env.jit import compiled
 from cfisac_env.types import Problem
 
@@ -228,21 +229,21 @@ def _solve_one(
         for _ in range(done, stop):
             _step(g, v, q, gamma, running, total, user, target)
         done = stop
-        finished[:] = running
-        signal[:] = user[0]
+        copy(running, finished)
+        copy(user[0], signal)
         for k in range(K):
             weight[k] = (user[3, k] * user[0, k]) ** 2
         if _finish(g, v, q, gamma, finished, total, weight, user, target):
             here, before = finished.sum(), best
             if here < best:
                 best = here
-                level[:] = finished
+                copy(finished, level)
                 for m in range(n):
                     for k in range(K):
                         share[m, k] = weight[k] * v[m, k] / total[m]
             if here > (1.0 - SETTLED) * before:
                 break
-        user[0] = signal
+        copy(signal, user[0])
     return bool(best < np.inf)
 
 

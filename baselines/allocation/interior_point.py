@@ -31,7 +31,7 @@ from baselines.allocation.cones import (
     soc_scaling,
 )
 from baselines.allocation.result import Float
-from baselines.allocation.triangular import PANEL, add_gram, cholesky, invert, subtract_product
+from baselines.allocation.triangular import PANEL, add_gram, cholesky, copy, invert, subtract_product
 from cfisac_env.jit import compiled
 
 OPTIMAL, INFEASIBLE, CUT_OFF, INACCURATE = range(4)
@@ -45,13 +45,6 @@ ACCEPTABLE_GAP, ACCEPTABLE_VIOLATION = 9e-7, 9e-8  # what is promised, and taken
 STARTS = ((3.0, 100.0), (3.0, 1.0), (0.3, 1.0), (30.0, 10.0), (3.0, 1e9))
 """Where to start, one after the other until a start succeeds: P₀ relative to a lower bound on the total power, and the price from
 which on an AP radiates less than the others. The first serves all but one in many thousand sets."""
-
-
-@compiled()
-def _copy(source: Float, target: Float) -> None:
-    for i in range(source.shape[0]):
-        for k in range(source.shape[1]):
-            target[i, k] = source[i, k]
 
 
 @compiled()
@@ -353,7 +346,8 @@ def solve_scaled(
                 return CUT_OFF, bound, iteration
         last = iteration == MAX_ITERATIONS or stalled == 3 or not np.isfinite(gap) or gap < 1e-14 * abs(value)
         if last or (worst <= 1e-6 and abs(power - value) <= GAP * abs(value)):
-            _copy(p, trial)
+            for i in range(m):
+                copy(p[i], trial[i])
             missed = _violation(V, S, B, b, cap, trial)
             if missed > VIOLATION and _equalise(V, S, b, trial):
                 missed = _violation(V, S, B, b, cap, trial)
@@ -362,7 +356,8 @@ def solve_scaled(
                 bound = _certify(V, S, B, b, cap, lam, mu, y, w, lam_out, mu_out, y_out)
                 good = missed <= ACCEPTABLE_VIOLATION and abs(power - bound) <= ACCEPTABLE_GAP * power
                 if good or last:
-                    _copy(trial, p)
+                    for i in range(m):
+                        copy(trial[i], p[i])
                     return (OPTIMAL if good else INACCURATE), bound, iteration
         iteration += 1
 

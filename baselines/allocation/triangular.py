@@ -128,6 +128,13 @@ def _eliminate(L: Float, i: int, k: int, X: Float, width: int) -> None:
 
 
 @compiled()
+def copy(source: Float, target: Float) -> None:
+    """Copy a vector. Numba's own assignment of arrays takes seconds to compile, for the words of its errors."""
+    for i in range(source.shape[0]):
+        target[i] = source[i]
+
+
+@compiled()
 def forward(L: Float, x: Float) -> None:
     """Replace x by L⁻¹ x."""
     for i in range(x.shape[0]):
