@@ -65,7 +65,8 @@ def compiled(signature: str | None = None, *, exact: bool = False) -> Callable[[
 
     Args:
         signature: of the arguments in numba's notation, `"(float64[:, ::1], int64)"`, for a kernel that Python calls: it takes no
-            others. None is for the functions that such kernels call.
+            others. None is for the functions that such kernels call; each kind of arguments that they get is compiled, and a literal
+            integer is a kind of its own, unlike `np.int64(0)`.
         exact: sums keep their order; otherwise they may be reordered, but NaN and infinity keep their meaning.
     """
 
