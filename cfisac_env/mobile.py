@@ -207,6 +207,8 @@ class CfIsacMobileEnv(CfIsacEnv):
             targets=target_motion or SmoothTurns(15.0 if target_speed_m_s is None else target_speed_m_s),
             shadowing=shadowing or CorrelatedShadowing(13.0 if decorrelation_m is None else decorrelation_m),
         )
+        if not isinstance(velocities, bool | np.bool_):
+            raise ValueError(f"velocities must be True or False, got {velocities!r}")
         self.velocities = bool(velocities)
         self.brought = brought
         self._trajectories = (

@@ -67,6 +67,8 @@ class CfIsacMobileVectorEnv(CfIsacVectorEnv):
         self._check_keywords(CfIsacMobileEnv, options)
         single = CfIsacMobileEnv(**options)
         self._set_up(single, num_envs, autoreset_mode, threads, backend, device, max_episode_steps)
+        self.step_s, self.dynamics, self.velocities = single.step_s, single.dynamics, single.velocities
+        self.switching_energy_j, self.wake_up_steps = single.switching_energy_j, single.wake_up_steps
         self._stored = None if single.brought is None else single.brought.scenario
         self._shards = [MobileShard(single, span, self._episode, self._backend) for span in self._spans(_SHARD_LINKS)]
 

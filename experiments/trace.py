@@ -251,7 +251,7 @@ class Placement:
 
         return self._collect(draw, count, "open ground for users and targets")
 
-    def ways(self, count: int, height_m: float, way_m: Floats) -> Floats:
+    def ways(self, count: int, height_m: float, way_m: NDArray[Any]) -> Floats:
         """(count, steps, 3) m, after so many metres of ways that start in the streets and go straight to places in sight.
 
         Args:

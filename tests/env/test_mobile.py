@@ -323,6 +323,21 @@ def test_without_velocities_the_observation_is_the_old_one() -> None:
     assert old.observation_space.contains(before)
 
 
+@pytest.mark.parametrize("velocities", ["no", 1, None])
+def test_velocities_are_there_or_not(velocities: Any) -> None:
+    with pytest.raises(ValueError, match="velocities must be True or False, got"):
+        make(velocities=velocities)
+
+
+def test_vectors_say_what_their_environments_have_in_common() -> None:
+    envs = gym.make_vec(
+        "CfIsacMobile-v0", 2, "vector_entry_point", **SMALL, step_s=0.5, switching_energy_j=3.0, wake_up_steps=1
+    )
+    single = make(step_s=0.5, switching_energy_j=3.0, wake_up_steps=1)
+    for name in ("step_s", "switching_energy_j", "wake_up_steps", "velocities", "dynamics", "episode_steps"):
+        assert envs.get_attr(name) == (getattr(single, name),) * 2
+
+
 def recorded(**fields: Any) -> list[Scenario]:
     env = make(episode_steps=6, **fields)
     trajectories = []

@@ -178,7 +178,7 @@ def test_a_configuration_of_the_file_is_that_of_the_command() -> None:
 
 def test_ways_keep_to_the_streets_at_constant_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     place = placement(monkeypatch)
-    ways = place.ways(30, 1.5, 5.0 * np.arange(80))
+    ways = place.ways(30, 1.5, 5.0 * np.arange(80.0))
     assert ways.shape == (30, 80, 3)
     walked = np.linalg.norm(np.diff(ways, axis=1), axis=-1)
     assert walked.max() <= 5.0 + 1e-9
