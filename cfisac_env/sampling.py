@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import numpy as np
 from cfisac_env import compiled, physics, pilots
 from cfisac_env.backend import Backend
 from cfisac_env.config import SystemConfig
+from cfisac_env.memory import refuse_beyond_memory
 from cfisac_env.scenario import Scenario
 from cfisac_env.types import Array
 
@@ -34,6 +36,10 @@ class RandomInputs:
 
     def __init__(self, config: SystemConfig, lead: tuple[int, ...] = (), *, moving_only: bool = False) -> None:
         M, K, T, S = config.M, config.K, config.T, config.S
+        drops = math.prod(lead)
+        # Shadowing, distance, gain and its estimate of every link, and what the targets add.
+        needed = 8 * drops * (4 * M * K + M * S * (T + 3))
+        refuse_beyond_memory(needed, f"gains of {drops:,} drops of {M:,} APs and {K:,} users")
         self.uniform = np.empty((*lead, K if moving_only else M + K + T + S - 1, 2))
         self.normal = np.empty((*lead, M, K))
         self.exponential = None if config.rcs_model == "constant" else np.empty((*lead, M, S, T))

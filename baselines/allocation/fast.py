@@ -9,15 +9,17 @@ from __future__ import annotations
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from baselines import interruption
-from baselines.allocation import interior_point
+from baselines.allocation import columns, interior_point
 from baselines.allocation.certificate import ORTHOGONAL_ONLY, pilots_shared
 from baselines.allocation.result import Allocation, Float, Multipliers, Status
+from cfisac_env.memory import refuse_beyond_memory
 from cfisac_env.types import Problem
 
 STATUS = np.array([Status.OPTIMAL, Status.INFEASIBLE, Status.CUT_OFF, Status.INACCURATE], dtype=np.str_)
@@ -40,7 +42,8 @@ def solve(
 
     With orthogonal pilots this is a second-order cone program, so the answer is the global optimum. An `OPTIMAL` point satisfies every
     constraint within 1e-7 and its bound is within 1e-6, both relative; `certificate.dual_bound` recomputes the bound from the
-    multipliers. `INFEASIBLE` is proven: the multipliers' bound exceeds what all the caps together allow. An empty set is infeasible.
+    multipliers. `INFEASIBLE` is proven: the multipliers' bound exceeds what all the caps together allow. An empty set is infeasible. Large
+    sets go to `columns` first, whose time and memory are linear in M·K.
 
     Args:
         problem: one drop, or a batch of drops whose leading axes are the first axes of `active`. Orthogonal pilots only.
@@ -54,6 +57,7 @@ def solve(
     Raises:
         ValueError: pilots are reused, or an array has the wrong shape or values outside its range.
         TypeError: `active` is not boolean.
+        MemoryError: the answer, or what a set needs that `columns` can't solve, is larger than this machine's memory.
     """
     interruption.check()
     gain, estimate, fisher = _validated(problem)
@@ -72,6 +76,9 @@ def solve(
         )
     leading = active.shape[:-1]
     sets = math.prod(leading)
+    # Power, sets twice, caps' multipliers and the rest.
+    needed = 8 * sets * (M * K + 2 * M + K + 3 * S + 4)
+    refuse_beyond_memory(needed, f"powers and multipliers of {sets:,} sets of {M:,} APs and {K:,} users")
     flat = _plain(active.reshape(sets, M))
     drops = gain.shape[0]
     drop = np.repeat(np.arange(drops), sets // drops if drops else 0)
@@ -88,40 +95,107 @@ def solve(
     if threads is not None and threads < 1:
         raise ValueError(f"threads is {threads}, expected at least 1, or None to choose by the amount of work")
 
-    status, iterations = np.zeros(sets, np.int64), np.zeros(sets, np.int64)
-    bound, power = np.zeros(sets), np.zeros((sets, M, K))
-    sinr, cap, sensing = np.zeros((sets, K)), np.zeros((sets, M)), np.zeros((sets, S, 3))
+    answers = _Answers.empty(sets, M, K, S)
+    limit = columns.fewest(K, S)
+    left = np.ones(sets, dtype=bool)
+    for i in np.flatnonzero(flat.sum(-1) >= limit):
+        one = (
+            problem
+            if not batch
+            else replace(problem, gain=gain[drop[i]], estimate_gain=estimate[drop[i]], fisher=fisher[drop[i]])
+        )
+        found = columns.solve_one(one, flat[i], float(limits[i]), _all_on)
+        if found is not None:
+            answers.put(i, found)
+            left[i] = False
+    if left.all():
+        _direct(problem, gain, estimate, fisher, drop, flat, limits, answers, threads)
+    elif left.any():
+        rest = _Answers.empty(int(left.sum()), M, K, S)
+        _direct(problem, gain, estimate, fisher, drop[left], _plain(flat[left]), _plain(limits[left]), rest, threads)
+        for name, part in vars(rest).items():
+            getattr(answers, name)[left] = part
+    return answers.shaped(active)
+
+
+@dataclass(eq=False)
+class _Answers:
+    """What the kernel writes, (n, …) arrays in the units of the problem."""
+
+    status: NDArray[np.int64]
+    bound: Float
+    iterations: NDArray[np.int64]
+    power: Float
+    sinr: Float
+    cap: Float
+    sensing: Float
+
+    @classmethod
+    def empty(cls, sets: int, M: int, K: int, S: int) -> _Answers:
+        return cls(
+            np.zeros(sets, np.int64), np.zeros(sets), np.zeros(sets, np.int64), np.zeros((sets, M, K)), np.zeros((sets, K)),
+            np.zeros((sets, M)), np.zeros((sets, S, 3)),
+        )  # fmt: skip
+
+    def put(self, i: int, one: Allocation) -> None:
+        """Write the answer for one set at its place."""
+        duals = one.multipliers
+        self.status[i] = np.flatnonzero(str(one.status) == STATUS)[0]
+        self.bound[i], self.iterations[i], self.power[i] = one.bound, one.iterations, one.power
+        self.sinr[i], self.cap[i], self.sensing[i] = duals.sinr, duals.cap, duals.sensing
+
+    def shaped(self, active: NDArray[np.bool_]) -> Allocation:
+        """As an allocation with the leading axes of the sets."""
+        leading = active.shape[:-1]
+        solved = (self.status == interior_point.OPTIMAL) | (self.status == interior_point.INACCURATE)
+        total = self.power.sum((-2, -1))
+        sinr, cap, sensing = (part.reshape(*leading, *part.shape[1:]) for part in (self.sinr, self.cap, self.sensing))
+        return Allocation(
+            active=active,
+            power=self.power.reshape(*leading, *self.power.shape[1:]),
+            transmit_power=np.where(solved & (total > 0.0), total, np.inf).reshape(leading),
+            bound=self.bound.reshape(leading),
+            status=STATUS[self.status].reshape(leading),
+            multipliers=Multipliers(sinr=sinr, cap=cap, sensing=sensing),
+            iterations=self.iterations.reshape(leading),
+        )
+
+
+def _all_on(problem: Problem) -> Allocation:
+    """A small problem with all APs on, by the kernel."""
+    gain, estimate, fisher = _validated(problem)
+    active, answers = np.ones((1, problem.M), dtype=bool), _Answers.empty(1, problem.M, problem.K, problem.S)
+    _direct(problem, gain, estimate, fisher, np.zeros(1, np.int64), active, np.full(1, np.inf), answers, 1)
+    return answers.shaped(active)[0]
+
+
+def _direct(
+    problem: Problem, gain: Float, estimate: Float, fisher: Float, drop: NDArray[np.int64], active: NDArray[np.bool_], limits: Float,
+    answers: _Answers, threads: int | None,
+) -> None:  # fmt: skip
+    """Solve sets (n, M) by the kernel, in threads."""
+    sets, K = len(active), problem.K
+    size = int(active.sum(-1).max(initial=0))
+    workers = _workers(active, K, threads)
+    refuse_beyond_memory(
+        8 * workers * (3 * size * size + 24 * size * K), f"the matrices of a set of {size:,} APs and {K:,} users"
+    )
 
     def run(start: int, stop: int) -> None:
         interior_point.solve_range(
-            start, stop, drop, flat, gain, estimate, fisher, float(problem.noise_w), float(problem.sinr_threshold),
-            float(problem.crlb_threshold_m2), float(problem.max_ap_power_w), limits, status, bound, iterations, power, sinr, cap,
-            sensing,
+            start, stop, drop, active, gain, estimate, fisher, float(problem.noise_w), float(problem.sinr_threshold),
+            float(problem.crlb_threshold_m2), float(problem.max_ap_power_w), limits, answers.status, answers.bound, answers.iterations,
+            answers.power, answers.sinr, answers.cap, answers.sensing,
         )  # fmt: skip
 
-    workers = _workers(flat, K, threads)
     if workers == 1:
         run(0, sets)
-    else:
-        run(0, 0)  # compiles, if that is to be done, where Ctrl+C ends it
-        # Several chunks for each worker: sets differ in size and in how soon they end.
-        edges = np.linspace(0, sets, min(sets, 8 * workers) + 1).astype(int)
-        with ThreadPoolExecutor(workers) as pool:
-            list(pool.map(run, edges[:-1].tolist(), edges[1:].tolist()))
-
-    solved = (status == interior_point.OPTIMAL) | (status == interior_point.INACCURATE)
-    total = power.sum((-2, -1))
-    return Allocation(
-        active=active,
-        power=power.reshape(*leading, M, K),
-        transmit_power=np.where(solved & (total > 0.0), total, np.inf).reshape(leading),
-        bound=bound.reshape(leading),
-        status=STATUS[status].reshape(leading),
-        multipliers=Multipliers(
-            sinr=sinr.reshape(*leading, K), cap=cap.reshape(*leading, M), sensing=sensing.reshape(*leading, S, 3)
-        ),
-        iterations=iterations.reshape(leading),
-    )
+        return
+    run(0, 0)  # compiles, if that is to be done, where Ctrl+C ends it
+    # Several chunks for each worker: sets differ in size and in how soon they end.
+    edges = np.linspace(0, sets, min(sets, 8 * workers) + 1).astype(int)
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(run, edges[:-1].tolist(), edges[1:].tolist()))
 
 
 def _workers(active: NDArray[np.bool_], K: int, threads: int | None) -> int:
