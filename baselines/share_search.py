@@ -216,6 +216,7 @@ class ShareSearch:
         pool = [np.zeros((POOL, *part.shape[1:])) for part in duals]
         for mine, part in zip(pool, duals, strict=True):
             mine[: len(part)] = part
+        rewards, caps, values, shares = pool
         order, filled = np.arange(POOL), np.array([len(duals[2])])
         active, drop, cutoff = np.zeros((1, M), dtype=bool), np.zeros(1, np.int64), np.array([limit])
         status, iterations, bound, power = (
@@ -228,7 +229,7 @@ class ShareSearch:
         row, learn = 0, False
         while True:
             row = next_candidate(
-                picks, row, rows, count, done.node.state, *self._screen, fisher[0], noise, gamma, nu, cap, limit, *pool, order, filled,
+                picks, row, rows, count, done.node.state, *self._screen, fisher[0], noise, gamma, nu, cap, limit, rewards, caps, values, shares, order, filled,
                 learn, sinr[0], mu[0], Z[0], active[0],
             )  # fmt: skip
             if row == rows:

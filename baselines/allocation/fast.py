@@ -106,7 +106,7 @@ def solve(
         )
         found = columns.solve_one(one, flat[i], float(limits[i]), _all_on)
         if found is not None:
-            answers.put(i, found)
+            answers.put(int(i), found)
             left[i] = False
     if left.all():
         _direct(problem, gain, estimate, fisher, drop, flat, limits, answers, threads)
