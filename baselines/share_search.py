@@ -229,8 +229,8 @@ class ShareSearch:
         row, learn = 0, False
         while True:
             row = next_candidate(
-                picks, row, rows, count, done.node.state, *self._screen, fisher[0], noise, gamma, nu, cap, limit, rewards, caps, values, shares, order, filled,
-                learn, sinr[0], mu[0], Z[0], active[0],
+                picks, row, rows, count, done.node.state, *self._screen, fisher[0], noise, gamma, nu, cap, limit, rewards, caps, values,
+                shares, order, filled, learn, sinr[0], mu[0], Z[0], active[0],
             )  # fmt: skip
             if row == rows:
                 return
