@@ -6,14 +6,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
+from agents.coverage import UntrainedConfigurationWarning, trained_for
 from cfisac_env.config import nearest
 
 if TYPE_CHECKING:  # they need torch
     from agents.hetgnn.policy import HetGnnExactPolicy, HetGnnPolicy
-    from agents.rl.agent import DirectAgent, SequentialAgent, SetAgent
+    from agents.rl.agent import Agent, BySize, SequentialAgent, SetAgent
     from baselines.policy import ObservationPolicy
 
-__all__ = ["AGENTS", "load"]
+__all__ = ["AGENTS", "UntrainedConfigurationWarning", "load", "trained_for"]
 
 
 def _hetgnn(**options: Any) -> Any:
@@ -49,7 +50,7 @@ def load(name: Literal["hetgnn-exact"], **options: Any) -> HetGnnExactPolicy: ..
 @overload
 def load(name: Literal["graph-ddpg"], **options: Any) -> SetAgent: ...
 @overload
-def load(name: Literal["ddpg", "td3", "sac", "ppo"], **options: Any) -> DirectAgent: ...
+def load(name: Literal["ddpg", "td3", "sac", "ppo"], **options: Any) -> Agent | BySize: ...
 @overload
 def load(name: Literal["maskable-ppo"], **options: Any) -> SequentialAgent: ...
 @overload
@@ -59,7 +60,7 @@ def load(name: str, **options: Any) -> ObservationPolicy:
 
     Args:
         name: one of `AGENTS`.
-        options: of the agent; every one takes `M` and `K` and then refuses observations of another size.
+        options: of the agent; every one takes `M` and `K` and then refuses observations of another size, and `device` (`cpu` by default).
 
     Raises:
         ValueError: there is no agent of that name; the message lists those that there are.

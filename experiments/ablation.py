@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
+import cfisac_env
+from agents import tensorfile
 from agents.hetgnn import training, weights
 from agents.hetgnn.config import LossConfig, NetworkConfig, TrainingConfig
 from agents.hetgnn.data import prepare
@@ -19,6 +21,7 @@ from agents.hetgnn.labels import Labels
 from agents.hetgnn.network import HetGnn
 from agents.hetgnn.policy import GraphPolicy, HetGnnExactPolicy, HetGnnPolicy
 from cfisac_env import actions, observations
+from cfisac_env.config import nearest
 from experiments import results
 
 _LOSS = LossConfig(unsupervised_weight=0.2)
@@ -61,13 +64,30 @@ class Measure:
     exact_gap: float  # the same for `hetgnn-exact`
 
 
+_MEASURE: tensorfile.Schema = {
+    "type": "object",
+    "properties": {
+        "about": {"type": "object"},
+        "measure": {
+            "type": "object",
+            "properties": {
+                field.name: {"type": "string"} if field.name == "variant" else {"type": ["number", "null"]}
+                for field in dataclasses.fields(Measure)
+            },
+            "required": [field.name for field in dataclasses.fields(Measure)],
+            "additionalProperties": False,
+        },
+    },
+    "required": ["about", "measure"],
+}
+
+
 def run(
     names: Sequence[str],
     labels: Mapping[str, Sequence[Labels]],
     validation: Sequence[Labels],
     base: TrainingConfig,
     folder: Path,
-    **trainer: Any,
 ) -> Iterator[Measure]:
     """Train and measure variants, one after the other; those whose measures are in the folder already are not trained again.
 
@@ -77,14 +97,11 @@ def run(
         validation: labels by local-search, on which the variants are measured.
         base: epochs, batches and learning rate of every variant.
         folder: of the runs.
-        trainer: options of `lightning.Trainer`.
 
     Raises:
         ValueError: an unknown variant, or labels of an oracle that are missing.
     """
-    for name in names:
-        if name not in VARIANTS and name != SHIPPED:
-            raise ValueError(f"unknown variant {name!r}; valid variants: {', '.join([*VARIANTS, SHIPPED])}")
+    check(names)
     groups = {oracle: prepare(shards) for oracle, shards in labels.items()}
     checks = prepare(validation)
     for name in names:
@@ -101,16 +118,35 @@ def run(
         config = replace(base, network=network_config, loss=loss_config)
         run_folder = folder / name.replace(" ", "-")
         path = run_folder / "measure.json"
-        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        if known.get("training") != json.loads(json.dumps(dataclasses.asdict(config))):
-            network, scores = training.train(config, groups[oracle], checks, run_folder, **trainer)
+        about = {
+            "version": cfisac_env.__version__,
+            "training": json.loads(json.dumps(dataclasses.asdict(config))),
+            "labels": training.digest(groups[oracle]),
+            "validation": training.digest(checks),
+        }
+        try:
+            known = tensorfile.read_json(path, _MEASURE)
+        except FileNotFoundError:
+            known = {}
+        if known.get("about") != about:
+            network, scores = training.train(config, groups[oracle], checks, run_folder)
             result = measure(name, network, scores["val/hits"], validation)
-            results.write(
-                run_folder, {path.name: {"training": dataclasses.asdict(config), "measure": dataclasses.asdict(result)}}
-            )
-            known = json.loads(path.read_text(encoding="utf-8"))
+            results.write(run_folder, {path.name: {"about": about, "measure": dataclasses.asdict(result)}})
+            known = tensorfile.read_json(path, _MEASURE)
         values: dict[str, Any] = {key: np.nan if value is None else value for key, value in known["measure"].items()}
         yield Measure(**values)
+
+
+def check(names: Sequence[str]) -> None:
+    """Refuse names that no variant has.
+
+    Raises:
+        ValueError: naming the valid ones.
+    """
+    valid = [*VARIANTS, SHIPPED]
+    for name in names:
+        if name not in valid:
+            raise ValueError(f"unknown variant {name!r}{nearest(name, valid)}; valid variants: {', '.join(valid)}")
 
 
 def measure(name: str, network: HetGnn, hits: float, validation: Sequence[Labels]) -> Measure:

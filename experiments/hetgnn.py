@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from agents.coverage import trained_fields
 from agents.hetgnn.labels import Labels
 from agents.hetgnn.labels import read as read_shards
+from cfisac_env import PRESETS, SystemConfig
+from cfisac_env.config import nearest
 
 
 def read(folder: Path, presets: Sequence[str], drops: int | None, complain: Callable[[str], None]) -> list[Labels]:
@@ -24,24 +28,35 @@ def read(folder: Path, presets: Sequence[str], drops: int | None, complain: Call
         FileNotFoundError: there are no files.
         ValueError: none of them can be used.
     """
+    if drops is not None and drops < 1:
+        raise ValueError(f"--drops must be 1 or more, got {drops}; leave it out to use every label")
+    unknown = [name for name in presets if name not in PRESETS]
+    if unknown:
+        raise ValueError(
+            f"unknown preset {unknown[0]!r}{nearest(unknown[0], list(PRESETS))}; valid presets: {', '.join(PRESETS)}"
+        )
     shards, damaged = read_shards(folder)
     for line in damaged:
         complain(line)
-    chosen, seen = [], dict.fromkeys([shard.config for shard in shards], 0)
+    chosen: list[Labels] = []
+    seen: dict[SystemConfig, set[int]] = {shard.config: set() for shard in shards}
     for shard in shards:
-        rest = len(shard) if drops is None else min(len(shard), drops - seen[shard.config])
-        if rest > 0 and (not presets or shard.config.preset in presets):
-            chosen.append(shard if rest == len(shard) else first(shard, rest))
-            seen[shard.config] += rest
+        if presets and shard.config.preset not in presets:
+            continue
+        known = seen[shard.config]
+        new = np.array([seed not in known for seed in shard.seeds.tolist()])
+        if not new.all():
+            complain(
+                f"{(~new).sum()} of the drops of {shard.policy} from seed {shard.seeds[0]} on, which another file labels, too"
+            )
+        if drops is not None:
+            new &= np.cumsum(new) <= drops - len(known)
+        if new.any():
+            chosen.append(shard if new.all() else shard[new])
+            known.update(chosen[-1].seeds.tolist())
     if not chosen:
         raise ValueError(f"no label file in {folder} can be used" + (f" for {', '.join(presets)}" if presets else ""))
     return chosen
-
-
-def first(shard: Labels, count: int) -> Labels:
-    """The first drops of a shard."""
-    arrays = ("seeds", "feasible", "active", "power", "total_power_w", "lower_bound_w", "seconds", "fingerprint")
-    return replace(shard, **{name: getattr(shard, name)[:count] for name in arrays})
 
 
 def check_seeds(labels: Sequence[Labels], validation: Sequence[Labels]) -> None:
@@ -68,6 +83,16 @@ def describe(shards: Sequence[Labels]) -> dict[str, Any]:
     return {
         "drops": sum(sizes.values()),
         "by_size": sizes,
+        "configurations": _distinct([trained_fields(shard.config, every_size=True) for shard in shards]),
         "oracles": sorted({shard.policy for shard in shards}),
         "seeds": [int(min(s.seeds.min() for s in shards)), int(max(s.seeds.max() for s in shards))],
     }
+
+
+def _distinct(values: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The values without repetitions, in their order."""
+    found: list[dict[str, Any]] = []
+    for value in values:
+        if value not in found:
+            found.append(value)
+    return found

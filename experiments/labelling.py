@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.hetgnn.labels import Labels, label
+from agents.hetgnn.labels import Labels, check_seeds, check_shard, label
 from cfisac_env import SystemConfig
 from experiments.parallel import in_order
 
@@ -76,12 +76,12 @@ def plan(
         fields: of the configuration, besides.
 
     Raises:
-        ValueError: a number below 1, a size that isn't one, or whatever `SystemConfig` refuses.
+        ValueError: seeds for testing, a size that isn't one, a shard that is too large, or whatever `SystemConfig` refuses.
     """
-    for name, value in (("--drops", drops), ("--shard", size)):
-        if value < 1:
-            raise ValueError(f"{name} must be 1 or more, got {value}")
+    check_seeds(seed, drops)
     configs = configurations(presets, sizes, fields)
+    for config in configs:
+        check_shard(config, min(size, drops))
     starts = range(seed, seed + drops, size)
     return [
         Shard(config, policy, start, min(size, seed + drops - start))

@@ -36,7 +36,7 @@ class Guide:
             embedding.ap[0], base, _weight(head.first["set"]).T, _weight(head.first["change"]).T, _weight(last)[0],
             _weight(last, "bias"), drops.fisher[0], estimate, drops.sinr_threshold,
         )  # fmt: skip
-        self._numbers = tuple(np.ascontiguousarray(array.detach().numpy()) for array in arrays)
+        self._numbers = tuple(np.ascontiguousarray(array.detach().cpu().numpy()) for array in arrays)
 
     def logits(self, sets: Bools) -> Float32:
         """(n, M) for sets (n, M): that an AP belongs to the best set, given that those of a set do; −∞ for its members."""

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Literal
 
 PowerScale = Literal["log", "amplitude", "fraction", "watt"]
+
+MOST_LAYERS, MOST_WIDTH, MOST_WIDTHS, MOST_STEPS = 32, 4096, 8, 10_000
+"""Layers, neurons of an MLP's layer, its layers, and unrolled steps: beyond them a file is damaged, or an option mistyped."""
+
+MOST_FACTOR = 1e6
+"""Largest weight or multiplier of the loss: beyond it float32 overflows."""
+
+MOST_EPOCHS, MOST_EDGES, MOST_SEED = 100_000, 2**31 - 1, 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -21,9 +28,17 @@ class NetworkConfig:
     steps: int = 12  # of the unrolled allocation behind the power head
 
     def __post_init__(self) -> None:
-        numbers = (self.layers, self.head_width, *self.edge_widths, *self.node_widths)
-        if min(numbers) < 1 or not self.edge_widths or not self.node_widths or self.steps < 0:
-            raise ValueError(f"a network needs layers and widths of 1 or more and steps of 0 or more, got {self}")
+        lists = (self.edge_widths, self.node_widths, (self.head_width,))
+        counts = ((self.layers, MOST_LAYERS), *((width, MOST_WIDTH) for widths in lists for width in widths))
+        if (
+            not all(type(count) is int and 1 <= count <= most for count, most in counts)
+            or not all(1 <= len(widths) <= MOST_WIDTHS for widths in lists)
+            or not (type(self.steps) is int and 0 <= self.steps <= MOST_STEPS)
+        ):
+            raise ValueError(
+                f"a network needs from 1 to {MOST_LAYERS} layers, from 1 to {MOST_WIDTHS} widths from 1 to {MOST_WIDTH} for edges and for "
+                f"nodes, and from 0 to {MOST_STEPS} steps, all whole numbers; got {self}"
+            )
 
     @classmethod
     def paper(cls) -> NetworkConfig:
@@ -58,8 +73,10 @@ class LossConfig:
     def __post_init__(self) -> None:
         weights = (self.power_weight, self.activation_weight, self.unsupervised_weight)
         numbers = (*weights, self.alpha, self.beta, self.ascent)
-        if not all(math.isfinite(x) and x >= 0.0 for x in numbers) or sum(weights) == 0.0:
-            raise ValueError(f"weights and multipliers must be 0 or more, and not all weights 0, got {self}")
+        if not all(0.0 <= x <= MOST_FACTOR for x in numbers) or sum(weights) == 0.0:
+            raise ValueError(
+                f"weights and multipliers of the loss must be from 0 to {MOST_FACTOR:g}, and not all weights 0, got {self}"
+            )
 
 
 @dataclass(frozen=True)
@@ -77,8 +94,14 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.epochs, self.edges, self.patience) < 1 or not self.learning_rate > 0.0 or self.seed < 0:
-            raise ValueError(
-                "epochs, edges and patience must be 1 or more, the learning rate above 0 and the seed 0 or more; "
-                f"got {self.epochs}, {self.edges}, {self.patience}, {self.learning_rate} and {self.seed}"
-            )
+        for name, most in (
+            ("epochs", MOST_EPOCHS),
+            ("edges", MOST_EDGES),
+            ("patience", MOST_EPOCHS),
+            ("seed", MOST_SEED),
+        ):
+            least = 0 if name == "seed" else 1
+            if not least <= getattr(self, name) <= most:
+                raise ValueError(f"{name} must be from {least} to {most:,}, got {getattr(self, name)}")
+        if not 0.0 < self.learning_rate <= 1.0:
+            raise ValueError(f"learning_rate must be above 0, at most 1, got {self.learning_rate}")

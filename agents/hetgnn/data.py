@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
 
 from agents.hetgnn.graph import Graph, build
 from agents.hetgnn.labels import Labels
@@ -56,9 +55,14 @@ def prepare(shards: Sequence[Labels]) -> list[Labelled]:
         groups.append(
             Labelled(
                 build(observation),
-                torch.as_tensor(np.concatenate([shard.active for shard in same])[served]),
-                torch.as_tensor(power),
-                torch.as_tensor(np.concatenate([shard.total_power_w for shard in same])[served]),
+                *(
+                    torch.as_tensor(array, device="cpu")
+                    for array in (
+                        np.concatenate([shard.active for shard in same])[served],
+                        power,
+                        np.concatenate([shard.total_power_w for shard in same])[served],
+                    )
+                ),
             )
         )
     if not groups:
@@ -66,19 +70,7 @@ def prepare(shards: Sequence[Labels]) -> list[Labelled]:
     return groups
 
 
-class Batches(Dataset[Labelled]):
-    """Indexed by (group, rows of it), which `Shuffled` hands out."""
-
-    def __init__(self, groups: Sequence[Labelled]) -> None:
-        self.groups = groups
-
-    def __getitem__(self, index: tuple[int, Tensor]) -> Labelled:
-        """One batch."""
-        group, rows = index
-        return self.groups[group][rows]
-
-
-class Shuffled(Sampler[tuple[int, Tensor]]):
+class Shuffled:
     """Batches of an epoch: of about the same number of AP–user edges, so that they cost the same.
 
     Args:
@@ -92,18 +84,22 @@ class Shuffled(Sampler[tuple[int, Tensor]]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Lightning says which epoch comes, also when a run goes on."""
+        """Choose the order of an epoch."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[tuple[int, Tensor]]:
         """One epoch."""
         rng = None if self._seed is None else torch.Generator().manual_seed(self._seed * 100_003 + self.epoch)
+
+        def order(count: int) -> Tensor:
+            return (
+                torch.arange(count, device="cpu") if rng is None else torch.randperm(count, generator=rng, device="cpu")
+            )
+
         batches = []
         for i, group in enumerate(self._groups):
-            order = torch.arange(len(group)) if rng is None else torch.randperm(len(group), generator=rng)
-            batches += [(i, rows) for rows in torch.split(order, self._size(group))]
-        order = torch.arange(len(batches)) if rng is None else torch.randperm(len(batches), generator=rng)
-        return iter([batches[i] for i in order.tolist()])
+            batches += [(i, rows) for rows in torch.split(order(len(group)), self._size(group))]
+        return iter([batches[i] for i in order(len(batches)).tolist()])
 
     def __len__(self) -> int:
         return sum(-(-len(group) // self._size(group)) for group in self._groups)

@@ -102,11 +102,12 @@ class Graph:
         return replace(self, ap=ap, edges={**self.edges, "sensing": turned})
 
 
-def build(observation: Mapping[str, Any]) -> Graph:
-    """The graphs of a batch of observations.
+def build(observation: Mapping[str, Any], device: torch.device | str = "cpu") -> Graph:
+    """The graphs of a batch of observations, in float32.
 
     Args:
         observation: arrays or tensors with one leading axis, as a `CfIsac` environment or its vector version gives them.
+        device: of the graphs of arrays; tensors stay on theirs.
 
     Raises:
         ValueError: a key is missing, a shape doesn't fit, a value isn't finite, or users share pilots.
@@ -119,7 +120,10 @@ def build(observation: Mapping[str, Any]) -> Graph:
         )
     if "pilots" in observation:
         raise ValueError("the network knows no shared pilots: use at most as many users as pilot_length")
-    ap, comm, radar, requirement, sensing = (torch.as_tensor(observation[key]).float() for key in KEYS)
+    ap, comm, radar, requirement, sensing = (
+        x.float() if isinstance(x, Tensor) else torch.as_tensor(x, dtype=torch.float32, device=device)
+        for x in (observation[key] for key in KEYS)
+    )
     B, M, K = comm.shape[:3] if comm.ndim == 4 else (0, 0, 0)
     shapes = (ap.shape[:2], radar.shape[:2], sensing.shape[:2])
     if B == 0 or any(shape != (B, M) for shape in shapes) or requirement.shape != (B, 4) or comm.shape[-1] != 2:
@@ -214,8 +218,8 @@ def to_torch_geometric(graphs: Sequence[Graph]) -> Any:
                 edge = graph.edges[kind][i]
                 N = edge.shape[1]
                 one[other].num_nodes = N
-                index = torch.stack([torch.arange(M).repeat_interleave(N), torch.arange(N).repeat(M)])
-                one["ap", kind, other].edge_index = index.to(edge.device)
+                aps, others = torch.arange(M, device=edge.device), torch.arange(N, device=edge.device)
+                one["ap", kind, other].edge_index = torch.stack([aps.repeat_interleave(N), others.repeat(M)])
                 one["ap", kind, other].edge_attr = edge.reshape(M * N, -1)
             data.append(one)
     return Batch.from_data_list(data)

@@ -7,10 +7,12 @@ in the shard says when the sampler no longer draws the same.
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 import baselines
+from agents import tensorfile
 from baselines.bounds import certify
-from cfisac_env import Scenario, SystemConfig, sample
+from cfisac_env import Decision, Scenario, SystemConfig, files, sample
 from cfisac_env import seeds as seeds_of
 
 FILE_FORMAT = "cfisac-labels-1"
+
+MOST_POWERS = 50_000_000
+"""Powers (n M K) in a shard, 200 MB."""
 
 TEACHERS = ("local-search", "modified-bb")
 """Oracles that labels may come from."""
@@ -46,33 +52,95 @@ class Labels:
     def __len__(self) -> int:
         return len(self.seeds)
 
+    def __getitem__(self, rows: NDArray[np.bool_]) -> Labels:
+        """Some of the labels."""
+        return replace(self, **{name: getattr(self, name)[rows] for name in _ARRAYS})
+
     def drops(self) -> Scenario:
         """The drops, (n,), drawn again.
 
         Raises:
-            ValueError: the sampler draws others now than when they were labelled.
+            ValueError: the sampler draws others now than when they were labelled, or a decision doesn't serve its drop.
         """
-        scenario = draw(self.config, self.seeds)
+        scenario, span = draw(self.config, self.seeds), f"the drops of seeds {self.seeds[0]} to {self.seeds[-1]}"
         if not np.allclose(_fingerprint(scenario), self.fingerprint, rtol=1e-9):
             raise ValueError(
-                f"the drops of seeds {self.seeds[0]} to {self.seeds[-1]} are no longer those that were labelled: "
-                "another version drew them; label them again"
+                f"{span} are no longer those that were labelled: another version drew them; label them again"
+            )
+        outcome = scenario.evaluate(Decision(active=self.active, power=self.power.astype(np.float64)))
+        missed = self.feasible & ~np.asarray(outcome.feasible)
+        if missed.any():
+            raise ValueError(
+                f"{span} don't belong to these labels: {missed.sum()} decisions miss requirements that they are said to meet, the first at "
+                f"seed {self.seeds[missed][0]}; the file was changed, label them again"
             )
         return scenario
 
+    def check(self, where: object) -> None:
+        """Refuse labels that no oracle gives.
+
+        Args:
+            where: the file, for messages.
+
+        Raises:
+            ValueError: naming the part and what is wrong with it.
+        """
+
+        def refuse(name: str, wrong: Any, reason: str) -> None:
+            if wrong.any():
+                seed = self.seeds[np.unravel_index(int(wrong.argmax()), wrong.shape)[0]]
+                raise ValueError(
+                    f"{name} in {where} {reason} (seed {seed}): the file is damaged; label the drops again"
+                )
+
+        config, n = self.config, len(self.seeds)
+        if self.policy not in TEACHERS:
+            raise ValueError(
+                f"the labels in {where} come from {self.policy!r}; they must come from {' or '.join(TEACHERS)}"
+            )
+        _check_shapes(config, {name: (getattr(self, name).shape, getattr(self, name).dtype) for name in _ARRAYS}, where)
+        refuse("seeds", (self.seeds < 0) | (self.seeds >= seeds_of.TEST), f"must be from 0 to {seeds_of.TEST - 1:,}")
+        first = np.zeros(n, np.bool_)
+        first[np.unique(self.seeds, return_index=True)[1]] = True
+        refuse("seeds", ~first, "name a drop twice")
+        for name in ("power", "total_power_w", "seconds", "fingerprint"):
+            refuse(name, ~np.isfinite(getattr(self, name)), "holds values that aren't finite")
+        for name in ("power", "seconds"):
+            refuse(name, getattr(self, name) < 0.0, "holds negative values")
+        power = self.power.astype(np.float64)
+        refuse(
+            "power",
+            power.sum(-1) > config.max_ap_power_w * (1.0 + _ROUNDING),
+            f"exceeds the {config.max_ap_power_w} W of an AP",
+        )
+        refuse("active", ~self.active.any(-1), "has no AP on")
+        refuse("power", (power > 0.0).any(-1) & ~self.active, "isn't zero at an AP that is off")
+        total = power.sum((-2, -1)) + config.circuit_power_w * self.active.sum(-1)
+        refuse(
+            "total_power_w", np.abs(self.total_power_w - total) > _ROUNDING * total, "isn't the power of the decision"
+        )
+        bound = self.lower_bound_w
+        refuse("lower_bound_w", ~(bound >= 0.0), "must be 0 or more")
+        refuse(
+            "lower_bound_w",
+            self.feasible & ~(bound <= self.total_power_w * (1.0 + _ROUNDING)),
+            "is above the power of a decision",
+        )
+
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write an npz file; an existing one is replaced only when all is written."""
+        """Write an npz file; an existing one is replaced only when all is written.
+
+        Raises:
+            ValueError: labels that `load` would refuse.
+        """
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self.check(path)
         arrays: dict[str, Any] = {name: getattr(self, name) for name in _ARRAYS}
-        config = json.dumps(self.config.as_dict())
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        try:
-            with partial.open("wb") as file:
-                np.savez_compressed(file, format=FILE_FORMAT, config=config, policy=self.policy, **arrays)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        texts: dict[str, Any] = dict(
+            zip(_TEXTS, (FILE_FORMAT, json.dumps(self.config.as_dict()), self.policy), strict=True)
+        )
+        with files.replacing(path) as temporary:
+            np.savez_compressed(temporary, **texts, **arrays)
         return path
 
     @classmethod
@@ -81,35 +149,102 @@ class Labels:
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the file is truncated, of another kind, or its parts don't fit each other.
+            ValueError: the file is truncated, of another kind, or its labels are none that an oracle gives.
         """
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"no label file at {path}; `cfisac label` writes them")
-        with path.open("rb") as stream:
-            try:
-                file = np.load(stream, allow_pickle=False)
-                content = {name: file[name] for name in file.files}
-            except Exception as error:  # NumPy, zipfile and zlib each have their own for damaged bytes
-                raise ValueError(f"{path} is truncated or not a label file ({error})") from None
-        if str(content.get("format")) != FILE_FORMAT:
-            raise ValueError(f"{path} is not a label file of format {FILE_FORMAT!r}")
         try:
-            config = SystemConfig(**json.loads(str(content["config"])))
-            labels = cls(config=config, policy=str(content["policy"]), **{name: content[name] for name in _ARRAYS})
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} lacks a part or holds an unreadable one: {error}") from None
-        n = len(labels.seeds)
-        for name in _ARRAYS:
-            tail = {"active": (config.M,), "power": (config.M, config.K)}.get(name, ())
-            if getattr(labels, name).shape != (n, *tail):
-                raise ValueError(f"{name} in {path} has shape {getattr(labels, name).shape}, expected {(n, *tail)}")
+            headers = _headers(path)
+            texts = {name: headers.pop(name, ((), np.dtype(np.void))) for name in _TEXTS}
+            if not all(
+                shape == () and kind.kind == "U" and kind.itemsize <= _MOST_TEXT for shape, kind in texts.values()
+            ):
+                raise ValueError(f"it lacks one of the texts {', '.join(_TEXTS)}")
+            with np.load(path, allow_pickle=False) as file:
+                form, config_text, policy = (str(file[name]) for name in _TEXTS)
+                if form != FILE_FORMAT:
+                    raise ValueError(f"its format is {tensorfile.shortened(form)!r}, expected {FILE_FORMAT!r}")
+                fields = tensorfile.decoded(config_text, {"type": "object"}, "its configuration")
+                config = SystemConfig(**fields)
+                _check_shapes(config, headers, path)  # before anything large is inflated
+                arrays = {name: file[name] for name in _ARRAYS}
+        except Exception as error:  # NumPy, zipfile and zlib each have their own for damaged bytes
+            raise ValueError(f"{path} is not a whole label file: {error}") from None
+        labels = cls(config=config, policy=policy, **arrays)
+        labels.check(path)
         return labels
 
 
-_ARRAYS = (
-    "seeds", "feasible", "active", "power", "total_power_w", "lower_bound_w", "seconds", "fingerprint",
-)  # fmt: skip
+_TEXTS = ("format", "config", "policy")
+
+_ARRAYS: Mapping[str, type[np.generic]] = {
+    "seeds": np.int64, "feasible": np.bool_, "active": np.bool_, "power": np.float32, "total_power_w": np.float64,
+    "lower_bound_w": np.float64, "seconds": np.float64, "fingerprint": np.float64,
+}  # fmt: skip
+
+_ROUNDING = 1e-5
+"""Relative, of powers that are stored as float32."""
+
+_MOST_TEXT = 100_000
+"""Bytes of a text."""
+
+_Header = tuple[tuple[int, ...], np.dtype[Any]]
+
+
+def _headers(path: Path) -> dict[str, _Header]:
+    """Shape and kind of every array of an npz file, which is not inflated for it."""
+    headers: dict[str, _Header] = {}
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            with archive.open(name) as file:
+                np.lib.format.read_magic(file)
+                shape, _, kind = np.lib.format.read_array_header_1_0(file)
+            headers[name.removesuffix(".npy")] = (shape, kind)
+    return headers
+
+
+def _check_shapes(config: SystemConfig, headers: Mapping[str, _Header], where: object) -> None:
+    """Refuse arrays that lack, or are of other shapes or kinds than the configuration says."""
+    if headers.keys() != _ARRAYS.keys():
+        raise ValueError(
+            f"the arrays in {where} must be {', '.join(_ARRAYS)}, got {tensorfile.shortened(', '.join(headers))}"
+        )
+    n = math.prod(headers["seeds"][0])
+    check_shard(config, n)
+    for name, (shape, kind) in headers.items():
+        expected = (n, *{"active": (config.M,), "power": (config.M, config.K)}.get(name, ()))
+        if shape != expected or kind != _ARRAYS[name]:
+            raise ValueError(
+                f"{name} in {where} has shape {shape} and kind {kind}, expected {expected} and {np.dtype(_ARRAYS[name])}"
+            )
+
+
+def check_shard(config: SystemConfig, count: int) -> None:
+    """Refuse a configuration that can't be labelled, or so many drops of it in one shard.
+
+    Raises:
+        ValueError: naming the fields.
+    """
+    if config.pilots_reused:
+        raise ValueError(f"labels need a pilot for every user: K = {config.K}, pilot_length = {config.pilot_length}")
+    if not 1 <= count * config.M * config.K <= MOST_POWERS:
+        raise ValueError(
+            f"a shard holds from one drop to {MOST_POWERS:,} powers (drops × M × K), got {count} drops of M={config.M}, K={config.K}; "
+            "put fewer drops in a shard"
+        )
+
+
+def check_seeds(first: int, count: int) -> None:
+    """Refuse seeds that are kept for testing.
+
+    Raises:
+        ValueError: naming the range.
+    """
+    if not 0 <= first <= first + count - 1 < seeds_of.TEST:
+        raise ValueError(
+            f"label seeds must be from 0 to {seeds_of.TEST - 1:,}, the others are for testing; got {count:,} from {first:,} on"
+        )
 
 
 def draw(config: SystemConfig, seeds: Sequence[int] | NDArray[np.int64]) -> Scenario:
@@ -134,13 +269,8 @@ def label(config: SystemConfig, seeds: Sequence[int], policy: str = "local-searc
     """
     if policy not in TEACHERS:
         raise ValueError(f"labels come from {' or '.join(TEACHERS)}, not from {policy!r}")
-    if not len(seeds) or min(seeds) < 0 or max(seeds) >= seeds_of.TEST:
-        raise ValueError(
-            f"label seeds must be from 0 to {seeds_of.TEST - 1:,}, the others are for testing; "
-            f"got {f'{min(seeds):,} to {max(seeds):,}' if len(seeds) else 'none'}"
-        )
-    if config.pilots_reused:
-        raise ValueError(f"labels need a pilot for every user: K = {config.K}, pilot_length = {config.pilot_length}")
+    check_shard(config, len(seeds))
+    check_seeds(min(seeds), max(seeds) - min(seeds) + 1)
     scenario, oracle = draw(config, seeds), baselines.make(policy)
     n, M, K = len(seeds), config.M, config.K
     feasible, active, power = np.zeros(n, bool), np.zeros((n, M), bool), np.zeros((n, M, K), np.float32)

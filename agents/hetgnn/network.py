@@ -213,6 +213,13 @@ class HetGnn(nn.Module):
         self.user_head = Joint({"node": node, "set": 2 * node + 4}, head, 1)
         self.target_head = Joint({"node": node, "set": 2 * node + 4}, head, 1)
 
+        self.to(torch.float32)  # whatever torch's default is
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return next(self.parameters()).device
+
     def embed(self, graph: Graph) -> Embedding:
         """The layers on B drops of one size."""
         B = len(graph)

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from agents import defaults, tensorfile
+from agents.coverage import Fields, Watch
 from agents.hetgnn import unrolled, weights
 from agents.hetgnn.compiled import Guide
 from agents.hetgnn.graph import Graph, build
@@ -21,6 +23,7 @@ from agents.hetgnn.network import Embedding, HetGnn
 from agents.hetgnn.search import Rankings, Search
 from baselines.allocation import Status, fast
 from baselines.bounds import fewest_active
+from baselines.heuristics import answered
 from baselines.policy import Answer, ObservationPolicy, encoded, everything, inside
 from cfisac_env.observations import Observation
 from cfisac_env.types import Decision, Problem
@@ -38,11 +41,16 @@ class GraphPolicy(ObservationPolicy):
         path: weights in safetensors; by default the shipped ones.
         network: use this network instead, such as one in training.
         width: rankings to try.
+        device: of torch, or `gpu`, or `auto`; None leaves the network where it is.
         M: number of APs the policy is meant for; None takes any.
         K: number of users the policy is meant for; None takes any.
 
+    Attributes:
+        weights: digits that tell the network's weights from others.
+        trained: fields of the configurations that the weights were trained for, see `agents.trained_for`; empty for a network.
+
     Raises:
-        FileNotFoundError, ValueError: see `weights.load`.
+        FileNotFoundError, ValueError: see `weights.load`; or there is no such device.
     """
 
     def __init__(
@@ -51,14 +59,20 @@ class GraphPolicy(ObservationPolicy):
         path: str | os.PathLike[str] | None = None,
         network: HetGnn | None = None,
         width: int = 4,
+        device: str | None = None,
         M: int | None = None,
         K: int | None = None,
     ) -> None:
         if width < 1:
             raise ValueError(f"width must be 1 or more, got {width}")
         super().__init__(M=M, K=K)
-        self.network = network or weights.load(weights.SHIPPED if path is None else path)[0]
-        self.weights = weights.digest(self.network)
+        self.trained: tuple[Fields, ...] = ()
+        if network is None:
+            network, story = weights.load(weights.SHIPPED if path is None else path)
+            self.trained = tuple(story.get("labels", {}).get("configurations", ()))
+        self.network = network if device is None else network.to(defaults.device(device))
+        self.weights = tensorfile.digest(self.network)
+        self._watch = Watch(self.name, self.trained)
         self.width = width
 
     def decide(self, problem: Problem, graph: Graph) -> Answer:
@@ -72,7 +86,8 @@ class GraphPolicy(ObservationPolicy):
 
     @torch.inference_mode()
     def _act(self, problem: Problem, observation: Observation, deterministic: bool) -> NDArray[np.float32]:
-        graph = build(observation)
+        self._watch.look(observation["requirement"])
+        graph = build(observation, self.network.device)
         rows = range(len(graph))
         return np.stack([encoded(problem[i], self.decide(problem[i], graph[i : i + 1])) for i in rows])
 
@@ -100,9 +115,10 @@ class HetGnnPolicy(GraphPolicy):
         """Propose, and extend the set until its own powers serve."""
         embedding = self.network.embed(graph)
         if not self.extend:
-            likely = self.network.propose(embedding, torch.zeros(1, problem.M, dtype=torch.bool)) >= 0.0
-            power, served = self._powers(embedding, likely.numpy())
-            bare = Decision(active=likely[0].numpy(), power=power[0] * problem.max_ap_power_w)
+            none = torch.zeros(1, problem.M, dtype=torch.bool, device=self.network.device)
+            likely = (self.network.propose(embedding, none) >= 0.0).cpu().numpy()
+            power, served = self._powers(embedding, likely)
+            bare = Decision(active=likely[0], power=power[0] * problem.max_ap_power_w)
             return Answer(bare, feasible=bool(served[0]))
         rankings = Rankings(Guide(self.network, embedding), problem.M, self.width)
         best, least = everything(problem), np.inf
@@ -121,7 +137,7 @@ class HetGnnPolicy(GraphPolicy):
 
     def _powers(self, embedding: Embedding, sets: Bools) -> tuple[NDArray[np.float64], Bools]:
         """Own powers (n, M, K) over P_max for sets of one drop, and whether they meet every requirement."""
-        many, on = embedding.repeated(len(sets)), torch.as_tensor(sets)
+        many, on = embedding.repeated(len(sets)), torch.as_tensor(sets, device=self.network.device)
         drops = many.drops.to(torch.float64)
         best = torch.zeros_like(drops.log_gain)
         least = torch.full_like(drops.sinr_threshold, torch.inf)
@@ -132,7 +148,7 @@ class HetGnnPolicy(GraphPolicy):
             better = (served & (total < least)) | (torch.isinf(least) & ~served)  # the last of those that don't serve
             best = torch.where(better[:, None, None], power, best)
             least = torch.where(better & served, total, least)
-        return best.numpy(), torch.isfinite(least).numpy()
+        return best.cpu().numpy(), torch.isfinite(least).cpu().numpy()
 
 
 class HetGnnExactPolicy(GraphPolicy):
@@ -163,7 +179,7 @@ class HetGnnExactPolicy(GraphPolicy):
         if search.follow(self.width) is None:
             exact = fast.solve(problem, np.ones(problem.M, dtype=bool))  # there may be no room for a margin
             if exact.status != Status.OPTIMAL:
-                return Answer(everything(problem), feasible=False, certificate=exact)
+                return answered(exact, problem)
             search.start(exact)
         best = search.improve(self.rounds, self.outsiders)
         return Answer(Decision(active=best.active, power=best.power), feasible=True)

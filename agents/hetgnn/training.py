@@ -1,74 +1,52 @@
-"""Semi-supervised training with lightning: checkpoints, resume, early stop, TensorBoard."""
+"""Semi-supervised training: validation after every epoch, a checkpoint after each, early stop, TensorBoard events."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
+import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor
-from torch.utils.data import DataLoader
+from torch import Tensor, nn
 
+from agents import checkpoint, defaults, tensorfile
+from agents.events import Events
 from agents.hetgnn import unrolled
 from agents.hetgnn.config import TrainingConfig
-from agents.hetgnn.data import Batches, Labelled, Shuffled
+from agents.hetgnn.data import Labelled, Shuffled
 from agents.hetgnn.loss import Loss
 from agents.hetgnn.network import HetGnn
+from cfisac_env import files
 
 
-class Module(lightning.LightningModule):
-    """The network with its loss and optimiser."""
+class Module(nn.Module):
+    """The network and its loss."""
 
-    def __init__(self, config: TrainingConfig, steps: int) -> None:
+    def __init__(self, config: TrainingConfig) -> None:
         super().__init__()
-        self.config, self._steps = config, steps
         self.network = HetGnn(config.network)
         self.loss = Loss(config.loss)
 
-    def configure_optimizers(self) -> Any:
-        """Adam with one cycle of the learning rate."""
-        optimiser = torch.optim.AdamW(self.parameters(), lr=self.config.learning_rate, weight_decay=1e-4)
-        cycle = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, self.config.learning_rate, total_steps=self._steps, pct_start=0.15
-        )
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
-
-    def training_step(self, batch: Labelled, index: int) -> Tensor:
-        """One batch, seen from a random side."""
-        rng = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.global_step)
+    def forward(self, batch: Labelled, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch and its terms, the drops seen from a random side."""
         B = len(batch)
-        angle = 2 * torch.pi * torch.rand(B, generator=rng)
-        mirror = 1.0 - 2.0 * (torch.rand(B, generator=rng) < 0.5).float()
+
+        def uniform(*shape: int) -> Tensor:
+            return torch.rand(shape, generator=rng, dtype=torch.float32, device="cpu")
+
+        angle = 2 * torch.pi * uniform(B)
+        mirror = 1.0 - 2.0 * (uniform(B) < 0.5).float()
         graph = batch.graph.rotated(angle.to(batch.graph.ap), mirror.to(batch.graph.ap))
-        share = torch.rand(B, 1, generator=rng)
-        known = batch.active & (torch.rand(batch.active.shape, generator=rng) < share).to(batch.active.device)
-        embedding = self.network.embed(graph)
-        loss: Tensor
-        loss, terms = self.loss(self.network, embedding, batch.active, batch.power, known)
-        self._note("train", {"loss": loss, **terms, "alpha": self.loss.alpha, "beta": self.loss.beta}, B)
-        return loss
-
-    def validation_step(self, batch: Labelled, index: int) -> None:
-        """What counts in the end: whether the ranking names the label's set, and whether the powers serve it."""
-        embedding = self.network.embed(batch.graph)
-        hits, served, excess = assess(self.network, embedding, batch)
-        # Lower is better: APs of the best set that the ranking misses, drops that the own powers don't serve.
-        score = 2.0 - hits.mean() - served.mean()
-        self._note(
-            "val", {"hits": hits.mean(), "served": served.mean(), "excess": excess.mean(), "score": score}, len(batch)
-        )
-
-    def _note(self, stage: str, values: dict[str, Tensor], size: int) -> None:
-        self.log_dict(
-            {f"{stage}/{name}": value.detach() for name, value in values.items()},
-            on_step=False, on_epoch=True, batch_size=size, sync_dist=True,
-        )  # fmt: skip
+        share = uniform(B, 1)
+        known = batch.active & (uniform(*batch.active.shape) < share).to(batch.active.device)
+        loss, terms = self.loss(self.network, self.network.embed(graph), batch.active, batch.power, known)
+        return loss, {"loss": loss, **terms, "alpha": self.loss.alpha, "beta": self.loss.beta}
 
 
 @torch.no_grad()
@@ -93,6 +71,17 @@ def assess(network: HetGnn, embedding: Any, batch: Labelled) -> tuple[Tensor, Te
     return (on & active).sum(-1) / size, met.float(), more.float()
 
 
+@dataclass
+class Progress:
+    """What a run remembers besides weights and optimiser."""
+
+    epoch: int = 0  # whole epochs behind it
+    seconds: float = 0.0
+    best: float = math.inf  # score of the best epoch; lower is better
+    best_epoch: int = -1
+    measures: dict[str, float] = field(default_factory=dict)  # of the best epoch
+
+
 def train(
     config: TrainingConfig,
     groups: Sequence[Labelled],
@@ -101,85 +90,180 @@ def train(
     *,
     resume: bool = True,
     start: HetGnn | None = None,
-    callbacks: Sequence[Callback] = (),
-    **trainer: Any,
+    device: str = "cpu",
+    limit_s: float = math.inf,
+    step: Callable[[int, int, str], None] = lambda done, total, text: None,
+    complain: Callable[[str], None] = warnings.warn,
 ) -> tuple[HetGnn, dict[str, float]]:
     """Train, and give back the network of the epoch with the best validation, and what was measured there.
 
-    The folder holds `last.ckpt` and `best.ckpt` and the logs. A run that was killed goes on after its last whole epoch.
+    The folder gets TensorBoard events, and after every epoch a checkpoint. A run that was killed goes on after its last whole epoch, and
+    ends on the same processor with the same weights as if it hadn't been killed.
 
     Args:
         config: see `TrainingConfig`.
         groups: labelled drops to learn from.
         validation: others, by which the best epoch is chosen.
-        folder: of this run.
-        resume: go on from `last.ckpt` when it is there.
+        folder: of this run; nothing else writes there meanwhile.
+        resume: go on from the checkpoint in the folder; False removes it.
         start: a trained network to begin with, instead of random weights.
-        callbacks: of lightning, besides.
-        trainer: options of `lightning.Trainer`, such as `devices` and `accelerator`.
+        device: of torch, or `gpu`, or `auto`.
+        limit_s: stop after so many seconds, counted over all runs in the folder; an epoch that is cut off counts only if it is the first.
+        step: called after every batch with the number of batches, of all of them, and what the last validation said.
+        complain: gets a line about every checkpoint that cannot be read.
 
     Raises:
-        ValueError: `last.ckpt` was made with another configuration, or `start` is of another architecture.
+        BlockingIOError: another process trains in the folder.
+        OSError: the folder can't be written, or its disk is full; the last checkpoint is whole.
+        ValueError: the folder's run is of another configuration or of other labels, or its checkpoints are damaged; `start` is of another
+            architecture; there is no such device; or training diverges.
     """
     if start is not None and start.config != config.network:
         raise ValueError(
             f"the weights to start from are of {start.config}, the network to train is {config.network}; give both the same options"
         )
-    lightning.seed_everything(config.seed, workers=True, verbose=False)
-    sampler = Shuffled(groups, config.edges, config.seed)
-    learning = DataLoader(Batches(groups), sampler=sampler, batch_size=None)
-    checking = DataLoader(Batches(validation), sampler=Shuffled(validation, config.edges, None), batch_size=None)
-    last = folder / "last.ckpt"
-    checkpoint = None
-    steps = config.epochs * len(sampler)
-    if resume and last.exists():
-        checkpoint = _checkpoint(last)
-        if checkpoint["config"] != dataclasses.asdict(config):
+    run = _Run(config, groups, validation, start, defaults.device(device))
+    with files.locked(folder):
+        if not resume:
+            checkpoint.remove(folder)
+        run.take_up(folder, complain)
+        with Events(folder / "logs") as events:
+            run.go_on(folder, limit_s, events, step)
+    return run.result()
+
+
+class _Run:
+    """A training run between its checkpoints."""
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        groups: Sequence[Labelled],
+        validation: Sequence[Labelled],
+        start: HetGnn | None,
+        device: torch.device,
+    ) -> None:
+        self._config, self._groups, self._validation, self._device = config, groups, validation, device
+        self._sampler = Shuffled(groups, config.edges, config.seed)
+        self._steps = config.epochs * len(self._sampler)
+        with defaults.plain(config.seed):
+            module = Module(config)
+        if start is not None:
+            module.network.load_state_dict(start.state_dict())
+        self._module = module.to(device)
+        self._optimiser = torch.optim.AdamW(module.parameters(), lr=config.learning_rate, weight_decay=1e-4)
+        self._cycle = torch.optim.lr_scheduler.OneCycleLR(
+            self._optimiser, config.learning_rate, total_steps=max(self._steps, 2), pct_start=0.15
+        )
+        self._progress = Progress()
+        self._best: dict[str, Tensor] = {}
+        self._about: dict[str, Any] = {
+            "configuration": json.loads(json.dumps(dataclasses.asdict(config))),
+            "set of labels": digest(groups),
+            "set of validation labels": digest(validation),
+            "network to start from": None if start is None else tensorfile.digest(start),
+        }
+
+    def take_up(self, folder: Path, complain: Callable[[str], None]) -> None:
+        """Go on from the newest checkpoint of the folder that can be read, if there is any."""
+        state = checkpoint.load(folder, _SCHEMA, self._about, complain)
+        if state is None:
+            return
+        try:
+            self._module.load_state_dict(state["module"])
+            checkpoint.load_optimiser_state(self._optimiser, state["optimiser"])
+            self._cycle.load_state_dict(state["cycle"])
+            self._progress, self._best = Progress(**state["progress"]), dict(state["best"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ValueError(
-                f"{last} was trained with another configuration; choose another folder, the same options, or --no-resume"
+                f"the checkpoint in {folder} doesn't fit its run ({error}); remove it to start over"
+            ) from None
+
+    def go_on(self, folder: Path, limit_s: float, events: Events, step: Callable[[int, int, str], None]) -> None:
+        """Train to the last epoch, the early stop or the time limit; the best epoch's network is kept."""
+        config, progress = self._config, self._progress
+        text, before = "", progress.seconds
+        since = time.perf_counter()
+        while progress.epoch < config.epochs and progress.epoch - progress.best_epoch <= config.patience:
+            self._sampler.set_epoch(progress.epoch)
+            sums, count = dict[str, float](), 0
+            for i, (group, rows) in enumerate(self._sampler, start=progress.epoch * len(self._sampler)):
+                if before + time.perf_counter() - since >= limit_s and (self._best or count):
+                    if not self._best:
+                        self._validate(self._progress.epoch)
+                    return
+                batch = self._groups[group][rows].to(self._device)
+                terms = self._learn(batch, i)
+                sums = {name: sums.get(name, 0.0) + len(batch) * value for name, value in terms.items()}
+                count += len(batch)
+                step(i + 1, self._steps, text)
+            measures = self._validate(progress.epoch)
+            progress.epoch += 1
+            progress.seconds = before + time.perf_counter() - since
+            events.add(progress.epoch, {**{f"train/{name}": total / count for name, total in sums.items()}, **measures})
+            checkpoint.save(folder, progress.epoch, self._state())
+            text = f"names {measures['val/hits']:.1%} of the best sets, serves {measures['val/served']:.1%}"
+
+    def result(self) -> tuple[HetGnn, dict[str, float]]:
+        """The network of the best epoch and its measures."""
+        network = self._module.network
+        network.load_state_dict(self._best)
+        return network.cpu().eval(), {"epoch": self._progress.best_epoch, **self._progress.measures}
+
+    def _learn(self, batch: Labelled, index: int) -> dict[str, float]:
+        """One step of the optimiser."""
+        rng = torch.Generator().manual_seed(self._config.seed * 1_000_003 + index)
+        loss, terms = self._module(batch, rng)
+        self._optimiser.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self._module.parameters(), 1.0)
+        if not bool(torch.isfinite(norm)):
+            raise ValueError(
+                f"training diverged: after {index} batches the gradient isn't finite; lower --learning-rate or the weights of the loss, "
+                "and train in another folder"
             )
-        steps = checkpoint["steps"]
-    module = Module(config, max(steps, 2))
-    if start is not None:
-        module.network.load_state_dict(start.state_dict())
-    best = ModelCheckpoint(
-        folder, "best", monitor="val/score", save_last=True, enable_version_counter=False, save_on_train_epoch_end=False
-    )
-    keep = _Configuration(dataclasses.asdict(config), steps)
-    stop = EarlyStopping("val/score", patience=config.patience, check_on_train_epoch_end=False)
-    runner = lightning.Trainer(
-        max_epochs=config.epochs, max_steps=steps, logger=TensorBoardLogger(folder, name="", version="logs"),
-        callbacks=[best, stop, keep, *callbacks], deterministic=True, gradient_clip_val=1.0, num_sanity_val_steps=0,
-        enable_model_summary=False, log_every_n_steps=1, **trainer,
+        self._optimiser.step()
+        self._cycle.step()
+        return {name: float(value.detach()) for name, value in terms.items()}
+
+    @torch.no_grad()
+    def _validate(self, epoch: int) -> dict[str, float]:
+        """What counts in the end: whether the ranking names the label's set, and whether the powers serve it; the best is kept."""
+        network, parts = self._module.network, []
+        for group, rows in Shuffled(self._validation, self._config.edges, None):
+            batch = self._validation[group][rows].to(self._device)
+            parts.append(torch.stack(assess(network, network.embed(batch.graph), batch)))
+        hits, served, excess = torch.cat(parts, -1).double().mean(-1).tolist()
+        # Lower is better: APs of the best set that the ranking misses, drops that the own powers don't serve.
+        score = 2.0 - hits - served
+        measures = {"val/hits": hits, "val/served": served, "val/excess": excess, "val/score": score}
+        if score < self._progress.best or not self._best:
+            self._progress.best, self._progress.best_epoch, self._progress.measures = score, epoch, measures
+            self._best = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+        return measures
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "about": self._about,
+            "module": self._module.state_dict(),
+            "optimiser": checkpoint.optimiser_state(self._optimiser),
+            "cycle": self._cycle.state_dict(),
+            "progress": dataclasses.asdict(self._progress),
+            "best": self._best,
+        }
+
+
+_SCHEMA: tensorfile.Schema = {name: {"type": "object"} for name in ("module", "optimiser", "cycle", "progress", "best")}
+
+
+def digest(groups: Sequence[Labelled]) -> str:
+    """Sixteen digits that tell labels from others."""
+    return tensorfile.digest(
+        {
+            f"{i:04d}/{name}": tensor
+            for i, group in enumerate(groups)
+            for name, tensor in {
+                "active": group.active, "power": group.power, "total": group.total_power_w, "ap": group.graph.ap, **group.graph.edges,
+            }.items()
+        }
     )  # fmt: skip
-    with warnings.catch_warnings():
-        # Drops are prepared in memory, so workers would only copy them; and a run is resumed after a whole epoch.
-        warnings.filterwarnings("ignore", message=r"The '\w+_dataloader' does not have many workers")
-        warnings.filterwarnings("ignore", message=r".*checkpoint directory .* exists and is not empty")
-        path, whole = (None, None) if checkpoint is None else (last, False)
-        runner.fit(module, learning, checking, ckpt_path=path, weights_only=whole)
-    state = _checkpoint(folder / "best.ckpt")
-    module.load_state_dict(state["state_dict"])
-    return module.network.eval(), {"epoch": state["epoch"], **state["metrics"]}
-
-
-class _Configuration(Callback):
-    """Puts the configuration and the measures of the epoch into every checkpoint."""
-
-    def __init__(self, config: dict[str, Any], steps: int) -> None:
-        self._config, self._steps = config, steps
-
-    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
-        checkpoint.update(config=self._config, steps=self._steps, metrics=metrics)
-
-
-def _checkpoint(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
-        content["config"], content["metrics"]
-    except Exception as error:
-        raise ValueError(
-            f"{path} is truncated or not a checkpoint of this network ({error}); delete it to start over"
-        ) from None
-    return content

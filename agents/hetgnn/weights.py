@@ -1,33 +1,43 @@
-"""Weights in safetensors, with everything that is needed to build the network again, and how it came about, in the file's header."""
+"""Weights of the network, with everything that is needed to build it again, and how it came about, in the file's header."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 
+from agents import tensorfile
 from agents.hetgnn.config import NetworkConfig
 from agents.hetgnn.network import HetGnn, parameters
+from agents.tensorfile import Schema
 
 FILE_FORMAT = "cfisac-hetgnn-1"
 
 SHIPPED = Path(__file__).parent / "shipped" / "hetgnn.safetensors"
 """The weights that `agents.load("hetgnn")` takes; the model card lies beside them."""
 
-
-def digest(network: HetGnn) -> str:
-    """Sixteen digits that tell a network's weights from others."""
-    total = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        total.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    return total.hexdigest()[:16]
+_WIDTHS: Schema = {"type": "array", "items": {"type": "integer"}}
+_KINDS: dict[str, Schema] = {"int": {"type": "integer"}, "bool": {"type": "boolean"}, "tuple[int, ...]": _WIDTHS}
+_NETWORK: Schema = {
+    "type": "object",
+    "properties": {field.name: _KINDS[str(field.type)] for field in dataclasses.fields(NetworkConfig)},
+    "required": [field.name for field in dataclasses.fields(NetworkConfig)],
+    "additionalProperties": False,
+}
+_STORY: Schema = {
+    "type": "object",
+    "properties": {
+        "labels": {
+            "type": "object",
+            "properties": {"configurations": {"type": "array", "items": {"type": "object"}}},
+        }
+    },
+}
+SCHEMAS: dict[str, Schema] = {"network": _NETWORK, "story": _STORY}
+"""Entries of the header."""
 
 
 def save(network: HetGnn, path: str | os.PathLike[str], story: dict[str, Any]) -> Path:
@@ -37,21 +47,13 @@ def save(network: HetGnn, path: str | os.PathLike[str], story: dict[str, Any]) -
         network: whose weights.
         path: of the file.
         story: how they came about (configuration, data, seeds, measures), ready for JSON.
+
+    Raises:
+        ValueError: weights that `load` would refuse.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    header = {
-        "format": FILE_FORMAT,
-        "network": json.dumps(dataclasses.asdict(network.config)),
-        "story": json.dumps(story),
-    }
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, partial, header)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+    path, tensors = Path(path), network.state_dict()
+    tensorfile.check_weights(tensors, path)
+    return tensorfile.write(path, FILE_FORMAT, tensors, {"network": dataclasses.asdict(network.config), "story": story})
 
 
 def load(path: str | os.PathLike[str] = SHIPPED) -> tuple[HetGnn, dict[str, Any]]:
@@ -59,34 +61,24 @@ def load(path: str | os.PathLike[str] = SHIPPED) -> tuple[HetGnn, dict[str, Any]
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is truncated, of another kind, or its weights don't fit the network that it names.
+        ValueError: the file is truncated, of another kind, or its weights don't fit the network that it names, or no training made them.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no weights at {path}{' (a folder)' if path.is_dir() else ''}; `cfisac train hetgnn` writes them into a file"
-        )
+    tensors, header = tensorfile.read(path, FILE_FORMAT, SCHEMAS, "`cfisac train hetgnn`")
+    tensorfile.check_weights(tensors, path)
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in header["network"].items()
+    }
     try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors: dict[str, torch.Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except Exception as error:  # safetensors has an exception of its own for damaged bytes
-        raise ValueError(f"{path} is truncated or not a safetensors file ({error})") from None
-    if header.get("format") != FILE_FORMAT:
-        raise ValueError(f"{path} holds no weights of format {FILE_FORMAT!r}; `cfisac train hetgnn` writes them")
-    fields: dict[str, Any] = json.loads(header["network"])
-    try:
-        for name in ("edge_widths", "node_widths"):
-            fields[name] = tuple(fields[name])
-        config = NetworkConfig(**fields)
-        network = HetGnn(config)
-        network.load_state_dict(tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        first = str(error).splitlines()[:2]
+        with torch.device("meta"):  # takes neither memory nor random numbers, whatever the header says
+            network = HetGnn(NetworkConfig(**fields))
+        network.load_state_dict(tensors, assign=True)
+    except (ValueError, RuntimeError) as error:
+        first = " ".join(str(error).splitlines()[:2])
         raise ValueError(
-            f"the weights in {path} are of another architecture than this version builds: {' '.join(first)}"
+            f"the weights in {path} are of another architecture than this version builds: {tensorfile.shortened(first)}"
         ) from None
-    return network.eval().requires_grad_(False), json.loads(header["story"])
+    return network.eval().requires_grad_(False), header["story"]
 
 
 def card(network: HetGnn, story: dict[str, Any]) -> str:
@@ -98,7 +90,7 @@ def card(network: HetGnn, story: dict[str, Any]) -> str:
     lines = [
         "# HetGNN weights",
         "",
-        f"`hetgnn.safetensors`, digest `{digest(network)}`: {parameters(network):,} parameters, {config.layers} layers, "
+        f"`hetgnn.safetensors`, digest `{tensorfile.digest(network)}`: {parameters(network):,} parameters, {config.layers} layers, "
         f"edge MLPs {config.edge_widths}, node MLPs {config.node_widths}. The file's header holds everything below.",
         "",
         f"Made by `{story['command']}` with torch {story['versions'].get('torch')}, seed {story['training']['seed']}.",

@@ -341,7 +341,7 @@ class GraphMaskablePolicy(MaskableActorCriticPolicy):
     def embed(self, observations: Mapping[str, Any]) -> Embedding:
         """What the network knows about a batch of drops of any size, whatever their sets of APs."""
         assert isinstance(self.features_extractor, GraphFeatures)
-        embedding: Embedding = self.features_extractor.network.embed(build(observations))
+        embedding: Embedding = self.features_extractor.network.embed(build(observations, self.device))
         return embedding
 
     def _build(self, lr_schedule: Schedule) -> None:

@@ -20,6 +20,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 from torch import nn
 
 import cfisac_env
+from agents import defaults
 from agents.hetgnn import weights
 from agents.hetgnn.network import HetGnn, NetworkConfig
 from agents.rl.features import ScaledFlatten
@@ -34,6 +35,10 @@ from agents.rl.set_policy import SetPolicy
 from agents.rl.vec_env import SB3VecEnv
 from cfisac_env import SystemConfig, observations, sample, seeds
 from cfisac_env.config import nearest
+
+
+MOST_LINKS = 1_000_000
+"""M K of an agent; beyond it observations and actions alone fill the memory, and a header that says so is damaged."""
 
 ACTOR, CRITIC = [128, 64], [64, 128]
 """Hidden layers, as in the paper."""
@@ -95,9 +100,10 @@ class Run:
         start_from: HetGNN weights that the graph policy begins with, a file or `shipped`; None begins from scratch.
         network: sizes of the graph policy's layers; those of the weights that it begins with.
         mixed: presets whose drops `graph-ddpg` trains on besides those of `config`, as often each; M and K are those of `config`.
+        validation_drops: by which the best agent is chosen.
 
     Raises:
-        ValueError: the seed is outside 0 … 399, or there is no such algorithm, or no such policy for it.
+        ValueError: the seed is outside 0 … 399, or there is no such algorithm, or no such policy for it, or the network is too large.
         TypeError: the hyper-parameters are those of another family.
     """
 
@@ -109,8 +115,13 @@ class Run:
     start_from: str | None = None
     network: NetworkConfig = SMALL
     mixed: tuple[str, ...] = ()
+    validation_drops: int = 50
 
     def __post_init__(self) -> None:
+        if self.config.M * self.config.K > MOST_LINKS:
+            raise ValueError(
+                f"agents are trained for at most {MOST_LINKS:,} AP–user links, got M={self.config.M}, K={self.config.K}"
+            )
         wanted, masked = family(self.algorithm), self.algorithm == "maskable-ppo"
         if not isinstance(self.parameters, wanted):
             raise TypeError(
@@ -147,6 +158,17 @@ class Run:
         """Id of the environment that it plays."""
         return "CfIsacSequential-v0" if self.algorithm == "maskable-ppo" else "CfIsac-v0"
 
+    @property
+    def every_size(self) -> bool:
+        """Whether its agent serves every M and K, and not only those of its configuration."""
+        return self.policy in ("graph", "sets")
+
+    @property
+    def configs(self) -> list[SystemConfig]:
+        """Configurations whose drops it trains on."""
+        M, K = self.config.M, self.config.K
+        return [self.config, *(SystemConfig(M, K, preset=preset) for preset in self.mixed)]
+
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON; `Run.from_dict` gives the run back."""
         return {
@@ -160,6 +182,7 @@ class Run:
             "start_from": self.start_from,
             "network": asdict(self.network),
             **({"mixed": list(self.mixed)} if self.mixed else {}),
+            "validation_drops": self.validation_drops,
         }
 
     @classmethod
@@ -180,6 +203,7 @@ class Run:
             start_from,
             NetworkConfig(**network),
             mixed=tuple(content.get("mixed", ())),
+            validation_drops=content.get("validation_drops", 50),
         )
 
 
@@ -222,11 +246,11 @@ class ScaledReward(VecEnvWrapper):
         return observation, rewards * self.scale, dones, infos
 
 
-def training_environments(run: Run) -> VecEnv:
-    """The environments of a run, seeded; what they ask for is tightened by the margin, what is missed costs the run's penalty."""
+def training_environments(run: Run) -> ScaledReward:
+    """The environments of a run; what they ask for is tightened by the margin, what is missed costs the run's penalty."""
     parameters, fields = run.parameters, run.config.as_dict()
     if isinstance(parameters, SetOffPolicy):
-        return _seeded(run, ScaledReward(RelativePower(_mixed_environments(run, parameters)), 1.0))
+        return ScaledReward(RelativePower(_mixed_environments(run, parameters)), 1.0)
     fields |= {"sinr_penalty": parameters.penalty, "crlb_penalty": parameters.penalty}
     if run.algorithm != "maskable-ppo":  # whose powers are exact
         fields["sinr_threshold_db"] += parameters.margin_db
@@ -239,32 +263,25 @@ def training_environments(run: Run) -> VecEnv:
             together = Sorted(together)
     else:
         together = DummyVecEnv([partial(gym.make, run.environment, **fields)] * parameters.envs)
-    return _seeded(run, ScaledReward(together, parameters.reward_scale))
-
-
-def _seeded(run: Run, venv: VecEnv) -> VecEnv:
-    venv.seed(seeds.of_run(run.seed))
-    return venv
+    return ScaledReward(together, parameters.reward_scale)
 
 
 def _mixed_environments(run: Run, parameters: SetOffPolicy) -> VecEnv:
     """Environments of the run's configuration and of the presets mixed in, the same number of each."""
-    M, K = run.config.M, run.config.K
-    configs = [run.config, *(SystemConfig(M, K, preset=preset) for preset in run.mixed)]
-    each = parameters.envs // len(configs)
+    each = parameters.envs // len(run.configs)
     if each < 1:
-        raise ValueError(f"{len(configs)} presets need as many envs or more, got {parameters.envs}")
+        raise ValueError(f"{len(run.configs)} presets need as many envs or more, got {parameters.envs}")
     many = [
         gym.make_vec(
             run.environment, num_envs=each, autoreset_mode="SameStep", decisions_per_drop=parameters.decisions, **config.as_dict()
         )
-        for config in configs
+        for config in run.configs
     ]  # fmt: skip
-    return MixedVecEnv([SB3VecEnv(one) for one in many], seed_step=1000 // len(configs))
+    return MixedVecEnv([SB3VecEnv(one) for one in many], seed_step=1000 // len(run.configs))
 
 
 def build(run: Run, venv: VecEnv, device: str = "cpu") -> BaseAlgorithm:
-    """A model ready to learn: features scaled, the initial policy with the first APs, or every one, on at moderate power."""
+    """A model ready to learn in environments with the run's seeds: features scaled, at first some APs or every one on at moderate power."""
     p = run.parameters
     arguments: dict[str, Any] = {"learning_rate": p.learning_rate, "batch_size": p.batch_size}
     if isinstance(p, SetOffPolicy):
@@ -273,7 +290,7 @@ def build(run: Run, venv: VecEnv, device: str = "cpu") -> BaseAlgorithm:
             policy_delay=p.policy_delay, actor_from=p.actor_from, replay_buffer_kwargs={"decisions": p.decisions},
             policy_kwargs=policy_arguments(run), seed=run.seed, device=device, **arguments,
         )  # fmt: skip
-        _seeded(run, venv)
+        venv.seed(seeds.of_run(run.seed))
         return graph_ddpg
     if isinstance(p, OffPolicy):
         arguments |= {
@@ -339,7 +356,13 @@ def policy_arguments(run: Run) -> dict[str, Any]:
 def empty_policy(run: Run) -> BasePolicy:
     """A policy of a run's kind, its weights still to be loaded."""
     env = gym.make(run.environment, **run.config.as_dict())
-    return policy_class(run)(env.observation_space, env.action_space, lambda _: 0.0, **policy_arguments(run))
+    with defaults.plain():
+        return policy_class(run)(env.observation_space, env.action_space, constant_rate, **policy_arguments(run))
+
+
+def constant_rate(progress: float) -> float:
+    """A learning rate for optimisers that aren't used."""
+    return 0.0
 
 
 def fit_features(policy: nn.Module, run: Run, drops: int = 512) -> None:

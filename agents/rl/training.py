@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import pickle
-import random
-import shutil
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,15 +16,18 @@ import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import configure
+from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.vec_env import VecEnv
 
+from agents import checkpoint, defaults, tensorfile
+from agents.events import Events
 from agents.rl import storage
 from agents.rl.agent import agent_of
-from agents.rl.models import CLASSES, Run, ScaledReward, build, training_environments
+from agents.rl.checkpoint import SCHEMA, play_on, restore, state_of
+from agents.rl.models import Run, build, training_environments
 from agents.rl.parameters import OffPolicy
 from agents.rl.validation import Validation
+from cfisac_env import files
 
 BEST = "best.safetensors"
 CURVE = "curve.json"
@@ -49,51 +50,72 @@ def train(
     run: Run,
     folder: Path,
     *,
-    drops: int = 50,
     resume: bool = True,
     device: str = "cpu",
     step: Callable[[int, str], None] = lambda steps, text: None,
+    complain: Callable[[str], None] = warnings.warn,
 ) -> Progress:
     """Train an agent in a folder, or go on with the run that is there.
 
     The folder gets `run.json`, `curve.json` (one entry a validation), `best.safetensors` (the agent with the best validation reward so
-    far), TensorBoard events, and a checkpoint with the model, its replay buffer, its environments and the state of every random
-    generator: a run that was killed and taken up again ends with the weights it would have ended with.
+    far), TensorBoard events, and checkpoints with the model, its replay buffer and the state of every random generator: a run that was
+    killed and taken up again ends with the weights it would have ended with.
 
     Args:
         run: what to train.
-        folder: of the run.
-        drops: validation drops.
+        folder: of the run; nothing else writes there meanwhile.
         resume: False refuses a folder that holds a run.
-        device: of torch.
+        device: of torch, or `gpu`, or `auto`.
         step: called with the environment steps so far and what the last validation said.
+        complain: gets a line about every checkpoint that cannot be read.
 
     Raises:
         FileExistsError: the folder holds a run and `resume` is False.
+        BlockingIOError: another process trains in the folder.
         NotADirectoryError: the folder is a file, or lies in one.
+        OSError: the folder can't be written, or its disk is full; the last checkpoint is whole.
         ValueError: the folder holds another run, and the message says what differs; or what it holds is damaged, torch has no such device,
             the oracle serves no validation drop, or training diverges.
     """
-    _refuse_device(device)
+    chosen = defaults.device(device)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise NotADirectoryError(f"{folder}, or what it lies in, is a file; name another folder for the run") from None
-    _refuse_others(folder, run, drops, resume)
-    validation = Validation(run.config, drops, run.parameters.penalty, _known(folder))
-    found = _newest(folder)
-    if found is None:
-        venv = training_environments(run)
-        model, progress = build(run, venv, device), Progress(next_checkpoint=run.parameters.checkpoint_every)
-    else:
-        model, venv, progress = _restore(found, run, device)
-    _claim(folder, run, validation)
-    model.set_logger(configure(str(folder / "tensorboard"), ["tensorboard"]))
-    watch = _Watch(run, folder, validation, progress, step)
+    with files.locked(folder):
+        _refuse_others(folder, run, resume)
+        state = checkpoint.load(folder, {"progress": {"type": "object"}, **SCHEMA}, {"run": _about(run)}, complain)
+        validation = Validation(
+            run.config, run.validation_drops, run.parameters.penalty, _known(folder, run.validation_drops)
+        )
+        with defaults.plain():
+            model = build(run, training_environments(run), str(chosen))
+            progress = Progress(next_checkpoint=run.parameters.checkpoint_every)
+            _claim(folder, run, validation)
+            if state is not None:
+                try:
+                    restore(model, state)
+                    play_on(model, training_environments(run), state)
+                    progress = Progress(**state["progress"])
+                except (KeyError, TypeError, ValueError, RuntimeError) as error:
+                    raise ValueError(
+                        f"the checkpoint in {folder} doesn't fit its run ({error}); remove it to start over"
+                    ) from None
+            with Events(folder / "tensorboard") as events:
+                model.set_logger(Logger(str(folder / "tensorboard"), [_Scalars(events)]))
+                try:
+                    _learn(model, run, _Watch(run, folder, validation, progress, step))
+                finally:
+                    if model.env is not None:
+                        model.env.close()
+    return progress
+
+
+def _learn(model: BaseAlgorithm, run: Run, watch: _Watch) -> None:
     left = run.parameters.steps - model.num_timesteps
     try:
         if left > 0:
-            model.learn(left, callback=watch, reset_num_timesteps=found is None)
+            model.learn(left, callback=watch, reset_num_timesteps=model.num_timesteps == 0)
     except ValueError as error:  # environments and distributions refuse NaN, each in words of its own
         if all(torch.isfinite(parameter).all() for parameter in model.policy.parameters()):
             raise
@@ -101,10 +123,24 @@ def train(
             f"training diverged: after {model.num_timesteps} steps the weights aren't finite any more; "
             "lower learning_rate, reward_scale or penalty, and train in another folder"
         ) from error
-    finally:
-        model.logger.close()
-        venv.close()
-    return progress
+
+
+class _Scalars(KVWriter):
+    """What Stable-Baselines3 logs, as TensorBoard events."""
+
+    def __init__(self, events: Events) -> None:
+        self._events = events
+
+    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
+        """Write the numbers."""
+        numbers = {key: value for key, value in key_values.items() if isinstance(value, int | float | np.number)}
+        self._events.add(
+            step,
+            {key: float(value) for key, value in numbers.items() if "tensorboard" not in (key_excluded[key] or ())},
+        )
+
+    def close(self) -> None:
+        """Nothing: the events are the run's."""
 
 
 class _Watch(BaseCallback):
@@ -165,68 +201,23 @@ class _Watch(BaseCallback):
 
     def _save(self) -> None:
         self._clock()
-        target = self._folder / f"checkpoint-{self.num_timesteps}"
-        partial = self._folder / "checkpoint.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        self.model.save(partial / "model.zip")
-        if isinstance(self.model, OffPolicyAlgorithm):
-            self.model.save_replay_buffer(partial / "replay.pkl")
-        assert isinstance(self.model.env, ScaledReward)
-        state = {"venv": self.model.env.venv, "progress": self._progress, "random": _random_state()}
-        (partial / "state.pkl").write_bytes(pickle.dumps(state))
-        if not target.exists():
-            partial.rename(target)
-        for other in self._folder.glob("checkpoint*"):
-            if other != target:
-                shutil.rmtree(other)
+        state = {"about": {"run": _about(self._run)}, "progress": asdict(self._progress), **state_of(self.model)}
+        checkpoint.save(self._folder, self.num_timesteps, state)
+        play_on(self.model, training_environments(self._run), state)
         self._since = time.perf_counter()
 
 
-def _restore(checkpoint: Path, run: Run, device: str) -> tuple[BaseAlgorithm, VecEnv, Progress]:
-    try:
-        state = pickle.loads((checkpoint / "state.pkl").read_bytes())
-        venv = ScaledReward(state["venv"], run.parameters.reward_scale)
-        model = CLASSES[run.algorithm].load(checkpoint / "model.zip", env=venv, device=device, force_reset=False)
-        if isinstance(model, OffPolicyAlgorithm):
-            model.load_replay_buffer(checkpoint / "replay.pkl")
-    except Exception as error:  # zipfile, pickle and torch each have their own for damaged bytes
-        raise ValueError(f"{checkpoint} cannot be read ({error}); remove it to start over") from error
-    _set_random_state(state["random"])
-    return model, venv, state["progress"]
+def _about(run: Run) -> dict[str, Any]:
+    """The run as JSON has it."""
+    about: dict[str, Any] = json.loads(json.dumps(run.as_dict()))
+    return about
 
 
-def _newest(folder: Path) -> Path | None:
-    """The last whole checkpoint."""
-    steps = {path: path.name.removeprefix("checkpoint-") for path in folder.glob("checkpoint-*") if path.is_dir()}
-    return max((path for path in steps if steps[path].isdecimal()), key=lambda path: int(steps[path]), default=None)
-
-
-def _random_state() -> dict[str, Any]:
-    return {"python": random.getstate(), "numpy": np.random.get_state(), "torch": torch.get_rng_state()}  # noqa: NPY002
-
-
-def _set_random_state(state: dict[str, Any]) -> None:
-    random.setstate(state["python"])
-    np.random.set_state(state["numpy"])  # noqa: NPY002 (what Stable-Baselines3 draws from)
-    torch.set_rng_state(state["torch"])
-
-
-def _refuse_device(device: str) -> None:
-    """Refuse what torch cannot compute on; Stable-Baselines3 would take the CPU in silence where there is no CUDA."""
-    if device == "auto":
-        return
-    try:
-        torch.ones(1, device=device).item()
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"torch cannot compute on the device {device!r} here ({reason}); leave it at cpu") from None
-
-
-def _refuse_others(folder: Path, run: Run, drops: int, resume: bool) -> None:
+def _refuse_others(folder: Path, run: Run, resume: bool) -> None:
     """Refuse a folder with a run that isn't this one."""
     if not (folder / RUN).exists():
-        parts = [path.name for path in (folder / ORACLE, _newest(folder)) if path is not None and path.exists()]
+        parts = [ORACLE] if (folder / ORACLE).exists() else []
+        parts += ["a checkpoint"] if checkpoint.exists(folder) else []
         if parts:
             raise ValueError(f"{folder} holds {' and '.join(parts)} of a run, but no {RUN}; choose another folder")
         return
@@ -234,10 +225,7 @@ def _refuse_others(folder: Path, run: Run, drops: int, resume: bool) -> None:
         raise FileExistsError(
             f"{folder} holds a run already; choose another folder, or leave resuming on to go on with it"
         )
-    differing = _differences(_stored(folder / RUN), json.loads(json.dumps(run.as_dict())))
-    known = _known(folder)
-    if known is not None and len(known) != drops:
-        differing.append(f"validation drops (there {len(known)}, now {drops})")
+    differing = _differences(_stored(folder / RUN, {"type": "object"}), _about(run))
     if differing:
         raise ValueError(
             f"{folder} holds another run, which differs in {'; '.join(differing)}; choose another folder, or the same options"
@@ -264,27 +252,31 @@ def _differences(there: dict[str, Any], here: dict[str, Any], prefix: str = "") 
     return sorted(found)
 
 
-def _known(folder: Path) -> NDArray[np.float64] | None:
+def _known(folder: Path, drops: int) -> NDArray[np.float64] | None:
     """What the oracle has said about the validation drops, if it was asked."""
-    path = folder / ORACLE
-    if not path.exists():
-        return None
     try:
-        return np.array([math.nan if x is None else x for x in _stored(path)["total_power_w"]], dtype=np.float64)
-    except (KeyError, TypeError) as error:
-        raise _damaged(path, error) from None
+        totals = _stored(folder / ORACLE, _TOTALS)["total_power_w"]
+    except FileNotFoundError:
+        return None
+    if len(totals) != drops:
+        raise ValueError(
+            f"{folder / ORACLE} holds {len(totals)} drops, the run has {drops}; "
+            "train in another folder, or remove this folder to start over"
+        )
+    return np.array([math.nan if x is None else x for x in totals], dtype=np.float64)
 
 
-def _stored(path: Path) -> dict[str, Any]:
+def _stored(path: Path, schema: tensorfile.Schema) -> dict[str, Any]:
     """A JSON object of the folder."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = tensorfile.read_json(path, schema)
     except ValueError as error:
-        raise _damaged(path, error) from None
-    if not isinstance(content, dict):
-        raise _damaged(path, f"it holds a {type(content).__name__}")
+        raise ValueError(f"{error}; train in another folder, or remove this folder to start over") from None
     return content
 
 
-def _damaged(path: Path, reason: object) -> ValueError:
-    return ValueError(f"{path} is damaged ({reason}); train in another folder, or remove this folder to start over")
+_TOTALS: tensorfile.Schema = {
+    "type": "object",
+    "properties": {"total_power_w": {"type": "array", "items": {"type": ["number", "null"], "exclusiveMinimum": 0}}},
+    "required": ["total_power_w"],
+}

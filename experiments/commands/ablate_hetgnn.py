@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from rich.console import Console
 
 from agents.hetgnn.config import TrainingConfig
-from experiments.commands.common import GOES_ON, Command, wrote
+from experiments.commands.common import GOES_ON, Command, Count, Threads, wrote
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ class AblateHetGnn(Command):
     """Folder of labels by local-search, of other seeds."""
     sizes: tuple[str, ...] = ("30x6", "30x10", "50x10")
     """APs x users to train and measure on."""
-    drops: int = 300
+    drops: Count = 300
     """Labels of each size to train on."""
     epochs: int = 8
     """Of every variant."""
     seed: int = 0
     """Of every variant."""
-    threads: int | None = None
+    threads: Threads | None = None
     """Threads of torch; by default as torch has it."""
     out: Path = Path("runs/ablation")
     """Folder of the results."""
@@ -45,29 +45,29 @@ class AblateHetGnn(Command):
 
         from experiments import ablation, hetgnn, labelling, results
 
+        names = self.variants or tuple(ablation.VARIANTS)
+        ablation.check(names)
         if self.threads is not None:
             torch.set_num_threads(self.threads)
+        base = TrainingConfig(epochs=self.epochs, patience=self.epochs, edges=8192, seed=self.seed)
 
         def complain(line: str) -> None:
             console.print(f"skipped: {line}", style="yellow", soft_wrap=True)
 
-        sizes = [labelling.parse_size(size) for size in self.sizes]
+        sizes = [(config.M, config.K) for config in labelling.configurations(("paper",), self.sizes, {})]
 
         def read(folder: Path, drops: int | None) -> list[Any]:
             shards = hetgnn.read(folder, ("paper",), drops, complain)
             return [shard for shard in shards if (shard.config.M, shard.config.K) in sizes]
 
-        names = self.variants or tuple(ablation.VARIANTS)
         labels = {"local-search": read(self.labels, self.drops)}
         if "labels of modified-bb" in names:
             labels["modified-bb"] = read(self.other_labels, self.drops)
         validation = read(self.validation, None)
         for shards in labels.values():
             hetgnn.check_seeds(shards, validation)
-        base = TrainingConfig(epochs=self.epochs, patience=self.epochs, edges=8192, seed=self.seed)
         measures = []
-        options = {"accelerator": "cpu", "enable_progress_bar": False}
-        for one in ablation.run(names, labels, validation, base, self.out, **options):
+        for one in ablation.run(names, labels, validation, base, self.out):
             measures.append(one)
             console.print(
                 f"{one.variant}: names {one.hits:.1%}, hetgnn {one.own_gap:.2%}, prefix {one.prefix_gap:.2%} above"

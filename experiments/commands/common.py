@@ -76,6 +76,7 @@ def _plain(value: float) -> str:
     return f"{value:,}" if abs(value) < 1e15 else f"{value:.3g}" if abs(value) < 1e300 else "a huge number"
 
 
+Threads = Annotated[int, Range(1, 1024)]
 Count = Annotated[int, Range(1, 1_000_000)]
 Natural = Annotated[int, Range(0, 1_000_000)]
 Seed = Annotated[int, Range(0, 2**53)]

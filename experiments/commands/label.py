@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from rich.console import Console
 
-from experiments.commands.common import GOES_ON, Command, progress
+from experiments.commands.common import GOES_ON, Command, Count, Seed, Threads, progress
 
 
 @dataclass(frozen=True)
@@ -24,15 +24,15 @@ class Label(Command):
     """APs x users."""
     presets: tuple[str, ...] = ("paper",)
     """Names of presets."""
-    drops: int = 800
+    drops: Count = 800
     """Drops of each size of each preset."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the first drop of each size; below 1,000,000, from where on seeds are for testing."""
-    policy: str = "local-search"
-    """Oracle that decides: local-search, or modified-bb as in the paper."""
-    shard: int = 25
+    policy: Literal["local-search", "modified-bb"] = "local-search"
+    """Oracle that decides; modified-bb as in the paper."""
+    shard: Count = 25
     """Drops in a file."""
-    workers: int | None = None
+    workers: Threads | None = None
     """Processes; by default one a processor."""
     ray: str | None = None
     """Use a Ray cluster: its address (auto, ray://host:10001), or `local` to start one on this machine."""

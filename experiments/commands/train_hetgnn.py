@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -12,12 +12,12 @@ import tyro
 from rich.console import Console
 
 from agents.hetgnn.config import TrainingConfig
-from experiments.commands.common import GOES_ON, Command, Output
+from experiments.commands.common import GOES_ON, Command, Count, Output, Range, Threads, progress
 
 
 @dataclass(frozen=True)
 class TrainHetGnn(Command):
-    """Train the graph network on labels; writes checkpoints, logs, weights and a model card. A killed run goes on after its last epoch."""
+    """Train the graph network on labels; writes checkpoints, logs, weights and a model card. A stopped run goes on after its last epoch."""
 
     kept: ClassVar[str] = GOES_ON
     output: ClassVar[Output] = "own"
@@ -30,7 +30,7 @@ class TrainHetGnn(Command):
     """Folder of labels of other seeds, by which the best epoch is chosen."""
     presets: tuple[str, ...] = ()
     """Use only the labels of these presets; by default all there are."""
-    drops: int | None = None
+    drops: Count | None = None
     """Use only so many labels of each size and preset."""
     out: Path = Path("runs/hetgnn")
     """Folder of the run."""
@@ -38,25 +38,29 @@ class TrainHetGnn(Command):
     """Weights to go on from instead of random ones, such as those of another preset."""
     resume: bool = True
     """Go on from the last checkpoint in the folder, if there is one."""
-    minutes: float | None = None
+    minutes: Annotated[float, Range(0.0, 1e6, above=True)] | None = None
     """Stop after so many minutes, counted over all runs in the folder; the best epoch so far counts."""
     accelerator: str = "cpu"
-    """Lightning's: cpu, gpu, auto, …"""
+    """Where torch computes: cpu, gpu, auto, or one of torch's devices such as cuda:1."""
     devices: int = 1
-    """Lightning's number of devices."""
-    threads: int | None = None
+    """Number of accelerators; a network this small trains on one."""
+    threads: Threads | None = None
     """Threads of torch; by default as torch has it."""
 
     def run(self, fields: dict[str, Any], console: Console) -> None:
         """Read, train, write."""
         import torch
 
+        from agents import defaults, tensorfile
         from agents.hetgnn import data, training, weights
         from cfisac_env.files import write_text
         from experiments import hetgnn, results
 
         if self.threads is not None:
             torch.set_num_threads(self.threads)
+        if self.devices != 1:
+            raise ValueError(f"--devices must be 1, got {self.devices}: a network this small trains on one accelerator")
+        device = defaults.device(self.accelerator)
 
         def complain(line: str) -> None:
             console.print(f"skipped: {line}", style="yellow", soft_wrap=True)
@@ -67,21 +71,27 @@ class TrainHetGnn(Command):
             console.print(f"{sum(map(len, shards))} labels for {name}")
         labels, validation = (data.prepare(shards) for shards in parts)
         start, past = (None, {}) if self.start is None else weights.load(self.start)
-        network, measures = training.train(
-            self.training, labels, validation, self.out, resume=self.resume, start=start, accelerator=self.accelerator,
-            devices=self.devices, max_time=None if self.minutes is None else timedelta(minutes=self.minutes),
-        )  # fmt: skip
+        with progress() as bar:
+            task = bar.add_task("hetgnn", total=None)
+
+            def step(done: int, total: int, text: str) -> None:
+                bar.update(task, completed=done, total=total, description=f"hetgnn {text}")
+
+            network, measures = training.train(
+                self.training, labels, validation, self.out, resume=self.resume, start=start, device=str(device),
+                limit_s=math.inf if self.minutes is None else 60.0 * self.minutes, step=step, complain=complain,
+            )  # fmt: skip
         story = {
             **results.provenance(),
             "training": dataclasses.asdict(self.training),
             "labels": hetgnn.describe(parts[0]),
             "validation": hetgnn.describe(parts[1]),
             "measures": measures,
-            "start": None if start is None else {**past, "digest": weights.digest(start)},
+            "start": None if start is None else {**past, "digest": tensorfile.digest(start)},
         }
         path = weights.save(network, self.out / "hetgnn.safetensors", story)
         console.print(
-            f"best epoch {measures['epoch']:.0f}: ranking names {measures['val/hits']:.1%} of the best sets, "
+            f"best epoch {measures['epoch'] + 1:.0f}: ranking names {measures['val/hits']:.1%} of the best sets, "
             f"own powers serve {measures['val/served']:.1%} of them"
         )
         for written in (path, write_text(self.out / "hetgnn.md", weights.card(network, story))):

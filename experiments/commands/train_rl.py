@@ -55,11 +55,23 @@ class TrainRl(Command):
         names = [spec.name for spec in dataclasses.fields(FAMILY[self.algorithm])]
         given = {name: value for name in names if (value := getattr(self, name)) is not None}
         parameters = hyper_parameters(self.algorithm, config, self.policy, **given)
-        run = Run(self.algorithm, config, parameters, self.seed, self.policy, mixed=self.mixed)
+        run = Run(
+            self.algorithm,
+            config,
+            parameters,
+            self.seed,
+            self.policy,
+            mixed=self.mixed,
+            validation_drops=self.validation_drops,
+        )
         if self.start_from is not None:
             run = starting_from(run, self.start_from)
         kind = "" if run.policy == usual_policy(self.algorithm) else f"-{run.policy}"
         folder = self.out or Path(f"runs/{self.algorithm}{kind}-{config.M}x{config.K}-seed{self.seed}")
+
+        def complain(line: str) -> None:
+            console.print(line, style="yellow", markup=False, soft_wrap=True)
+
         torch.set_num_threads(1)  # networks this small lose by more
         with progress() as bar:
             task = bar.add_task(self.algorithm, total=run.parameters.steps)
@@ -67,9 +79,7 @@ class TrainRl(Command):
             def step(steps: int, text: str) -> None:
                 bar.update(task, completed=steps, description=f"{self.algorithm} {text}")
 
-            result = training.train(
-                run, folder, drops=self.validation_drops, resume=self.resume, device=self.device, step=step
-            )
+            result = training.train(run, folder, resume=self.resume, device=self.device, step=step, complain=complain)
         last = result.curve[-1]
         console.print(
             f"{int(last['steps'])} steps in {result.seconds:.0f} s: {100 * last['feasible']:.1f} % feasible, "

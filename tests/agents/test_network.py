@@ -233,6 +233,14 @@ def test_bad_observations_are_refused(change: Any, message: str) -> None:
         build(observation)
 
 
-def test_a_network_without_layers_is_refused() -> None:
-    with pytest.raises(ValueError, match="layers and widths of 1 or more"):
-        NetworkConfig(layers=0)
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"layers": 0}, {"layers": 100_000}, {"layers": 2.0}, {"layers": True}, {"head_width": 0}, {"head_width": 10**9},
+        {"edge_widths": ()}, {"node_widths": (64,) * 1000}, {"node_widths": (64, -1)}, {"edge_widths": ("64",)}, {"steps": -1},
+        {"steps": 10**7},
+    ],
+)  # fmt: skip
+def test_a_network_that_nobody_builds_is_refused(sizes: Any) -> None:
+    with pytest.raises(ValueError, match="a network needs from 1 to 32 layers"):
+        NetworkConfig(**sizes)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch.callbacks import Callback
 
 from agents.hetgnn import training, weights
 from agents.hetgnn.config import LossConfig, NetworkConfig, TrainingConfig
@@ -19,7 +21,7 @@ from agents.hetgnn.loss import Loss, power_error
 from agents.hetgnn.network import HetGnn
 from agents.hetgnn.policy import HetGnnExactPolicy, HetGnnPolicy
 from baselines import make
-from cfisac_env import Decision, SystemConfig, actions, observations, physics
+from cfisac_env import Decision, SystemConfig, actions, files, observations, physics
 from cfisac_env.types import Problem
 
 CONFIG = SystemConfig(M=10, K=3)
@@ -29,7 +31,6 @@ SMALL = TrainingConfig(
     edges=480,
     learning_rate=5e-3,
 )
-QUIET: dict[str, Any] = {"accelerator": "cpu", "enable_progress_bar": False}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def trained(
     groups: tuple[list[Labelled], list[Labelled]], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[HetGnn, dict[str, float], Path]:
     folder = tmp_path_factory.mktemp("run")
-    return *training.train(SMALL, *groups, folder, **QUIET), folder
+    return *training.train(SMALL, *groups, folder), folder
 
 
 def _mean_power(policy: Any, shard: Labels) -> tuple[float, float]:
@@ -82,26 +83,24 @@ def test_training_goes_on_from_weights(
     trained: tuple[HetGnn, dict[str, float], Path], groups: tuple[list[Labelled], list[Labelled]], tmp_path: Path
 ) -> None:
     still = replace(SMALL, epochs=1, learning_rate=1e-12)
-    network, _ = training.train(still, *groups, tmp_path / "still", start=trained[0], **QUIET)
+    network, _ = training.train(still, *groups, tmp_path / "still", start=trained[0])
     for name, tensor in trained[0].state_dict().items():
         torch.testing.assert_close(network.state_dict()[name], tensor, rtol=0, atol=1e-6)
     with pytest.raises(ValueError, match=r"the weights to start from are of NetworkConfig\(layers=2"):
-        training.train(replace(still, network=NetworkConfig()), *groups, tmp_path / "other", start=trained[0], **QUIET)
-
-
-class _Kill(Callback):
-    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        if trainer.current_epoch == 2:
-            raise RuntimeError("killed")
+        training.train(replace(still, network=NetworkConfig()), *groups, tmp_path / "other", start=trained[0])
 
 
 def test_a_killed_run_ends_where_an_undisturbed_one_does(
     trained: tuple[HetGnn, dict[str, float], Path], groups: tuple[list[Labelled], list[Labelled]], tmp_path: Path
 ) -> None:
-    with pytest.raises(RuntimeError, match="killed"):
-        training.train(SMALL, *groups, tmp_path, callbacks=[_Kill()], **QUIET)
-    assert (tmp_path / "last.ckpt").exists()
-    network, measures = training.train(SMALL, *groups, tmp_path, **QUIET)
+    def kill(done: int, total: int, text: str) -> None:
+        if done > total // 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        training.train(SMALL, *groups, tmp_path, step=kill)
+    assert sorted(path.name for path in tmp_path.glob("checkpoint*")) == [f"checkpoint-{i}.safetensors" for i in (1, 2)]
+    network, measures = training.train(SMALL, *groups, tmp_path)
     assert measures == trained[1]
     for name, tensor in trained[0].state_dict().items():
         torch.testing.assert_close(network.state_dict()[name], tensor, rtol=0, atol=0)
@@ -111,13 +110,50 @@ def test_a_killed_run_ends_where_an_undisturbed_one_does(
 def test_a_run_of_another_configuration_or_a_damaged_checkpoint_is_not_continued(
     trained: tuple[HetGnn, dict[str, float], Path], groups: tuple[list[Labelled], list[Labelled]], tmp_path: Path
 ) -> None:
-    content = (trained[2] / "last.ckpt").read_bytes()
-    (tmp_path / "last.ckpt").write_bytes(content)
-    with pytest.raises(ValueError, match=r"trained with another configuration"):
-        training.train(replace(SMALL, learning_rate=1e-4), *groups, tmp_path, **QUIET)
-    (tmp_path / "last.ckpt").write_bytes(content[:5000])
-    with pytest.raises(ValueError, match=r"last.ckpt is truncated or not a checkpoint"):
-        training.train(SMALL, *groups, tmp_path, **QUIET)
+    for path in trained[2].glob("checkpoint*"):
+        shutil.copy(path, tmp_path)
+    last, before = (tmp_path / f"checkpoint-{i}.safetensors" for i in (4, 3))
+    with pytest.raises(ValueError, match=r"is of a run with another configuration; choose another folder"):
+        training.train(replace(SMALL, learning_rate=1e-4), *groups, tmp_path)
+    others = [group[torch.arange(len(group) - 1)] for group in groups[0]]
+    with pytest.raises(ValueError, match=r"is of a run with another set of labels;"):
+        training.train(SMALL, others, groups[1], tmp_path)
+    with pytest.raises(ValueError, match=r"with another network to start from;"):
+        training.train(SMALL, *groups, tmp_path, start=trained[0])
+    last.write_bytes(last.read_bytes()[:5000])
+    lines: list[str] = []
+    network, measures = training.train(SMALL, *groups, tmp_path, complain=lines.append)  # from the one before
+    assert "checkpoint-4.safetensors cannot be read" in lines[0]
+    assert measures == trained[1]
+    for name, tensor in trained[0].state_dict().items():
+        torch.testing.assert_close(network.state_dict()[name], tensor, rtol=0, atol=0)
+    for path in (last, before):
+        path.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"checkpoint-4.safetensors cannot be read .*; remove the checkpoints in"):
+        training.train(SMALL, *groups, tmp_path)
+    training.train(replace(SMALL, epochs=1), *groups, tmp_path, resume=False)
+    assert sorted(path.name for path in tmp_path.glob("checkpoint*")) == ["checkpoint-1.safetensors"]
+
+
+def test_a_time_limit_keeps_the_best_so_far(groups: tuple[list[Labelled], list[Labelled]], tmp_path: Path) -> None:
+    network, measures = training.train(SMALL, *groups, tmp_path, limit_s=1e-9)
+    assert (measures["epoch"], list(tmp_path.glob("checkpoint*"))) == (0, [])
+    assert 0.0 <= measures["val/hits"] <= 1.0
+    assert all(torch.isfinite(tensor).all() for tensor in network.state_dict().values())
+
+
+def test_training_that_diverges_says_so(groups: tuple[list[Labelled], list[Labelled]], tmp_path: Path) -> None:
+    labels = [replace(group, power=group.power * torch.nan) for group in groups[0]]
+    with pytest.raises(ValueError, match="training diverged: after 0 batches the gradient isn't finite"):
+        training.train(SMALL, labels, groups[1], tmp_path)
+
+
+def test_a_folder_has_one_training_at_a_time(groups: tuple[list[Labelled], list[Labelled]], tmp_path: Path) -> None:
+    with (
+        files.locked(tmp_path),
+        pytest.raises(BlockingIOError, match=rf"another process is writing to .*: process {os.getpid()} on"),
+    ):
+        training.train(SMALL, *groups, tmp_path)
 
 
 def test_weights_come_back_with_their_story(trained: tuple[HetGnn, dict[str, float], Path], tmp_path: Path) -> None:
@@ -139,9 +175,9 @@ def test_bad_weights_are_refused(trained: tuple[HetGnn, dict[str, float], Path],
     with pytest.raises(ValueError, match=r"another architecture.*Missing key"):
         weights.load(path)
     path.write_bytes(whole.replace(b"cfisac-hetgnn-1", b"cfisac-hetgnn-0"))
-    with pytest.raises(ValueError, match=r"holds no weights of format"):
+    with pytest.raises(ValueError, match=r"is not of the format 'cfisac-hetgnn-1'"):
         weights.load(path)
-    with pytest.raises(FileNotFoundError, match=r"no weights at .*; `cfisac train hetgnn` writes them"):
+    with pytest.raises(FileNotFoundError, match=r"no file .*none.safetensors; `cfisac train hetgnn` writes it"):
         weights.load(tmp_path / "none.safetensors")
 
 
@@ -234,9 +270,23 @@ def test_drops_that_no_oracle_served_are_left_out() -> None:
         prepare([impossible])
 
 
-@pytest.mark.parametrize("bad", [{"epochs": 0}, {"learning_rate": 0.0}, {"seed": -1}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"epochs": 0},
+        {"epochs": 10**30},
+        {"edges": 0},
+        {"patience": -1},
+        {"learning_rate": 0.0},
+        {"learning_rate": math.inf},
+        {"learning_rate": math.nan},
+        {"learning_rate": 1.5},
+        {"seed": -1},
+        {"seed": 2**32},
+    ],
+)
 def test_a_configuration_that_cannot_train_is_refused(bad: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="must be 1 or more"):
+    with pytest.raises(ValueError, match=next(iter(bad))):
         TrainingConfig(**bad)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from agents import tensorfile
 from agents.hetgnn import weights
 from cfisac_env import SystemConfig
 from experiments import compare
@@ -44,7 +45,7 @@ def test_training_writes_weights_with_their_story(
     assert _train(folders, tmp_path, "--drops", "20") == 0
     (folders / "train" / "zz.npz").unlink()
     printed = capsys.readouterr().out
-    assert "zz.npz is truncated or not a label file" in printed
+    assert "zz.npz is not a whole label file" in printed
     assert "20 labels for training" in printed
     network, story = weights.load(tmp_path / "hetgnn.safetensors")
     assert network.config.layers == 1
@@ -54,7 +55,7 @@ def test_training_writes_weights_with_their_story(
     assert story["training"]["epochs"] == 1
     assert 0 <= story["measures"]["val/hits"] <= 1
     card = (tmp_path / "hetgnn.md").read_text()
-    assert weights.digest(network) in card
+    assert tensorfile.digest(network) in card
     assert f"| paper 8x2 | {story['labels']['drops']} | {story['validation']['drops']} |" in card
 
 
@@ -65,7 +66,7 @@ def test_training_from_weights_tells_their_story_too(folders: Path, tmp_path: Pa
     _, story = weights.load(tmp_path / "second" / "hetgnn.safetensors")
     assert story["start"]["labels"]["seeds"] == [0, 7]
     card = (tmp_path / "second" / "hetgnn.md").read_text()
-    assert f"It started from weights `{weights.digest(weights.load(first)[0])}`" in card
+    assert f"It started from weights `{tensorfile.digest(weights.load(first)[0])}`" in card
     assert f"| paper 8x2 | {story['labels']['drops']} | {story['validation']['drops']} |" in card
 
 
@@ -82,8 +83,33 @@ def test_training_refuses_to_validate_on_what_it_learns_from(
     ("arguments", "message"),
     [
         (["--presets", "urban"], "no label file in"),
+        (["--presets", "rural"], "unknown preset 'rural'"),
+        (["--presets"], "--presets needs at least one value"),
+        (["--drops", "0"], "--drops must be 1 or more, got 0"),
+        (["--threads", "0"], "--threads must be 1 or more, got 0"),
+        (["--devices", "0"], "--devices must be 1, got 0"),
+        (["--devices", "2"], "--devices must be 1, got 2"),
+        (["--accelerator", "gpu"], "torch cannot compute on the device 'gpu' here"),
+        (["--accelerator", "cupu"], "torch cannot compute on the device 'cupu' here"),
+        (["--minutes", "inf"], "--minutes must be 1,000,000.0 or less"),
+        (["--minutes", "nan"], "--minutes must be a number, got nan"),
+        (["--minutes", "0"], "--minutes must be above 0, got 0"),
+        (["--minutes", "-1"], "--minutes must be above 0, got -1"),
+        (["--learning-rate", "inf"], "learning_rate must be above 0, at most 1, got inf"),
+        (["--learning-rate", "nan"], "learning_rate must be above 0, at most 1, got nan"),
+        (["--edges", "0"], "edges must be from 1"),
+        (["--edges", "9" * 30], "edges must be from 1"),
+        (["--patience", "-3"], "patience must be from 1"),
+        (["--seed", "-1"], "seed must be from 0"),
+        (["--seed", "9" * 30], "seed must be from 0"),
+        (["--network.layers", "100000"], "a network needs from 1 to 32 layers"),
+        (["--network.head-width", "0"], "a network needs from 1 to 32 layers"),
+        (["--network.edge-widths"], "a network needs from 1 to 32 layers"),
+        (["--loss.alpha", "inf"], "must be from 0 to 1e+06"),
+        (["--loss.power-weight", "nan"], "must be from 0 to 1e+06"),
+        (["--start", "nowhere"], "no file nowhere; `cfisac train hetgnn` writes it"),
         (["--labels", "nowhere"], "no label files in nowhere; `cfisac label --out nowhere` writes them"),
-        (["--epochs", "0"], "epochs, edges and patience must be 1 or more"),
+        (["--epochs", "0"], "epochs must be from 1 to 100,000, got 0"),
     ],
 )
 def test_bad_input_is_one_clear_line(
@@ -113,16 +139,26 @@ def test_an_ablation_measures_each_variant_once(
     assert [one["variant"] for one in content["measures"]] == ["labels only", "labels of modified-bb", "shipped"]
     assert content["labels"]["modified-bb"]["oracles"] == ["modified-bb"]
     assert all(one["exact_gap"] > -1e-4 for one in content["measures"])
-    checkpoint = tmp_path / "labels-only" / "best.ckpt"
+    checkpoint = tmp_path / "labels-only" / "checkpoint-1.safetensors"
     checkpoint.unlink()
     assert main(command) == 0
     assert not checkpoint.exists()
     assert json.loads((tmp_path / "ablation.json").read_text())["measures"] == content["measures"]
     capsys.readouterr()
-    assert main([*command, "--variants", "no labels"]) == 2
-    assert "unknown variant 'no labels'; valid variants: reference, labels only" in " ".join(
-        capsys.readouterr().err.split()
-    )
+    for wrong, message in (
+        (
+            ["--variants", "label only"],
+            "unknown variant 'label only' (did you mean 'labels only'?); valid variants: reference",
+        ),
+        (["--variants"], "--variants needs at least one value"),
+        (["--epochs", "0"], "epochs must be from 1 to 100,000, got 0"),
+        (["--sizes", "8"], "a size is APs x users, such as 50x10; got '8'"),
+        (["--sizes"], "--sizes needs at least one value"),
+        (["--drops", "0"], "--drops must be 1 or more, got 0"),
+        (["--threads", "0"], "--threads must be 1 or more, got 0"),
+    ):
+        assert main(["ablate", "hetgnn", "--labels", "nowhere", "--out", str(tmp_path / "no"), *wrong]) == 2
+        assert message in " ".join(capsys.readouterr().err.split())
 
 
 def test_an_evaluation_goes_on_with_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,7 +138,7 @@ def test_where_users_share_pilots_critics_are_the_plain_ones_and_training_works(
     run = run_of("ddpg", SHARED)
     model: Any = models.build(run, models.training_environments(run))
     assert not isinstance(model.critic, informed.InformedCritic)
-    assert training.train(run, tmp_path, drops=2).curve[-1]["steps"] == 32
+    assert training.train(run, tmp_path).curve[-1]["steps"] == 32
 
 
 @pytest.mark.parametrize(("policy", "least", "most"), [("mlp", -np.inf, 0.1), ("sorted-mlp", 0.7, 1.0)])

@@ -1,0 +1,106 @@
+"""Which configurations an agent was trained for, and a warning when it plays another."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cfisac_env.config import SystemConfig
+
+NEUTRAL = ("preset", "sinr_penalty", "crlb_penalty")
+"""Fields that no decision depends on."""
+
+SIZES = ("M", "K")
+"""Fields in which an agent that serves every size is free."""
+
+Fields = Mapping[str, Any]
+
+
+class UntrainedConfigurationWarning(UserWarning):
+    """An agent decides about drops of a configuration that it wasn't trained for: expect worse decisions, or none that serve."""
+
+
+def trained_fields(config: SystemConfig, every_size: bool) -> dict[str, Any]:
+    """The fields of a configuration that an agent trained for it is bound to."""
+    left_out = (*NEUTRAL, *(SIZES if every_size else ()))
+    return {name: value for name, value in config.as_dict().items() if name not in left_out}
+
+
+def trained_for(policy: Any, config: SystemConfig) -> dict[str, tuple[Any, Any]]:
+    """In what a configuration differs from those that an agent was trained for.
+
+    Args:
+        policy: an agent; oracles, and networks of unknown origin, aren't bound to any.
+        config: that it is to play.
+
+    Returns:
+        Field → (value of training, value here), against the closest configuration of training; empty when it was trained for this one.
+    """
+    return _differences(getattr(policy, "trained", ()), config.as_dict())
+
+
+def described(differing: Mapping[str, tuple[Any, Any]]) -> str:
+    """Differing fields as text: `sinr_threshold_db -4 (trained: -5.6)`."""
+    return ", ".join(f"{name} {_shown(here)} (trained: {_shown(there)})" for name, (there, here) in differing.items())
+
+
+class Watch:
+    """Warns once when the requirements in an agent's observations are none that it was trained for.
+
+    Args:
+        name: of the agent.
+        trained: fields of the configurations that it was trained for; empty when that isn't known.
+    """
+
+    def __init__(self, name: str, trained: Sequence[Fields]) -> None:
+        self._name, self._trained = name, trained
+        self._last = b""
+
+    def look(self, requirement: Any) -> None:
+        """Look at the requirements of one drop (4,) or of a batch (n, 4)."""
+        if not self._trained:
+            return
+        rows = np.asarray(requirement)
+        if (key := rows.tobytes()) == self._last:
+            return
+        self._last = key
+        for gamma, nu, cap, circuit in np.unique(rows.reshape(-1, 4).astype(np.float64), axis=0).tolist():
+            here = {
+                "sinr_threshold_db": 10.0 * math.log10(gamma), "crlb_threshold_m2": nu, "max_ap_power_w": cap, "circuit_power_w": circuit,
+            }  # fmt: skip
+            if differing := _differences(self._trained, here):
+                self._trained = ()
+                warnings.warn(
+                    f"{self._name} wasn't trained for {described(differing)}: expect worse decisions, or train one for it",
+                    UntrainedConfigurationWarning,
+                    stacklevel=3,
+                )
+                return
+
+
+def _differences(trained: Sequence[Fields], here: Fields) -> dict[str, tuple[Any, Any]]:
+    each = [
+        {
+            name: (value, here[name])
+            for name, value in fields.items()
+            if name in here and not _same(name, value, here[name])
+        }
+        for fields in trained
+    ]
+    return min(each, key=len, default={})
+
+
+def _same(name: str, there: Any, here: Any) -> bool:
+    if isinstance(there, str) or isinstance(here, str) or there is None or here is None:
+        return bool(there == here)
+    return math.isclose(
+        there, here, rel_tol=1e-5, abs_tol=1e-5 if name.endswith("_db") else 0.0
+    )  # float32 in observations
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
