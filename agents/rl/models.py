@@ -36,7 +36,6 @@ from agents.rl.vec_env import SB3VecEnv
 from cfisac_env import SystemConfig, observations, sample, seeds
 from cfisac_env.config import nearest
 
-
 MOST_LINKS = 1_000_000
 """M K of an agent; beyond it observations and actions alone fill the memory, and a header that says so is damaged."""
 
