@@ -11,7 +11,7 @@ from cfisac_env.config import nearest
 
 if TYPE_CHECKING:  # they need torch
     from agents.hetgnn.policy import HetGnnExactPolicy, HetGnnPolicy
-    from agents.rl.agent import Agent, BySize, SequentialAgent, SetAgent
+    from agents.rl.agent import BySize, DirectAgent, SequentialAgent, SetAgent
     from baselines.policy import ObservationPolicy
 
 __all__ = ["AGENTS", "UntrainedConfigurationWarning", "load", "trained_for"]
@@ -50,7 +50,7 @@ def load(name: Literal["hetgnn-exact"], **options: Any) -> HetGnnExactPolicy: ..
 @overload
 def load(name: Literal["graph-ddpg"], **options: Any) -> SetAgent: ...
 @overload
-def load(name: Literal["ddpg", "td3", "sac", "ppo"], **options: Any) -> Agent | BySize: ...
+def load(name: Literal["ddpg", "td3", "sac", "ppo"], **options: Any) -> DirectAgent | BySize: ...
 @overload
 def load(name: Literal["maskable-ppo"], **options: Any) -> SequentialAgent: ...
 @overload
