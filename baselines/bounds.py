@@ -113,7 +113,7 @@ def certified_floor_w(problem: Problem, everyone: Allocation) -> float:
     while size <= problem.M and (floor := size * problem.circuit_power_w + transmit) < least:
         if shares is None or size == problem.M:
             return min(floor, least)
-        bound = max(transmit, shares.cold_w(everyone, size), share_cut_w(problem, size))
+        bound = max(transmit, shares.cold(everyone, size)[1], share_cut_w(problem, size))
         least = min(least, size * problem.circuit_power_w + bound)
         size += 1
     return least

@@ -26,6 +26,9 @@ from baselines.allocation.triangular import PANEL, add_gram, backward, cholesky,
 from cfisac_env.jit import compiled
 
 SADDLE_STEPS, JOINT_STEPS = 80, 14
+LEAST = 1e-9
+"""Least multiplier, relative to the power at stake."""
+
 ROUNDING = 1e-12
 """What is taken off a bound, relative to the sizes of its terms."""
 
@@ -384,6 +387,17 @@ def _inside(theta: Float, move: Float, scale: Float, K: int) -> float:
 
 
 @compiled()
+def _keep_up(theta: Float, before: Float, K: int, floor: float) -> None:
+    """Hold multipliers on their way to zero at `floor`, and a Z as it was before: squares of what shrank for ever would underflow."""
+    for j in range(3 * K):
+        theta[j] = max(theta[j], floor)
+    for j in range(3 * K, theta.shape[0], 3):
+        if theta[j] + theta[j + 1] < floor:
+            for i in range(3):
+                theta[j + i] = before[j + i]
+
+
+@compiled()
 def ascend(
     theta: Float, inverse_s: Float, rho: Float, Q: Float, state: Any, n: int, gamma: float, P: Float, xi: Float, softness: float,
     unit: float, target: float, evaluations: int, c: Float, a: Float,
@@ -453,8 +467,13 @@ def ascend(
             for j in range(N):
                 trial[j] = current[j] + length * scale[j] * move[j]
                 gain += length * move[j] * gradient[j]
+            _keep_up(trial, current, K, LEAST * unit)
             if not gain > 1e-9 * unit:
-                return best, spent
+                # Converged, unless the system isn't definite: rounding at an AP on the edge between two kinds of answer.
+                if gain >= 0.0 or damping > 1e9 * unit:
+                    return best, spent
+                damping = max(8.0 * damping, 1e-6 * unit)
+                continue
             constant = prices_at(trial, inverse_s, rho, Q, state, gamma, P, xi, now, curves)
             spent += 1
             value = constant + least_sum(now, state, n, order)

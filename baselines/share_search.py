@@ -131,6 +131,11 @@ class ShareSearch:
         circuit = size * problem.circuit_power_w
         limit = min(self.target_w() - circuit, size * problem.max_ap_power_w * (1.0 + 1e-6))
         bound = self.relaxation.tighten(point, size, target_w=limit, evaluations=ROOT_EVALUATIONS)
+        if bound < self.run.least_transmit_w:
+            # The set's multipliers make an AP outside look far too good; those of all APs on don't.
+            other, found = self.relaxation.cold(self.run.everyone, size, limit)
+            if found > bound:
+                point, bound = other, found
         if bound <= limit:
             total = circuit + max(bound, self.run.least_transmit_w)
             self._push(Node(size, np.zeros(problem.M, np.int8), point.theta, point.power, point.xi, total))

@@ -138,17 +138,20 @@ class ShareRelaxation:
         )  # fmt: skip
         return np.inf if value > most else value * self.cap_w
 
-    def cold_w(self, everyone: Allocation, size: int) -> float:
-        """The bound on every set of a size without a set near the best to start from: the choice of APs hardens by and by.
+    def cold(self, everyone: Allocation, size: int, target_w: float = np.inf) -> tuple[Point, float]:
+        """Multipliers and bound (W) for every set of a size, without a set near the best to start from: the choice hardens by and by.
 
         Args:
             everyone: allocation with all APs on.
             size: of the sets.
+            target_w: see `tighten`.
         """
         point, best = self.start(everyone), -np.inf
         for softness, evaluations in COLD_STAGES:
-            best = max(best, self.tighten(point, size, evaluations=evaluations, softness=softness))
-        return best
+            best = max(best, self.tighten(point, size, target_w=target_w, evaluations=evaluations, softness=softness))
+            if best > target_w:
+                break
+        return point, best
 
 
 def share_cut_w(problem: Problem, size: int, allowed: NDArray[np.bool_] | None = None, rounds: int = 12) -> float:

@@ -128,7 +128,7 @@ def test_the_lagrangian_reaches_the_optimum_of_the_relaxation_that_clarabel_find
     problem, _, answers = small(preset, 3)
     relaxation = ShareRelaxation(problem)
     for size in (problem.M - 1, problem.M):
-        if not np.isfinite(relaxation.cold_w(answers[-1], size)):
+        if not np.isfinite(relaxation.cold(answers[-1], size)[1]):
             continue
         reference = relaxed(problem, size)
         point = relaxation.start(answers[-1])
