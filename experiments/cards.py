@@ -12,11 +12,8 @@ from agents.rl import storage
 from agents.rl.agent import WEIGHTS
 from agents.rl.models import Run
 from agents.rl.parameters import hyper_parameters, usual_policy
-from cfisac_env import seeds
+from cfisac_env import SystemConfig, seeds
 from cfisac_env.files import write_text
-
-EVERY_SIZE = ("graph", "sets")
-"""Policies that serve every size."""
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "rl"
 
@@ -30,8 +27,7 @@ def page(weights: Path = WEIGHTS, results: Path = RESULTS) -> str:
     """
     parts = [
         "# Shipped agents\n\nWritten by `python -m experiments.cards` from the headers of the files and from the comparisons in "
-        "docs/results/rl. `agents.load(algorithm, M=…, K=…)` loads them; docs/rl.md says what they are and how good. "
-        "Runs of `ddpg` had `--validation-drops 200` besides.\n"
+        "docs/results/rl. `agents.load(algorithm, M=…, K=…)` loads them; docs/rl.md says what they are and how good.\n"
     ]
     for path in sorted(weights.glob("*.safetensors")):
         run, _, card = storage.read(path)
@@ -40,24 +36,31 @@ def page(weights: Path = WEIGHTS, results: Path = RESULTS) -> str:
 
 
 def command(run: Run) -> str:
-    """The `cfisac` command that trains an agent: what it has beyond the tuned values is spelled out."""
-    tuned = asdict(hyper_parameters(run.algorithm, run.config, run.policy))
-    options = [f"--{k.replace('_', '-')} {v}" for k, v in asdict(run.parameters).items() if v != tuned[k]]
+    """The `cfisac` command that trains an agent: what differs from the defaults of the command, of the preset and of tuning."""
+    usual = Run(run.algorithm, run.config, hyper_parameters(run.algorithm, run.config, run.policy), policy=run.policy)
+    preset = SystemConfig(run.config.M, run.config.K, preset=run.config.preset)
+    pairs = (
+        (run.config.as_dict(), preset.as_dict()),
+        (asdict(run.parameters), asdict(usual.parameters)),
+        ({"validation_drops": run.validation_drops}, {"validation_drops": usual.validation_drops}),
+    )
+    differing = {name: value for ours, theirs in pairs for name, value in ours.items() if value != theirs[name]}
+    if run.config.preset != SystemConfig().preset:
+        differing["preset"] = run.config.preset
     if run.policy != usual_policy(run.algorithm):
-        options.append(f"--policy {run.policy}")
+        differing["policy"] = run.policy
     if run.start_from is not None:
-        options.append(f"--start-from {run.start_from}")
-    if run.config.preset != "paper":
-        options.insert(0, f"--preset {run.config.preset}")
+        differing["start_from"] = run.start_from
     if run.mixed:
-        options.append(f"--mixed {' '.join(run.mixed)}")
+        differing["mixed"] = " ".join(run.mixed)
+    options = [f"--{name.replace('_', '-')} {value}" for name, value in differing.items()]
     size = f"--M {run.config.M} --K {run.config.K} --seed {run.seed}"
     return " ".join(["cfisac train", run.algorithm, size, *options])
 
 
 def _made(path: Path, run: Run, card: dict[str, Any]) -> str:
     first = seeds.of_run(run.seed)
-    serves = "every size" if run.policy in EVERY_SIZE else f"M={run.config.M}, K={run.config.K}"
+    serves = "every size" if run.every_size else f"M={run.config.M}, K={run.config.K}"
     gap = "–" if card["gap"] is None or card["gap"] != card["gap"] else f"{100 * card['gap']:.1f} %"
     values = ", ".join(f"{name} {value:g}" for name, value in asdict(run.parameters).items())
     return (
@@ -79,7 +82,7 @@ def _tested(run: Run, results: Path) -> str:
     for path in sorted(results.glob("compare-*.json"), key=lambda p: [int(x) for x in p.stem.split("-")[1].split("x")]):
         content = json.loads(path.read_text(encoding="utf-8"))
         config = content["config"]
-        if run.policy not in EVERY_SIZE and (config["M"], config["K"]) != (run.config.M, run.config.K):
+        if not run.every_size and (config["M"], config["K"]) != (run.config.M, run.config.K):
             continue
         preset = f", {config['preset']}" if run.policy == "sets" else ""
         for row in content["rows"]:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 from docstring_parser import parse
@@ -15,6 +15,9 @@ from rich.console import Console
 from agents.rl.parameters import ALGORITHMS, FAMILY, HyperParameters, hyper_parameters, usual_policy
 from cfisac_env import SystemConfig
 from experiments.commands.common import GOES_ON, Command, Output, progress
+
+if TYPE_CHECKING:
+    from agents.rl.models import Run
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,8 @@ class TrainRl(Command):
     device: str = "cpu"
     """Where torch computes."""
 
-    def run(self, fields: dict[str, Any], console: Console) -> None:
-        """Train, print, write."""
-        import torch
-
-        from agents.rl import training
+    def planned(self, fields: dict[str, Any]) -> Run:
+        """The run that the options describe."""
         from agents.rl.models import Run, starting_from
 
         config = SystemConfig(**fields)
@@ -64,10 +64,17 @@ class TrainRl(Command):
             mixed=self.mixed,
             validation_drops=self.validation_drops,
         )
-        if self.start_from is not None:
-            run = starting_from(run, self.start_from)
+        return run if self.start_from is None else starting_from(run, self.start_from)
+
+    def run(self, fields: dict[str, Any], console: Console) -> None:
+        """Train, print, write."""
+        import torch
+
+        from agents.rl import training
+
+        run = self.planned(fields)
         kind = "" if run.policy == usual_policy(self.algorithm) else f"-{run.policy}"
-        folder = self.out or Path(f"runs/{self.algorithm}{kind}-{config.M}x{config.K}-seed{self.seed}")
+        folder = self.out or Path(f"runs/{self.algorithm}{kind}-{run.config.M}x{run.config.K}-seed{self.seed}")
 
         def complain(line: str) -> None:
             console.print(line, style="yellow", markup=False, soft_wrap=True)

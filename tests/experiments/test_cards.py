@@ -2,13 +2,51 @@
 
 from __future__ import annotations
 
+import pytest
+
+from agents.hetgnn import weights
 from agents.rl import storage
 from agents.rl.agent import WEIGHTS
+from agents.rl.models import Run
+from agents.rl.parameters import hyper_parameters
+from cfisac_env import SystemConfig
 from experiments import cards
+from experiments.cli import _parse
+from experiments.commands.train_rl import TrainRl
+
+CONFIG = SystemConfig(
+    8, 2, preset="high-rate", crlb_threshold_m2=20.0, effective_bandwidth_hz=5e6, rcs_model="exponential"
+)
+SHIPPED = weights.load()[0].config
 
 
 def test_the_page_of_cards_is_that_of_the_shipped_files() -> None:
     assert (WEIGHTS / "README.md").read_text(encoding="utf-8") == cards.page(), "run `python -m experiments.cards`"
+
+
+ODD = (
+    Run("ddpg", CONFIG, hyper_parameters("ddpg", CONFIG, tau=0.5, steps=70_000), 7, validation_drops=3),
+    Run(
+        "sac",
+        CONFIG,
+        hyper_parameters("sac", CONFIG, "graph", learning_rate=1e-5),
+        0,
+        "graph",
+        start_from="shipped",
+        network=SHIPPED,
+    ),
+    Run("ppo", SystemConfig(9, 2, preset="urban"), hyper_parameters("ppo", SystemConfig(9, 2)), 399),
+    Run("graph-ddpg", CONFIG, hyper_parameters("graph-ddpg", CONFIG), mixed=("paper", "urban")),
+)
+
+
+@pytest.mark.parametrize(
+    "run", [*(storage.read(path)[0] for path in sorted(WEIGHTS.glob("*.safetensors"))), *ODD], ids=str
+)
+def test_the_command_on_a_card_describes_the_run_that_made_the_agent(run: Run) -> None:
+    options, fields = _parse(cards.command(run).split()[1:])
+    assert isinstance(options, TrainRl)
+    assert options.planned(fields) == run
 
 
 def test_every_shipped_agent_has_a_card_with_its_command_and_its_tests() -> None:
