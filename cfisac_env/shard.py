@@ -130,21 +130,27 @@ class Shard:
         playing = ~self.over
         active = self._decide(action, playing)
         beginning = self._count(playing)
+        instants = self._steps % self._episode.decisions_per_drop == 0
+        following = playing & instants & (self._steps < self._episode.decisions)
         if self._same_step:
-            self.final = (
-                {key: entry[self._index_of(self.ended)] for key, entry in self._seen.items()}
-                if self.ended.any()
-                else None
-            )
-            if self.final is not None:
-                self.final["ap"][..., 2] = active[self._index_of(self.ended)]
-        following = playing & ~self.ended & (self._steps % self._episode.decisions_per_drop == 0)
+            self.final = self._last(active, following, generators) if self.ended.any() else None
+            following &= ~self.ended
         moving = bool((beginning | following).any())
         if moving:
             self._draw(beginning, following, None, generators)
         self._begin(beginning)
         self._active = self._without(beginning, active)
         self._observe(observation, moving)
+
+    def _last(self, active: Array, following: Rows, generators: Generators) -> dict[str, Array]:
+        """The last observations of the episodes that ended; those that were cut off go on to their next instant for it."""
+        if (cut_off := following & self.ended).any():
+            self._draw(np.zeros_like(cut_off), cut_off, None, generators)
+            self._seen = observations.encode(self.scenario)
+        rows = self._index_of(self.ended)
+        final = {key: entry[rows] for key, entry in self._seen.items()}
+        final["ap"][..., 2] = active[rows]
+        return final
 
     def _decide(self, action: Array, playing: Rows) -> Array:
         """Score the decisions, and say which APs are on then (n, M)."""

@@ -21,7 +21,7 @@ from cfisac_env.attributes import Configurable, Fixed, unknown_attribute
 from cfisac_env.backend import backend as choose_backend
 from cfisac_env.config import FIELDS, REQUIREMENT_FIELDS, SystemConfig, check_keywords
 from cfisac_env.drops import check_options, chosen_drop, load
-from cfisac_env.env import CfIsacEnv, checked_count, flat_hint, keywords, real_array
+from cfisac_env.env import CfIsacEnv, checked_count, checked_decision, flat_hint, keywords, real_array
 from cfisac_env.scenario import Scenario, joined
 from cfisac_env.shard import Episode, Rows, Shard
 from cfisac_env.types import Array, Decision, Outcome
@@ -144,6 +144,8 @@ class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
         self.single_observation_space, self.single_action_space = single.observation_space, single.action_space
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
+        if self._backend.name == "torch":  # TorchRL takes rewards for float32 unless it is told
+            self.reward_space = gym.spaces.Box(-np.inf, 0.0, (self.num_envs,), np.float64)
         self._generators: list[np.random.Generator | None] = [None] * self.num_envs
         self._seeds = [-1] * self.num_envs
         self._began = False
@@ -188,8 +190,19 @@ class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
         return joined([shard.scenario for shard in self._shards])
 
     def evaluate(self, decision: Decision) -> Outcome:
-        """Score decisions, `active` (N, M) and `power` (N, M, K), or one for all of them, on the current drops without stepping."""
-        return self.scenario.evaluate(decision)
+        """Score decisions, `active` (N, M) and `power` (N, M, K), or one for all of them, on the current drops without stepping.
+
+        Raises:
+            ValueError: other shapes, or powers that aren't finite and at least zero.
+            RuntimeError: the environments haven't been reset.
+        """
+        scenario, xp = self.scenario, self._backend.xp
+        if self._backend.name == "numpy":
+            decision = checked_decision(decision, (self.config.M, self.config.K))
+        if decision.power.ndim == 2:
+            each = decision.active[None], decision.power[None]
+            decision = Decision(*(xp.concat([one] * self.num_envs) for one in each))
+        return scenario.evaluate(decision)
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -395,7 +408,7 @@ class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
             raise ValueError(f"the actions must hold real numbers, got a tensor of {array.dtype}")
         if array.dtype != xp.float32:
             array = xp.astype(physics.clip(array, -1.0, 1.0), xp.float32)
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             finite = xp.isfinite(array.sum())  # then there is no NaN, and this is sooner known
         if not finite:
             bad = xp.any(xp.isnan(array), axis=(1, 2)) & self._backend.array(playing)

@@ -258,7 +258,7 @@ class CfIsacSequentialEnv(CfIsacEnv):
             self._enter(active)
             gained = self._score - before
         self._moves += 1
-        truncated = not stopped and self._moves >= self.max_moves
+        truncated = self._moves >= self.max_moves
         self._over = stopped or truncated
         return self._observe(), gained, stopped, truncated, self._info()
 
