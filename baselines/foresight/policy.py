@@ -36,13 +36,13 @@ DROPPED, ADDED, TOGETHER = 10, 8, 4
 FEW, SLACK_J = 6, 1.5
 """Futures that all sets are looked at in; by so much more energy there than the present set's, a set drops out."""
 
-CHECKED, CHECKS = 10, 8
+CHECKED, CHECKS = 10, 24
 """Sets of a round whose next instants are priced exactly, and futures in which they are, at most."""
 
 AT_ANY_PRICE_J = 1e7
 """What a set that leaves this instant unserved counts as beside one that doesn't, in J."""
 
-MISS_J, HORIZON = 60.0, 10
+MISS_J, HORIZON = 240.0, 10
 """Least that a missed instant counts as, in J, and least steps that are looked ahead."""
 
 
@@ -60,7 +60,7 @@ class PredictivePolicy(CausalPolicy):
         hold: steps that a set is held for in them.
         horizon: steps that are looked ahead, as far as the episode goes; None takes the time in which an AP that stays on costs what
             switching it on costs, and 10 at least.
-        miss_j: what an instant that isn't served counts as, in J; None takes 60, or what switching on
+        miss_j: what an instant that isn't served counts as, in J; None takes 240, or what switching on
             half of the APs costs if that is more. An instant that what is awake can serve is served at any price.
         apart_m: distance of a target's positions from which on two futures can be told apart.
         options: fields of `Laws`; options of `local-search`, which helps out where single additions don't serve; `M` and `K`, as for
@@ -76,7 +76,7 @@ class PredictivePolicy(CausalPolicy):
     def __init__(
         self,
         *,
-        futures: int = 24,
+        futures: int = 40,
         hold: int = 4,
         horizon: int | None = None,
         miss_j: float | None = None,
