@@ -58,7 +58,9 @@ class ShareRelaxation:
         fisher = np.asarray(problem.fisher, dtype=np.float64) * np.array([1.0, 1.0, 2.0])
         self.inverse_s = np.ascontiguousarray(problem.noise_w / (gain * self.cap_w))
         self.rho = np.ascontiguousarray(np.asarray(problem.estimate_gain, dtype=np.float64) / gain)
-        self.Q = np.ascontiguousarray((fisher * self.cap_w * problem.crlb_threshold_m2).reshape(problem.M, -1))
+        self.Q = np.ascontiguousarray(
+            (fisher * self.cap_w * problem.crlb_threshold_m2).reshape(problem.M, 3 * problem.S)
+        )
         self.gamma = float(problem.sinr_threshold)
 
     def start(self, allocation: Allocation) -> Point:

@@ -16,6 +16,7 @@ from experiments.commands import options
 from experiments.commands.ablate_hetgnn import AblateHetGnn
 from experiments.commands.bench_allocator import BenchAllocator
 from experiments.commands.bench_env import BenchEnv
+from experiments.commands.bench_scale import BenchScale
 from experiments.commands.bench_selection import BenchSelection
 from experiments.commands.common import Command, check
 from experiments.commands.compare import Compare
@@ -45,7 +46,7 @@ GROUPS: Mapping[str, tuple[str, Mapping[str, type[Command]]]] = {
     "ablate": ("Measure what parts are worth", {"hetgnn": AblateHetGnn}),
     "bench": (
         "Measure speed and certified quality",
-        {"allocator": BenchAllocator, "env": BenchEnv, "selection": BenchSelection},
+        {"allocator": BenchAllocator, "env": BenchEnv, "scale": BenchScale, "selection": BenchSelection},
     ),
     "reproduce": ("Make the paper's results again, corrected", REPRODUCE),
     "train": ("Train an agent", {"hetgnn": TrainHetGnn, **TRAIN_RL}),

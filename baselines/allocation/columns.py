@@ -163,6 +163,8 @@ class _Network:
         """
         problem = self.problem
         zero = Multipliers(np.zeros(problem.K), np.zeros(problem.M), np.zeros((problem.S, 3)))
+        if problem.S == 0:
+            return zero, 0.0
         qa, qb, qc = (problem.max_ap_power_w * problem.fisher[..., i].sum(0) for i in range(3))
         determinant = qa * qb - qc * qc
         crlb = np.where(determinant > 0.0, (qa + qb) / np.where(determinant > 0.0, determinant, 1.0), np.inf)

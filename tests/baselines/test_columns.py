@@ -103,3 +103,11 @@ def test_sizes_past_memory_are_refused_with_the_bytes_they_need() -> None:
         refuse_beyond_memory(2**80, "gains")
     with pytest.raises(MemoryError, match=r"gains of 1,000 drops of 100,000 APs and 1,000 users need 3,"):
         sample(SystemConfig(M=100_000, K=1_000, pilot_length=1_000), np.random.default_rng(0), 1_000)
+
+
+def test_a_network_without_targets_is_solved_too() -> None:
+    problem = drop(0, M=200, K=3)
+    problem = replace(problem, fisher=problem.fisher[:, :0])
+    found = columns.solve_one(problem, np.ones(200, dtype=bool), np.inf, directly)
+    assert found is not None
+    assert float(found.transmit_power) == pytest.approx(float(directly(problem).transmit_power), rel=2e-6)

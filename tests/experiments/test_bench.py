@@ -10,7 +10,7 @@ import pytest
 
 from baselines.allocation import Status, fast
 from cfisac_env import SystemConfig, sample
-from experiments.bench import agreement, conic
+from experiments.bench import agreement, conic, scale
 from experiments.cli import main
 
 
@@ -101,3 +101,16 @@ def test_bad_input_ends_in_one_clear_line(
 ) -> None:
     assert main(["bench", *arguments, "--out", str(tmp_path)]) == 2
     assert message in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_the_scale_table_holds_certified_gaps_and_the_memory_of_sets_of_every_size(tmp_path: Path) -> None:
+    steps: list[int] = []
+    rows = list(scale.measure(("paper", "urban"), [(30, 3), (600, 3)], 1, 1_000_000, lambda: steps.append(1)))
+    assert len(steps) == 4
+    for row in rows:
+        assert row.infeasible == 0
+        assert 0.0 <= row.gap <= 1e-6
+        assert row.seconds > 0.0
+        # Powers alone, and far from a matrix of APs by APs.
+        assert 8 * row.M * row.K < 2**20 * row.mebibytes < 8 * row.M**2 + 2**20
+    assert "600, 3" in scale.table(rows).markdown()

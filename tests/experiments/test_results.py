@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from experiments import evaluation, mobile, outputs, presets, results
-from experiments.bench import agreement, allocator, selection
+from experiments.bench import agreement, allocator, scale, selection
 from experiments.reproduction import errata, tables
 from experiments.results import Column, Table, number, percent, span
 from experiments.statistics import Interval
@@ -31,6 +31,7 @@ EVERY: dict[str, Sequence[Column[Any]]] = {
     "presets": presets.COLUMNS,
     "bench allocator": allocator.COLUMNS,
     "bench agreement": agreement.COLUMNS,
+    "bench scale": scale.COLUMNS,
     "bench selection": selection.COLUMNS,
     "reproduce errata": errata.table([]).columns,
     "reproduce table2": tables.PRINTED_COLUMNS,

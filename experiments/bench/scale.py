@@ -1,0 +1,83 @@
+"""Powers with every AP on at hundreds to a hundred thousand APs: time, memory and the certified gap.
+
+Times are processor seconds of one thread.
+"""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+
+from baselines.allocation import Status, dual_bound, fast
+from cfisac_env import SystemConfig, sample
+from experiments.results import Column, Table, number
+
+
+@dataclass(frozen=True)
+class ScaleRow:
+    """The drops of one preset and size; medians but for the gap."""
+
+    preset: str
+    M: int
+    K: int
+    drops: int
+    infeasible: int
+    seconds: float
+    mebibytes: float  # most that was allocated at once beyond the drop itself
+    gap: float  # largest, between the powers and the bound recomputed from the multipliers
+
+
+def measure(
+    presets: Sequence[str], sizes: Sequence[tuple[int, int]], drops: int, seed: int, step: Callable[[], None]
+) -> Iterator[ScaleRow]:
+    """Solve the same drops once for the time and once for the memory.
+
+    Raises:
+        RuntimeError: a drop was neither solved nor proven infeasible.
+    """
+    warm = sample(SystemConfig(M=30, K=3), np.random.default_rng(seed)).problem
+    fast.solve(warm, np.ones(30, dtype=bool), threads=1)  # compiles
+    for preset in presets:
+        for M, K in sizes:
+            seconds, memory, gaps, infeasible = [], [], [], 0
+            config = SystemConfig(M=M, K=K, preset=preset, pilot_length=max(K, 20))
+            for i in range(drops):
+                problem = sample(config, np.random.default_rng(seed + i)).problem
+                everyone = np.ones(M, dtype=bool)
+                begin = time.thread_time()
+                answer = fast.solve(problem, everyone, threads=1)
+                seconds.append(time.thread_time() - begin)
+                if answer.status == Status.INFEASIBLE:
+                    infeasible += 1
+                elif answer.status != Status.OPTIMAL:
+                    raise RuntimeError(f"{preset} {M}x{K}, seed {seed + i}: {answer.status}")
+                else:
+                    bound = float(dual_bound(problem, everyone, answer.multipliers))
+                    gaps.append(1.0 - bound / float(answer.transmit_power))
+                del answer
+                tracemalloc.start()
+                fast.solve(problem, everyone, threads=1)
+                memory.append(tracemalloc.get_traced_memory()[1] / 2**20)
+                tracemalloc.stop()
+                step()
+            yield ScaleRow(preset, M, K, drops, infeasible, median(seconds), median(memory), max(gaps, default=np.nan))
+
+
+COLUMNS: tuple[Column[ScaleRow], ...] = (
+    Column("preset", lambda row: row.preset),
+    Column("M, K", lambda row: f"{row.M:,}, {row.K}"),
+    Column("drops", lambda row: f"{row.drops} ({row.infeasible} infeasible)", rank=2),
+    Column("ms", lambda row: f"{1e3 * row.seconds:.3g}"),
+    Column("MiB", lambda row: f"{row.mebibytes:.3g}", rank=1),
+    Column("largest certified gap", lambda row: number(row.gap, "{:.0e}"), "no drop can be served"),
+)
+
+
+def table(rows: Sequence[ScaleRow]) -> Table[ScaleRow]:
+    """One row a preset and size."""
+    return Table(COLUMNS, rows)
