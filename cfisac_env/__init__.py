@@ -6,6 +6,7 @@ imported when they are made, as their powers come from the exact allocator, whic
 
 from gymnasium.envs.registration import register
 
+from cfisac_env import collisions, extras
 from cfisac_env.config import PRESETS, SystemConfig
 from cfisac_env.env import CfIsacEnv
 from cfisac_env.mobile import CfIsacMobileEnv
@@ -31,6 +32,8 @@ __all__ = [
     "sample",
 ]
 
+extras.watch()
+collisions.warn()
 register(
     id="CfIsac-v0",
     entry_point="cfisac_env.env:CfIsacEnv",

@@ -66,7 +66,7 @@ def backend(name: str, device: Any) -> Backend:
     try:
         import torch
     except ImportError as error:
-        raise ImportError("backend='torch' needs torch: pip install torch") from error
+        raise ImportError(f"backend='torch' needs torch: {error}") from error
     try:
         there = torch.device("cpu" if device is None else device)
         torch.empty(0, device=there)

@@ -254,9 +254,7 @@ class CfIsacEnv(Configurable, gym.Env[Any, Any]):
             try:
                 from cfisac_env.rendering import Viewer
             except ImportError as error:
-                raise gym.error.DependencyNotInstalled(
-                    'rendering needs matplotlib: pip install "cfisac[render]"'
-                ) from error
+                raise gym.error.DependencyNotInstalled(f"rendering needs matplotlib: {error}") from error
             self._viewer = Viewer()
         return self._viewer
 

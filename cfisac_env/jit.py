@@ -171,10 +171,7 @@ class Kernel:
         try:
             import numba  # noqa: F401
         except (ImportError, OSError) as error:
-            raise ModuleNotFoundError(
-                f"{self.name} needs numba, which can't be imported ({error}); install the extra: "
-                'pip install "cfisac[baselines]", or pip install ".[baselines]" in a clone'
-            ) from error
+            raise ModuleNotFoundError(f"{self.name} is compiled by numba, which can't be imported: {error}") from error
         if self.signature is None:
             return self.function
 

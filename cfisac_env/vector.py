@@ -330,8 +330,9 @@ class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
 
     def close_extras(self, **kwargs: Any) -> None:
         """End the threads."""
-        if self._pool is not None and self._pool[0] == os.getpid():
-            self._pool[1].shutdown()
+        pool = getattr(self, "_pool", None)  # there is none before the arguments are accepted
+        if pool is not None and pool[0] == os.getpid():
+            pool[1].shutdown()
         self._pool = None
 
     def __getstate__(self) -> dict[str, Any]:

@@ -143,6 +143,6 @@ def _kept(begun: list[Command]) -> str:
 
 
 if __name__ == "__main__":
-    from experiments import entry
+    import cfisac
 
-    sys.exit(entry.main())
+    sys.exit(cfisac.main())

@@ -35,7 +35,8 @@ def in_order(
         ray: address of a Ray cluster (`auto`, `ray://host:10001`), or `local` to start one here. None: joblib.
 
     Raises:
-        ValueError: fewer than one worker, or `ray` without Ray installed.
+        ValueError: fewer than one worker.
+        ModuleNotFoundError: `ray` without Ray installed.
     """
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be 1 or more, got {workers}; leave it out to use every processor")
@@ -85,10 +86,8 @@ def _follow(parent: int) -> None:
 
 def _on_ray(function: Callable[[T], R], tasks: Iterable[T], workers: int | None, address: str) -> Iterator[R]:
     # Ray's own joblib back end hands nothing over before the last task has ended, so tasks are submitted here.
-    try:
-        import ray
-    except ImportError:
-        raise ValueError("a Ray cluster needs Ray: pip install 'cfisac[cluster]', or leave the option out") from None
+    import ray
+
     with interruption.handlers_kept():  # Ray puts its own in the place of them
         if address == LOCAL:
             ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)

@@ -197,10 +197,6 @@ def sionna_rt() -> Any:
     Raises:
         ImportError: it isn't installed, or has no LLVM.
     """
-    if importlib.util.find_spec("sionna") is None or importlib.util.find_spec("sionna.rt") is None:
-        raise ImportError(
-            f'ray tracing needs Sionna RT, which isn\'t installed: pip install "cfisac[sionna]" (about 0.6 GB). {_LLVM_ADVICE}'
-        )
     if sys.platform == "linux" and "DRJIT_LIBLLVM_PATH" not in os.environ and (library := newest_llvm()) is not None:
         os.environ["DRJIT_LIBLLVM_PATH"] = library
     try:
@@ -208,6 +204,8 @@ def sionna_rt() -> Any:
         drjit = importlib.import_module("drjit")
         mitsuba = importlib.import_module("mitsuba")
         drjit.eval(mitsuba.Float(1.0) + 1.0)
+    except ModuleNotFoundError as error:
+        raise ImportError(f"ray tracing needs Sionna RT (about 0.6 GB): {error}. {_LLVM_ADVICE}") from error
     except Exception as error:  # Dr.Jit has its own for a library that it cannot load
         raise ImportError(f"Sionna RT is installed but cannot start ({error}). {_LLVM_ADVICE}") from error
     return rt

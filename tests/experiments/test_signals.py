@@ -214,7 +214,7 @@ def test_a_signal_while_the_command_is_imported_ends_it_the_same_way(number: sig
         "        if name == 'experiments.cli':\n"
         f"            os.kill(os.getpid(), {int(number)})\n"
         "sys.meta_path.insert(0, Finder())\n"
-        "from experiments.entry import main\n"
+        "from cfisac import main\n"
         "sys.exit(main())\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

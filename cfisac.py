@@ -1,9 +1,10 @@
-"""Entry point of the `cfisac` script: light, so that it can answer before anything that is heavy, or missing, is imported."""
+"""The `cfisac` script, also `python -m cfisac`: light, so that it can answer before anything that is heavy, or missing, is imported."""
 
 from __future__ import annotations
 
 import signal
 import sys
+import warnings
 from types import FrameType
 
 
@@ -20,9 +21,7 @@ def main() -> int:
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, stop)
     try:
-        from experiments import cli
-
-        status = cli.main()
+        status = _run()
     except KeyboardInterrupt:
         print("cfisac: interrupted; nothing had begun", file=sys.stderr)
         status = 128 + (came[0] if came else signal.SIGINT)
@@ -30,6 +29,22 @@ def main() -> int:
         for number in numbers:
             signal.signal(number, signal.SIG_IGN)
     return status
+
+
+def _run() -> int:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`import .* gives ")  # said below
+        from cfisac_env import collisions
+    said = collisions.line()
+    if said is None:
+        try:
+            from experiments import cli
+        except ModuleNotFoundError as error:
+            said = str(error)
+    if said is not None:
+        print(f"cfisac: {said}", file=sys.stderr)
+        return 2
+    return cli.main()
 
 
 if __name__ == "__main__":

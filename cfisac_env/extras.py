@@ -1,0 +1,109 @@
+"""Missing packages by the extra that brings them, and the command that installs it from wherever this project came."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import FrameType, ModuleType
+
+ROOT = Path(__file__).parents[1]
+"""Folder of the import packages: a clone, or site-packages."""
+
+PACKAGES = ("agents", "baselines", "cfisac_env", "experiments")
+"""Import names of this project."""
+
+EXTRAS: Mapping[str, str] = {
+    "matplotlib": "render",
+    **dict.fromkeys(("clarabel", "cvxpy", "numba", "scipy", "scs"), "baselines"),
+    **dict.fromkeys(("safetensors", "sb3_contrib", "stable_baselines3", "torch", "torch_geometric"), "agents"),
+    **dict.fromkeys(("docstring_parser", "filelock", "jinja2", "joblib", "jsonschema", "plotly", "rich", "tyro"), "experiments"),
+    "tensorboard": "train",
+    "ray": "cluster",
+    "mobile_env": "bench",
+    "sionna": "sionna",
+}  # fmt: skip
+"""Import name of an optional package → the smallest extra that brings it."""
+
+_WIDER: Sequence[tuple[str, Mapping[str, str]]] = (
+    ("experiments/commands/train", {"agents": "train", "baselines": "train", "render": "train"}),
+    ("experiments/commands/ablate", {"agents": "train", "baselines": "train", "render": "train"}),
+    ("experiments", {"baselines": "experiments", "render": "experiments"}),
+    ("agents", {"baselines": "agents", "experiments": "agents"}),
+)
+"""For files of this project, by how their paths begin: extras that bring too little of what else will be needed → those that do."""
+
+
+def install_command(extra: str) -> str:
+    """The `pip` command that adds an extra to this installation: from a clone, from where it was installed, or from an index."""
+    if (ROOT / "pyproject.toml").is_file():
+        return f'pip install -e "{ROOT}[{extra}]"'
+    try:
+        origin = json.loads(importlib.metadata.distribution("cfisac").read_text("direct_url.json") or "{}")
+    except importlib.metadata.PackageNotFoundError:
+        origin = {}
+    if "url" not in origin:
+        return f'pip install "cfisac[{extra}]"'
+    vcs = origin.get("vcs_info")
+    url = origin["url"] if vcs is None else f"{vcs['vcs']}+{origin['url']}@{vcs['commit_id']}"
+    return f'pip install "cfisac[{extra}] @ {url}"'
+
+
+def missing(module: str, importer: str = "") -> ModuleNotFoundError:
+    """The error about an optional package that isn't installed.
+
+    Args:
+        module: its import name, of `EXTRAS`.
+        importer: path below `ROOT` of the file that needs it.
+    """
+    extra = EXTRAS[module]
+    for beginning, wider in _WIDER:
+        if importer.startswith(beginning):
+            extra = wider.get(extra, extra)
+            break
+    return ModuleNotFoundError(
+        f"{module} is not installed; the extra {extra!r} brings it: {install_command(extra)}", name=module
+    )
+
+
+class _Finder:
+    """The last to be asked for a module: says which extra brings it, if it is one of this project's files that imports it."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Never finds a module.
+
+        Raises:
+            ModuleNotFoundError: a file of this project imports one of `EXTRAS`.
+        """
+        if path is None and name in EXTRAS:
+            importer = _importer()
+            if importer is not None:
+                raise missing(name, importer)
+        return None
+
+
+def _importer() -> str | None:
+    """Path below `ROOT` of the file whose import is being looked for; None if it isn't one of this project's."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if file != __file__ and "importlib" not in file:
+            path = Path(file)
+            ours = path.is_relative_to(ROOT) and path.relative_to(ROOT).parts[0] in PACKAGES
+            return path.relative_to(ROOT).as_posix() if ours else None
+        frame = frame.f_back
+    return None
+
+
+_FINDER = _Finder()
+
+
+def watch() -> None:
+    """Have every import of a missing optional package in this project's files name the extra that brings it."""
+    if _FINDER not in sys.meta_path:
+        sys.meta_path.append(_FINDER)
