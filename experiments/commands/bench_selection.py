@@ -20,7 +20,8 @@ class BenchSelection(Command):
 
     cases: tuple[str, ...] = (
         "paper:30x6:2:100", "paper:50x10:2:100", "paper:50x20:60:20", "high-rate:30x6:60:8", "high-rate:50x10:60:4",
-        "precise-sensing:30x6:60:20", "precise-sensing:50x10:60:20", "urban:30x6:60:20", "urban:50x10:60:8", "paper:100x40:60:2",
+        "precise-sensing:30x6:60:20", "precise-sensing:50x10:60:20", "urban:30x6:60:20", "urban:50x10:30:20", "urban:50x20:60:20",
+        "paper:100x40:60:2",
     )  # fmt: skip
     """preset:APs x users:seconds:drops."""
     elimination: str | None = "50x20"
