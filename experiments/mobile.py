@@ -267,7 +267,7 @@ def summarise(comparison: MobileComparison) -> list[MobileRow]:
                 knows=one.knows,
                 energy_j=bootstrap(ours),
                 room=unknown if seer is None or rule is None else bootstrap_share(rule - ours, rule - seer),
-                above_clairvoyant=Interval(-above.value, -above.high, -above.low),
+                above_clairvoyant=Interval(0.0 - above.value, 0.0 - above.high, 0.0 - above.low),
                 transmit_j=_mean(one.transmit_j[whole]),
                 circuit_j=_mean(one.circuit_j[whole]),
                 switching_j=_mean(one.switching_j[whole]),
