@@ -214,6 +214,18 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_the_wheel_holds_every_file_of_the_packages(wheel: Path) -> None:
+    wanted = {
+        file.relative_to(ROOT).as_posix()
+        for name in extras.PACKAGES
+        for file in (ROOT / name).rglob("*")
+        if file.is_file() and "__pycache__" not in file.parts and not file.name.endswith((".nbi", ".nbc"))
+    }
+    with zipfile.ZipFile(wheel) as archive:
+        held = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert held == wanted | {"cfisac.py"}
+
+
 def install(wheel: Path, site: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
