@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 import traceback
 from collections.abc import Mapping
@@ -86,8 +87,8 @@ def _main(arguments: list[str], begun: list[Command]) -> int:
         command, fields = _parse(arguments)
         begun.append(command)
         _run(command, fields)
-    except SystemExit as end:  # tyro has printed help, or what it doesn't understand
-        status = end.code if isinstance(end.code, int) else 2
+    except SystemExit:  # tyro has printed help
+        pass
     except BrokenPipeError:
         status = 0  # of `--help`: its reader has enough
     except Exception as error:
@@ -108,7 +109,16 @@ def _parse(arguments: list[str]) -> tuple[Command, dict[str, Any]]:
         prog = "cfisac"
         parsers = {name: options.parser(command) for name, command in COMMANDS.items()}
         parsers |= {name: options.pointer(purpose, list(commands)) for name, (purpose, commands) in GROUPS.items()}
-    command, fields = tyro.extras.subcommand_cli_from_dict(parsers, prog=prog, args=arguments, description=DESCRIPTION)
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            command, fields = tyro.extras.subcommand_cli_from_dict(
+                parsers, prog=prog, args=arguments, description=DESCRIPTION
+            )
+    except SystemExit as end:
+        if end.code:
+            raise errors.UserError(options.parse_error(said.getvalue())) from None
+        raise
     check(command, arguments)
     return command, {} if fields is None else options.given(fields)
 

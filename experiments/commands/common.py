@@ -9,12 +9,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
+import tyro
 from rich.console import Console
 
 from experiments.errors import UserError
 from experiments.terminal import progress
 
-__all__ = ["GOES_ON", "Command", "Count", "Natural", "Output", "Range", "Seconds", "Seed", "check", "progress", "wrote"]
+__all__ = [
+    "GOES_ON",
+    "Command",
+    "Count",
+    "Natural",
+    "Output",
+    "Range",
+    "Seconds",
+    "Seed",
+    "check",
+    "open_option",
+    "progress",
+    "wrote",
+]
 
 
 Output = Literal["folder", "file", "own"]
@@ -74,6 +88,11 @@ class Range:
 
 def _plain(value: float) -> str:
     return f"{value:,}" if abs(value) < 1e15 else f"{value:.3g}" if abs(value) < 1e300 else "a huge number"
+
+
+def open_option(metavar: str) -> Any:
+    """Annotation of an option that is left open by default; its text says what then holds."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
 
 
 Threads = Annotated[int, Range(1, 1024)]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from rich.console import Console
 
 import baselines
 from cfisac_env import Scenario, SystemConfig, seeds
 from cfisac_env.drops import load
-from experiments.commands.common import Command, Count, Seed, progress, wrote
+from experiments.commands.common import Command, Count, Seed, open_option, progress, wrote
 
 
 @dataclass(frozen=True)
@@ -20,15 +20,15 @@ class Compare(Command):
 
     configured: ClassVar[bool] = True
 
-    policies: tuple[str, ...] = ()
+    policies: Annotated[tuple[str, ...], open_option("NAME [NAME ...]")] = ()
     """Names of oracles and of agents, such as hetgnn; by default every oracle that takes the drops (not all do when users share pilots)."""
     drops: Count = 20
     """Number of random drops."""
     seed: Seed = seeds.TEST
     """Seed of the first drop; the others follow."""
-    drops_file: Path | None = None
+    drops_file: Annotated[Path | None, open_option("FILE")] = None
     """Play these drops (written by Scenario.save) instead of random ones."""
-    reference: str | None = None
+    reference: Annotated[str | None, open_option("NAME")] = None
     """Policy that paired differences are taken to; by default the cheapest that is feasible everywhere."""
     out: Path = Path("runs/compare")
     """Folder of the results."""

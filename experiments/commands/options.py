@@ -77,11 +77,36 @@ def parser(command: type[Any]) -> Callable[..., tuple[Any, Any]]:
         return options, None
 
     build: Callable[..., tuple[Any, Any]] = with_fields if command.configured else alone
-    build.__doc__ = command.__doc__
+    text = command.__doc__ or ""
+    build.__doc__ = (
+        "" if text.startswith(f"{command.__name__}(") else text
+    )  # what dataclasses write where docstrings are stripped
     build.__annotations__ = {"options": Annotated[command, tyro.conf.arg(name="")]}
     if command.configured:
         build.__annotations__["fields"] = Annotated[ConfigFields, tyro.conf.arg(name="")]
     return build
+
+
+def parse_error(box: str) -> str:
+    """What tyro says in a box, as one line: the error, and the options that were perhaps meant."""
+    lines = [line.strip("│╭╮╰╯ ") for line in box.splitlines()]
+    parts: list[list[str]] = [[]]
+    for line in lines[1:]:  # the first is a title
+        if line.strip("─- "):
+            parts[-1].append(line)
+        else:
+            parts.append([])
+    meant = [
+        line.split()[0]
+        for part in parts[1:]
+        if part and part[0].startswith("Perhaps")
+        for line in part
+        if line.startswith("--")
+    ]
+    hint = f" (did you mean {' or '.join(dict.fromkeys(meant))}?)" if meant else ""
+    there = [" ".join(part) for part in parts[1:] if part and part[0].startswith("Available")]
+    help_ = next((line for part in reversed(parts) for line in part if line.startswith("For full")), "")
+    return f"{'; '.join([' '.join(parts[0]).rstrip('.') + hint, *there])}; {help_.replace('For full helptext, ', '')}"
 
 
 def pointer(purpose: str, names: list[str]) -> Callable[..., tuple[Any, Any]]:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from cfisac_env import PRESETS, SystemConfig, seeds
 from experiments.commands.common import Command, Count, Seed, progress, wrote
+from experiments.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Presets(Command):
         """Measure, write, print."""
         from experiments import presets, results
 
+        if "preset" in fields:
+            raise UserError(f"every preset is measured: leave out --preset {fields['preset']}")
         measures = []
         with progress() as bar:
             for name in PRESETS:

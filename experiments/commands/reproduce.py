@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from rich.console import Console
 
 from cfisac_env import PRESETS, SystemConfig, seeds
 from cfisac_env.files import check_writable, write_text
-from experiments.commands.common import GOES_ON, Command, Count, Natural, Seconds, Seed, progress, wrote
+from experiments.commands.common import GOES_ON, Command, Count, Natural, Seconds, Seed, open_option, progress, wrote
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Errata(Command):
     """Seed of the first drop; the others follow."""
     out: Path = Path("runs/errata")
     """Folder of the results."""
-    page: Path | None = None
+    page: Annotated[Path | None, open_option("FILE")] = None
     """A Markdown page whose quoted measures are replaced by the new values."""
 
     def run(self, fields: dict[str, Any], console: Console) -> None:
@@ -73,11 +73,11 @@ class _Study(Command):
     """Of them, drops that modified-bb-paper decides, too: it solves hundreds of cvxpy programs for each."""
     seed: Seed = seeds.TEST
     """Seed of the first drop; the others follow."""
-    policies: tuple[str, ...] = ()
+    policies: Annotated[tuple[str, ...], open_option("NAME [NAME ...]")] = ()
     """Names of the policies; by default every oracle and every agent."""
     presets: tuple[str, ...] = tuple(PRESETS)
     """Presets whose points are decided; what is stored of others is shown all the same."""
-    again: tuple[str, ...] = ()
+    again: Annotated[tuple[str, ...], open_option("NAME [NAME ...]")] = ()
     """Policies whose stored decisions are thrown away and made again, such as an agent that was trained anew."""
     reference: str = "local-search"
     """Policy that paired differences are taken to."""
@@ -89,9 +89,9 @@ class _Study(Command):
     """Seconds for timing one policy at one size; a policy whose decision takes longer isn't timed at larger sizes."""
     timing: bool = True
     """Whether to time decisions after all of them are made."""
-    workers: Count | None = None
+    workers: Annotated[Count | None, open_option("INT")] = None
     """Processes; by default one a processor."""
-    ray: str | None = None
+    ray: Annotated[str | None, open_option("ADDRESS")] = None
     """Address of a Ray cluster (`auto`, `ray://host:10001`), or `local`; by default joblib on this machine."""
     quick: bool = False
     """A look at everything within ten minutes: few drops, short searches, small sizes for what is slow."""

@@ -6,15 +6,14 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import tyro
-from docstring_parser import parse
 from rich.console import Console
 
-from agents.rl.parameters import ALGORITHMS, FAMILY, HyperParameters, hyper_parameters, usual_policy
+from agents.rl.parameters import ALGORITHMS, FAMILY, TUNED, HyperParameters, hyper_parameters, usual_policy
 from cfisac_env import SystemConfig
 from experiments.commands.common import GOES_ON, Command, Output, progress
+from experiments.commands.options import left_open, texts
 
 if TYPE_CHECKING:
     from agents.rl.models import Run
@@ -99,13 +98,14 @@ class TrainRl(Command):
 def _command(algorithm: str) -> type[Command]:
     """The command of an algorithm: its hyper-parameters are options, left open so that the tuned values fill them."""
     family = FAMILY[algorithm]
-    text = parse(HyperParameters.__doc__ or "").params + parse(family.__doc__ or "").params
-    helps = {entry.arg_name: entry.description or "" for entry in text}
+    text, usual = texts(HyperParameters, family), hyper_parameters(algorithm, SystemConfig())
+    tuned = {name for (of, *_), values in TUNED.items() if of == algorithm for name in values}
     options = [
-        (
-            spec.name,
-            Annotated[{"int": int, "float": float}[str(spec.type)] | None, tyro.conf.arg(help=helps[spec.name])],
-            None,
+        left_open(
+            spec,
+            {"int": int, "float": float}[str(spec.type)],
+            text.get(spec.name, ""),
+            f"{getattr(usual, spec.name)}{', tuned for some sizes' if spec.name in tuned else ''}",
         )
         for spec in dataclasses.fields(family)
     ]

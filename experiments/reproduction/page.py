@@ -58,9 +58,10 @@ def build(study: run.Reproduction, maps: int) -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     # `tojson` writes <, >, & and ' as \\u…, so that no name ends the block of data.
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    return environment.from_string((folder / "page.html").read_text(encoding="utf-8")).render(
+    page: str = environment.from_string((folder / "page.html").read_text(encoding="utf-8")).render(
         data=plain(content), plotly=get_plotlyjs(), script=(folder / "page.js").read_text(encoding="utf-8")
     )
+    return page
 
 
 def _made(study: run.Reproduction) -> str:

@@ -1,0 +1,383 @@
+"""The command line: wrong input is one clear line, bugs show themselves, help says everything, and no output loses a result."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+import re
+import subprocess
+import sys
+import typing
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cfisac_env import SystemConfig, files, sample
+from experiments import cli, errors, terminal
+from experiments.commands.common import Command, Range
+from experiments.commands.options import ConfigFields
+
+EVERY: dict[str, type[Command]] = {
+    **cli.COMMANDS,
+    **{f"{group} {name}": command for group, (_, commands) in cli.GROUPS.items() for name, command in commands.items()},
+}
+MANY = "9" * 25
+
+WRONG: dict[str, list[str]] = {
+    "": ["", "nosuch", "comapre --drops 3", "--drops 3", "bench", "bench nosuch", "train", "train dpdg", "reproduce", "ablate"],
+    "compare": [
+        "--seed -1", "--seed 1e6", "--seed nan", f"--seed {MANY}", "--seed", "--drops 0", "--drops -3", "--drops 1.5", f"--drops {MANY}",
+        "--drops", "--policies", "--policies nosuch", "--policies ''", "--policies clairvoyant", "--preset rural", "--preset", "--M 0",
+        "--M 1000000", "--K -1", "--K 2.5", "--noise-figure-db nan", "--noise-figure-db inf", "--rcs-model round", "--bandwidth-hz 0",
+        "--drops-file missing.npz", "--drops-file .", "--drops-file PAGE", "--drops-file EMPTY", "--reference nosuch", "--out FILE",
+        "--out FILE/below", "--out", "--nosuch 3", "7", "--policies modified-bb-paper --K 4 --pilot-length 2",
+        "--policies ddpg --M 7 --K 3", "--drops-file DROPS --K 3",
+    ],
+    "mobile": [
+        "--episodes 0", f"--episodes {MANY}", "--seed -1", "--episode-steps 0", "--step-s nan", "--step-s 0", "--bound-s nan",
+        "--bound-s -1", "--bound-s inf", "--switching-energy-j -1", "--wake-up-steps -1", "--user-speed-m-s inf", "--payback-s 0",
+        "--decorrelation-m -1", "--policies", "--policies nosuch", "--preset rural", "--out FILE",
+    ],
+    "evaluate": [
+        "--sizes", "--sizes 30", "--sizes 0x5", "--sizes 30x", "--sizes x", "--sizes 3x-2", "--presets", "--presets rural", "--policies",
+        "--policies nosuch", "--M 3", "--K 3", "--preset urban", "--drops 0", f"--drops {MANY}", "--seed -1", "--out FILE",
+    ],
+    "presets": ["--drops 0", "--drops", f"--drops {MANY}", "--seed -1", "--preset urban", "--M 0", "--M", "--out FILE"],
+    "report": [
+        "--results missing", "--results .", "--results PAGE", "--maps -1", "--reference nosuch", "--out .", "--out FILE/below",
+    ],
+    "trace": [
+        "--drops 0", f"--drops {MANY}", "--mount tower", "--samples 0", "--max-depth -1", "--ap-height-m nan", "--ap-height-m 0",
+        "--user-height-m inf", "--floor-db 3", "--floor-db nan", "--seed -1", "--K 0", "--out .",
+    ],
+    "curves": ["", "missing", ".", "PAGE", "--out FILE ."],
+    "label": ["--sizes", "--presets", "--sizes 3", "--presets rural", "--drops 0", "--out FILE", "--preset urban"],
+    "bench allocator": [
+        "--sizes", "--sizes 30", "--sizes 0x1", "--drops 0", "--sets 0", "--reference-sets -1", "--agreement -1", "--agreement 2 --M 3",
+        "--seed -1", "--preset rural", f"--sets {MANY}", "--out FILE",
+    ],
+    "bench env": [
+        "--sizes", "--sizes 5", "--environments 0", "--threads 0", "--seconds 0", "--seconds nan", "--seconds inf", "--seed -1", "--M 5",
+        "--out FILE",
+    ],
+    "bench selection": [
+        "--cases", "--cases nosuch", "--cases paper:30x6:1", "--cases rural:30x6:1:1", "--cases paper:30x6:nan:1", "--cases paper:0x6:1:1",
+        "--elimination 5", "--elimination-drops 0", "--elimination-solves 1", "--seed -1", "--out FILE",
+    ],
+    **{
+        f"reproduce {name}": [
+            "--drops 0", f"--drops {MANY}", "--slow-drops -1", "--seed -1", "--policies", "--policies nosuch", "--presets",
+            "--presets rural", "--again nosuch", "--reference nosuch", "--time-limit 0", "--time-limit nan", "--time-limit inf",
+            "--timed-drops 0", "--time-budget -1", "--workers 0", "--out FILE", "--out FILE/below",
+        ]
+        for name in ("table2", "fig3", "fig4", "times", "all")
+    },
+    "reproduce errata": [
+        "--drops 0", f"--drops {MANY}", "--seed -1", "--page missing.md", "--page .", "--page PAGE", "--page BYTES", "--preset rural",
+        "--out FILE",
+    ],
+    "ablate hetgnn": ["--sizes", "--sizes 3", "--labels missing", "--variants nosuch", "--variants", "--out FILE"],
+    "train hetgnn": ["--labels missing", "--labels PAGE", "--epochs 0", "--out FILE"],
+    "train ddpg": ["--steps 0", "--policy nosuch", "--seed -1", "--learning-rate nan", "--preset rural", "--out FILE"],
+}  # fmt: skip
+"""Command → options that it refuses; capital words stand for files of the test."""
+
+CASES = [(name, options) for name, lines in WRONG.items() for options in lines]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to stand in, with a page that quotes nothing, bytes that are no text, drops, and a drops file without drops."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "PAGE").write_text("nothing here\n")
+    (tmp_path / "FILE").write_text("in the way\n")
+    (tmp_path / "BYTES").write_bytes(b"\xff\xfe**1**<!-- E9.cost -->")
+    drops = sample(SystemConfig(M=6, K=2), np.random.default_rng(1), 2)
+    drops.save(tmp_path / "DROPS.npz").rename(tmp_path / "DROPS")
+    with np.load(tmp_path / "DROPS") as stored:
+        arrays = {key: value[:0] if value.ndim and value.shape[0] == 2 else value for key, value in stored.items()}
+    np.savez(tmp_path / "EMPTY.npz", **arrays)
+    (tmp_path / "EMPTY.npz").rename(tmp_path / "EMPTY")
+    return tmp_path
+
+
+def test_every_command_is_among_the_wrong_inputs() -> None:
+    learning = {name for name in EVERY if name.startswith("train ")}
+    assert set(WRONG) - {""} >= set(EVERY) - learning
+    assert len(CASES) >= 200
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_wrong_input_is_refused_in_words_and_leaves_nothing(
+    name: str, options: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.read_bytes() for path in here.rglob("*") if path.is_file()}
+    arguments = ["" if word == "''" else word for word in options.split()]
+    assert cli.main([*name.split(), *arguments]) == 2
+    output, error = capsys.readouterr()
+    assert output == ""
+    assert "Traceback" not in error
+    assert error.startswith("cfisac: "), error
+    assert len(error.splitlines()) == 1, error
+    assert len(error.strip()) > 20
+    assert {path: path.read_bytes() for path in here.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_an_out_that_cannot_be_written_is_refused_before_anything_is_computed(
+    name: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = EVERY[name]
+
+    def run(*arguments: Any) -> None:
+        raise AssertionError("computed")
+
+    monkeypatch.setattr(command, "run", run)
+    folder = command.output != "file"
+    (here / "folder").mkdir()
+    for out in ("FILE" if folder else "folder", "FILE/below/it", "/proc/nowhere/below", "/dev/full/below"):
+        assert cli.main([*name.split(), *(["."] if name == "curves" else []), "--out", out]) == 2, out
+        error = capsys.readouterr().err
+        assert "choose another --out" in error, out
+        assert len(error.splitlines()) == 1
+
+
+def test_a_full_disk_is_noticed_at_the_door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Path, content: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(
+        OSError, match=f"nothing can be written to {tmp_path} \\(No space left on device\\); choose another --out"
+    ):
+        files.check_writable(tmp_path / "new" / "folder", folder=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _numeric(hint: Any) -> bool:
+    return hint in (int, float) or any(_numeric(part) for part in typing.get_args(hint))
+
+
+def _options(command: type[Command]) -> Iterator[tuple[str, Any]]:
+    hints = typing.get_type_hints(command, include_extras=True)
+    for field in dataclasses.fields(command):  # type: ignore[arg-type]
+        yield field.name, hints[field.name]
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_help_says_of_every_option_what_it_is(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert cli.main([*name.split(), "--help"]) == 0
+    text = re.sub(r"[│╭╰╮╯─]", " ", capsys.readouterr().out)
+    parts = re.split(r"\n +(--[\w.-]+)", text)
+    says = {flag: " ".join(words.split()) for flag, words in zip(parts[1::2], parts[2::2], strict=True)}
+    fields = [option for option, _ in _options(EVERY[name]) if f"--{option.replace('_', '-')}" in says]
+    fields += [field.name for field in dataclasses.fields(ConfigFields)] if EVERY[name].configured else []
+    assert len(fields) >= 3
+    for option in fields:
+        words = says[f"--{option.replace('_', '-')}"]
+        meaning = re.sub(r"\(default.*", "", words).strip()
+        assert len(meaning.split()) >= 3, f"--{option}: {words}"
+    if EVERY[name].configured:
+        assert "{None}" not in says["--M"]
+        assert "(default: 30)" in says["--M"]
+        assert "(default: 9.0)" in says["--noise-figure-db"]
+        assert "(default: -5.6; high-rate: 0.0; urban: -4.0)" in says["--sinr-threshold-db"]
+        assert says["--rcs-model"].startswith("{constant,exponential}")
+        assert says["--preset"].startswith("{paper,high-rate,precise-sensing,urban}")
+
+
+def test_options_are_the_fields_of_the_configuration() -> None:
+    assert [field.name for field in dataclasses.fields(ConfigFields)] == [
+        field.name for field in dataclasses.fields(SystemConfig)
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["compare", "--help"], ["train", "ddpg", "--help"], ["compare", "--preset", "rural"]]
+)
+def test_without_docstrings_the_command_works(arguments: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-OO", "-m", "experiments.cli", *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == (0 if "--help" in arguments else 2), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("kind", [TypeError, ValueError, KeyError, ZeroDivisionError, RuntimeError, AssertionError])
+def test_a_bug_shows_itself_in_every_command(
+    name: str, kind: type[Exception], here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*arguments: Any) -> None:
+        raise kind("something is broken inside")
+
+    monkeypatch.setattr(EVERY[name], "run", run)
+    assert cli.main([*name.split(), *(["."] if name == "curves" else []), "--out", "new"]) == 1
+    error = capsys.readouterr().err
+    assert "Traceback" in error
+    assert "something is broken inside" in error
+    assert "this is a bug, not your input" in error
+
+
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_the_traceback_of_a_refusal_is_there_on_demand(
+    place: int, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["compare", "--preset", "rural"]
+    arguments.insert(place, "--traceback")
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert "Traceback" in error
+    assert error.splitlines()[-1].startswith("cfisac: unknown preset 'rural'")
+
+
+def _broken(work: Callable[[], Any]) -> Exception:
+    try:
+        work()
+    except Exception as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+@pytest.mark.parametrize(
+    ("work", "expected"),
+    [
+        (lambda: SystemConfig(M=0), "M must be a whole number in [1, 100000], got 0"),
+        (lambda: SystemConfig(m=0), "unknown configuration field 'm' (did you mean 'M'?)"),
+        (lambda: Range(0, 1).check("--x", 2), "--x must be 1 or less, got 2"),
+        (lambda: Path("nowhere").read_text(), "No such file or directory ('nowhere')"),
+        (lambda: (_ for _ in ()).throw(MemoryError()), "the machine has too little memory for that"),
+        (lambda: np.empty(10**15), "Unable to allocate"),
+        (lambda: __import__("nosuchmodule"), "No module named 'nosuchmodule'"),
+        (lambda: np.zeros(2) @ np.zeros(3), None),
+        (lambda: SystemConfig().M + "x", None),  # type: ignore[operator]
+        (lambda: int("x"), None),
+        (lambda: {}["x"], None),
+        (lambda: sample(None, None), None),  # type: ignore[arg-type]
+    ],
+)
+def test_refusals_are_told_from_bugs_by_where_they_are_raised(work: Callable[[], Any], expected: str | None) -> None:
+    said = errors.line(_broken(work))
+    assert said is None if expected is None else (said is not None and said.startswith(expected))
+
+
+def _writes_and_tells(self: Any, fields: dict[str, Any], console: Any) -> None:
+    """A command that keeps the rule: results first, then words."""
+    if self.output == "folder":
+        files.write_text(self.out / "result.txt", "all the work")
+    for _ in range(3000):
+        console.print("σ² × 1 – – ∞ ✓ a line that is printed many times, so that it fills every buffer", soft_wrap=True)
+
+
+@pytest.fixture(params=EVERY)
+def told(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, here: Path) -> list[str]:
+    """The arguments of a command that does nothing but write and print."""
+    monkeypatch.setattr(EVERY[request.param], "run", _writes_and_tells)
+    return [*request.param.split(), *(["."] if request.param == "curves" else []), "--out", "new"]
+
+
+def _closed_pipe() -> io.TextIOWrapper:
+    reader, writer = os.pipe()
+    os.close(reader)
+    return os.fdopen(writer, "w", encoding="utf-8")
+
+
+@pytest.mark.parametrize("help_", [False, True])
+def test_a_closed_pipe_ends_quietly(
+    told: list[str], help_: bool, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with _closed_pipe() as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        assert cli.main([*told, "--help"] if help_ else told) == 0
+    assert capsys.readouterr().err == ""
+    _kept(told, here, help_)
+
+
+@pytest.mark.parametrize("help_", [False, True])
+def test_an_output_that_is_full_is_one_line_and_loses_nothing(
+    told: list[str], help_: bool, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert cli.main([*told, "--help"] if help_ else told) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("cfisac: the standard output takes nothing more (No space left on device)")
+    assert len(error.splitlines()) == 1
+    _kept(told, here, help_)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437"])
+def test_a_character_that_an_output_cannot_take_is_replaced(
+    told: list[str], encoding: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = here / "output"
+    for arguments in (told, [*told, "--help"]):
+        with path.open("w", encoding=encoding) as poor:
+            monkeypatch.setattr(sys, "stdout", poor)
+            assert cli.main(arguments) == 0
+        assert len(path.read_text(encoding=encoding)) > 100
+    assert capsys.readouterr().err == ""
+    _kept(told, here, False)
+
+
+def test_without_outputs_at_all_the_work_is_done(told: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    assert cli.main(told) == 0
+    _kept(told, here, False)
+
+
+def _kept(told: list[str], here: Path, only_help: bool) -> None:
+    name = next(name for name in EVERY if told[: len(name.split())] == name.split())
+    if EVERY[name].output == "folder":
+        assert (here / "new" / "result.txt").exists() != only_help
+
+
+REAL = {
+    "compare": "compare --M 6 --K 2 --drops 1 --policies full-ap random",
+    "mobile": "mobile --M 6 --K 2 --T 4 --crlb-threshold-m2 4 --episode-steps 2 --episodes 1 --policies full-ap",
+    "evaluate": "evaluate --sizes 6x2 --drops 1 --policies full-ap",
+    "presets": "presets --drops 1 --M 8 --K 3",
+    "bench": "bench allocator --sizes 6x2 --drops 1 --sets 1 --reference-sets 0",
+    "errata": "reproduce errata --M 8 --K 2 --drops 1",
+}
+WRITES = {
+    "compare": ["compare.csv", "compare.json", "compare.md", "compare.png"],
+    "mobile": ["mobile.csv", "mobile.json", "mobile.md", "mobile.png"],
+    "evaluate": ["evaluate.md", "paper-6x2"],
+    "presets": ["presets.json", "presets.md"],
+    "bench": ["allocator.json", "allocator.md"],
+    "errata": ["errata.json", "errata.md"],
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_results_come_before_words(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The real commands, with a full output, then in forty columns of ASCII; the small presets cannot serve a single drop."""
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert cli.main([*REAL[name].split(), "--out", str(tmp_path / "results")]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == WRITES[name]
+    monkeypatch.setenv("COLUMNS", "40")
+    with (tmp_path / "printed").open("w", encoding="ascii") as poor:
+        monkeypatch.setattr(sys, "stdout", poor)
+        assert cli.main([*REAL[name].split(), "--out", str(tmp_path / "results")]) == 0
+    printed = (tmp_path / "printed").read_text()
+    assert all(len(line) <= 40 for line in printed.splitlines() if not line.startswith("wrote ")), printed
+    assert "nan" not in printed.lower().replace("covenant", "")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_bar_is_drawn_on_a_terminal_alone() -> None:
+    with terminal.progress() as bar:
+        assert bar.disable
