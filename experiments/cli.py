@@ -82,22 +82,20 @@ def main(arguments: list[str] | None = None) -> int:
 def _main(arguments: list[str], begun: list[Command]) -> int:
     """Everything but interruptions; `begun` receives the command once it is known."""
     traced, arguments = TRACEBACK in arguments, [argument for argument in arguments if argument != TRACEBACK]
-    status = 0
     try:
-        command, fields = _parse(arguments)
-        begun.append(command)
-        _run(command, fields)
-    except SystemExit:  # tyro has printed help
-        pass
-    except BrokenPipeError:
-        status = 0  # of `--help`: its reader has enough
+        try:
+            command, fields = _parse(arguments)
+            begun.append(command)
+            _run(command, fields)
+        except (SystemExit, BrokenPipeError):
+            pass  # tyro has printed help, to a reader who perhaps had enough of it
+        terminal.flush()
     except Exception as error:
+        with contextlib.suppress(OSError):
+            terminal.flush()
         if signals.exit_status() is None:  # else it is what the interruption broke
-            status = _report(error, traced)
-    if (line := terminal.flush()) is not None:
-        terminal.complain(line)
-        status = status or 2
-    return status
+            return _report(error, traced)
+    return 0
 
 
 def _parse(arguments: list[str]) -> tuple[Command, dict[str, Any]]:
@@ -119,6 +117,10 @@ def _parse(arguments: list[str]) -> tuple[Command, dict[str, Any]]:
         if end.code:
             raise errors.UserError(options.parse_error(said.getvalue())) from None
         raise
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise terminal.failed(error) from error
     check(command, arguments)
     return command, {} if fields is None else options.given(fields)
 

@@ -296,8 +296,8 @@ def _percents(interval: Interval) -> str | None:
     """An estimate and its interval in percent."""
     if not np.isfinite(interval.value):
         return None
-    low = f" [{100 * interval.low:.0f}, {100 * interval.high:.0f}]" if np.isfinite(interval.low) else ""
-    return f"{100 * interval.value:.0f}{low} %"
+    ends = span(interval, "{:.0%}")
+    return f"{interval.value:.0%}" + (f" {ends}" if ends else "")
 
 
 COLUMNS: tuple[Column[MobileRow], ...] = (

@@ -66,7 +66,7 @@ class Output(Console):
         try:
             super().print(*objects, **options)
         except OSError as error:
-            raise OSError(_full(error)) from error
+            raise failed(error) from error
 
 
 def output() -> Output:
@@ -96,20 +96,26 @@ def progress() -> Progress:
     return Progress(*columns, console=console, disable=not console.is_terminal)
 
 
-def flush() -> str | None:
-    """Empty the standard output before the interpreter does; the line to complain with if that fails."""
+def flush() -> None:
+    """Empty the standard output before the interpreter does.
+
+    Raises:
+        OSError: it takes nothing, and is led nowhere from here on. A reader who has left is no error.
+    """
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         _silence(sys.stdout)
     except OSError as error:
-        _silence(sys.stdout)
-        return _full(error)
-    return None
+        raise failed(error) from error
 
 
-def _full(error: OSError) -> str:
-    return f"the standard output takes nothing more ({error.strerror}); files named above or by --out are written"
+def failed(error: OSError) -> OSError:
+    """The error to raise for a standard output that fails, which is led nowhere from here on."""
+    _silence(sys.stdout)
+    return OSError(
+        f"the standard output takes nothing more ({error.strerror}); whatever was to be written to files is written"
+    )
 
 
 def _silence(stream: TextIO) -> None:

@@ -30,7 +30,7 @@ class Mobile(Command):
     every: bool = False
     """Play episodes in which an instant is certified to be beyond service, too, instead of passing over them."""
     workers: Count = 1
-    """Processes."""
+    """Processes that play episodes side by side."""
     episode_steps: int = 50
     """Decisions an episode."""
     step_s: float = 1.0

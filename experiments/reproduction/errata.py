@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.reproduction import printed
-from experiments.results import Column, Table
+from experiments.results import DASH, Column, Table, number
 from experiments.statistics import Interval, bootstrap
 
 Statistic = Literal["mean", "median", "max", "sum"]
@@ -184,7 +184,7 @@ def summarise(drops: Sequence[Mapping[str, float]]) -> list[Measured]:
         values = np.array([drop[measure.column] for drop in drops if measure.column in drop], dtype=np.float64)
         values = values[np.isfinite(values)] * measure.scale
         interval = bootstrap(values) if measure.statistic == "mean" else _plain(values, measure.statistic)
-        shown = measure.show.format(interval.value)
+        shown = number(interval.value, measure.show) or DASH
         result.append(
             Measured(measure.name, measure.text, len(values), interval.value, interval.low, interval.high, shown)
         )
@@ -260,7 +260,7 @@ def table(measured: Sequence[Measured]) -> Table[Measured]:
     columns: tuple[Column[Measured], ...] = (
         Column("measure", lambda one: one.name, code=True),
         Column("what", lambda one: one.text, left=True, rank=3),
-        Column("value", lambda one: one.shown),
+        Column("value", lambda one: None if one.shown == DASH else one.shown, "no drop has it"),
         Column("95 % interval", interval, "not a mean over drops, or without spread", rank=2),
         Column("drops", lambda one: str(one.drops) if one.drops else None, "the paper's own numbers", rank=1),
     )
