@@ -71,7 +71,7 @@ class GraphPolicy(ObservationPolicy):
             network, story = weights.load(weights.SHIPPED if path is None else path)
             self.trained = tuple(story.get("labels", {}).get("configurations", ()))
         self.network = network if device is None else network.to(defaults.device(device))
-        self.weights = tensorfile.digest(self.network)
+        self.digest = tensorfile.digest(self.network)
         self._watch = Watch(self.name, self.trained)
         self.width = width
 

@@ -59,7 +59,7 @@ class Agent(ObservationPolicy):
         policy.set_training_mode(False)
 
     @property
-    def weights(self) -> str:
+    def digest(self) -> str:
         """Sixteen digits that tell its weights from others."""
         return tensorfile.digest(storage.actor_weights(self.policy))
 
@@ -247,9 +247,9 @@ class BySize(ObservationPolicy):
         self.trained = tuple(fields for agent in self._agents.values() for fields in agent.trained)
 
     @property
-    def weights(self) -> str:
+    def digest(self) -> str:
         """Digits that tell the weights of all its agents from others."""
-        return "-".join(agent.weights for agent in self._agents.values())
+        return "-".join(agent.digest for agent in self._agents.values())
 
     def _act(self, problem: Problem, observation: Observation, deterministic: bool) -> NDArray[np.float32]:
         agent = self._agents.get((problem.M, problem.K))

@@ -27,6 +27,7 @@ __all__ = [
     "check",
     "open_option",
     "progress",
+    "ranges",
     "wrote",
 ]
 
@@ -124,14 +125,15 @@ def check(options: Any, arguments: Sequence[str]) -> None:
         flag, value = f"--{field.name.replace('_', '-')}", getattr(options, field.name)
         if value == () and flag in given:
             raise UserError(f"{flag} needs at least one value; leave it out for the default")
-        for bounds in _ranges(hints[field.name]):
+        for bounds in ranges(hints[field.name]):
             for number in value if isinstance(value, tuple) else () if value is None else (value,):
                 bounds.check(flag, number)
 
 
-def _ranges(hint: Any) -> Iterator[Range]:
+def ranges(hint: Any) -> Iterator[Range]:
+    """The ranges in the annotation of an option."""
     for part in (*typing.get_args(hint), *getattr(hint, "__metadata__", ())):
         if isinstance(part, Range):
             yield part
         elif typing.get_args(part):
-            yield from _ranges(part)
+            yield from ranges(part)

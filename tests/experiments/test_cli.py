@@ -18,7 +18,7 @@ import pytest
 
 from cfisac_env import SystemConfig, files, sample
 from experiments import cli, errors, terminal
-from experiments.commands.common import Command, Range
+from experiments.commands.common import Command, Range, ranges
 from experiments.commands.options import ConfigFields
 
 EVERY: dict[str, type[Command]] = {
@@ -68,14 +68,12 @@ WRONG: dict[str, list[str]] = {
         "--cases", "--cases nosuch", "--cases paper:30x6:1", "--cases rural:30x6:1:1", "--cases paper:30x6:nan:1", "--cases paper:0x6:1:1",
         "--elimination 5", "--elimination-drops 0", "--elimination-solves 1", "--seed -1", "--out FILE",
     ],
-    **{
-        f"reproduce {name}": [
-            "--drops 0", f"--drops {MANY}", "--slow-drops -1", "--seed -1", "--policies", "--policies nosuch", "--presets",
-            "--presets rural", "--again nosuch", "--reference nosuch", "--time-limit 0", "--time-limit nan", "--time-limit inf",
-            "--timed-drops 0", "--time-budget -1", "--workers 0", "--out FILE", "--out FILE/below",
-        ]
-        for name in ("table2", "fig3", "fig4", "times", "all")
-    },
+    "reproduce all": [
+        "--drops 0", f"--drops {MANY}", "--slow-drops -1", "--seed -1", "--policies", "--policies nosuch", "--presets",
+        "--presets rural", "--again nosuch", "--reference nosuch", "--time-limit 0", "--time-limit nan", "--time-limit inf",
+        "--timed-drops 0", "--time-budget -1", "--workers 0", "--out FILE", "--out FILE/below",
+    ],
+    **{f"reproduce {name}": ["--drops 0", "--policies nosuch", "--out FILE"] for name in ("table2", "fig3", "fig4", "times")},
     "reproduce errata": [
         "--drops 0", f"--drops {MANY}", "--seed -1", "--page missing.md", "--page .", "--page PAGE", "--page BYTES", "--preset rural",
         "--out FILE",
@@ -86,29 +84,59 @@ WRONG: dict[str, list[str]] = {
 }  # fmt: skip
 """Command → options that it refuses; capital words stand for files of the test."""
 
+
+def _options(command: type[Command]) -> dict[str, Any]:
+    """Options of a command with their types."""
+    hints = typing.get_type_hints(command, include_extras=True)
+    return {f"--{field.name.replace('_', '-')}": hints[field.name] for field in dataclasses.fields(command)}  # type: ignore[arg-type]
+
+
+def _generic(command: type[Command]) -> Iterator[str]:
+    """What every command refuses: unknown options, options without a value, and numbers outside their ranges."""
+    yield from ("--nosuch 3", "--out", "--out FILE/below")
+    for flag, hint in _options(command).items():
+        if "tuple[" in str(hint) and "Positional" not in str(hint):
+            yield flag
+        for bounds in ranges(hint):
+            yield f"{flag} {MANY}{MANY}"
+            yield f"{flag} {bounds.low - 1:g}"
+            yield f"{flag} nan"
+            if bounds.above:
+                yield f"{flag} {bounds.low:g}"
+
+
 CASES = [(name, options) for name, lines in WRONG.items() for options in lines]
+CASES += [
+    (name, options)
+    for name, command in EVERY.items()
+    for options in _generic(command)
+    if options not in WRONG.get(name, [])
+]
+
+
+@pytest.fixture(scope="module")
+def stuff(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page that quotes nothing, bytes that are no text, drops, and a drops file without drops."""
+    folder = tmp_path_factory.mktemp("stuff")
+    (folder / "PAGE").write_text("nothing here\n")
+    (folder / "FILE").write_text("in the way\n")
+    (folder / "BYTES").write_bytes(b"\xff\xfe**1**<!-- E9.cost -->")
+    drops = sample(SystemConfig(M=6, K=2), np.random.default_rng(1), 2)
+    drops.save(folder / "DROPS.npz").rename(folder / "DROPS")
+    with np.load(folder / "DROPS") as stored:
+        arrays = {key: value[:0] if value.ndim and value.shape[0] == 2 else value for key, value in stored.items()}
+    np.savez(folder / "EMPTY.npz", **arrays)
+    (folder / "EMPTY.npz").rename(folder / "EMPTY")
+    return folder
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to stand in, with a page that quotes nothing, bytes that are no text, drops, and a drops file without drops."""
+def here(stuff: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to stand in, with `stuff`."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "PAGE").write_text("nothing here\n")
-    (tmp_path / "FILE").write_text("in the way\n")
-    (tmp_path / "BYTES").write_bytes(b"\xff\xfe**1**<!-- E9.cost -->")
-    drops = sample(SystemConfig(M=6, K=2), np.random.default_rng(1), 2)
-    drops.save(tmp_path / "DROPS.npz").rename(tmp_path / "DROPS")
-    with np.load(tmp_path / "DROPS") as stored:
-        arrays = {key: value[:0] if value.ndim and value.shape[0] == 2 else value for key, value in stored.items()}
-    np.savez(tmp_path / "EMPTY.npz", **arrays)
-    (tmp_path / "EMPTY.npz").rename(tmp_path / "EMPTY")
+    for path in stuff.iterdir():
+        (tmp_path / path.name).symlink_to(path)
     return tmp_path
-
-
-def test_every_command_is_among_the_wrong_inputs() -> None:
-    learning = {name for name in EVERY if name.startswith("train ")}
-    assert set(WRONG) - {""} >= set(EVERY) - learning
-    assert len(CASES) >= 200
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
@@ -158,16 +186,6 @@ def test_a_full_disk_is_noticed_at_the_door(tmp_path: Path, monkeypatch: pytest.
     assert list(tmp_path.iterdir()) == []
 
 
-def _numeric(hint: Any) -> bool:
-    return hint in (int, float) or any(_numeric(part) for part in typing.get_args(hint))
-
-
-def _options(command: type[Command]) -> Iterator[tuple[str, Any]]:
-    hints = typing.get_type_hints(command, include_extras=True)
-    for field in dataclasses.fields(command):  # type: ignore[arg-type]
-        yield field.name, hints[field.name]
-
-
 @pytest.mark.parametrize("name", EVERY)
 def test_help_says_of_every_option_what_it_is(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -177,7 +195,7 @@ def test_help_says_of_every_option_what_it_is(
     text = re.sub(r"[│╭╰╮╯─]", " ", capsys.readouterr().out)
     parts = re.split(r"\n +(--[\w.-]+)", text)
     says = {flag: " ".join(words.split()) for flag, words in zip(parts[1::2], parts[2::2], strict=True)}
-    fields = [option for option, _ in _options(EVERY[name]) if f"--{option.replace('_', '-')}" in says]
+    fields = [option[2:] for option in _options(EVERY[name]) if option in says]
     fields += [field.name for field in dataclasses.fields(ConfigFields)] if EVERY[name].configured else []
     assert fields
     for option in fields:
@@ -210,8 +228,14 @@ def test_without_docstrings_the_command_works(arguments: list[str]) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("name", EVERY)
-@pytest.mark.parametrize("kind", [TypeError, ValueError, KeyError, ZeroDivisionError, RuntimeError, AssertionError])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [(name, kind) for name in EVERY for kind in (TypeError, ValueError)]
+    + [
+        ("presets", kind)
+        for kind in (KeyError, ZeroDivisionError, RuntimeError, AssertionError, NotImplementedError, RecursionError)
+    ],
+)
 def test_a_bug_shows_itself_in_every_command(
     name: str, kind: type[Exception], here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -316,7 +340,7 @@ def test_an_output_that_is_full_is_one_line_and_loses_nothing(
     _kept(told, here, help_)
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437"])
+@pytest.mark.parametrize("encoding", ["ascii"])
 def test_a_character_that_an_output_cannot_take_is_replaced(
     told: list[str], encoding: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
