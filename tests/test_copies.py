@@ -22,6 +22,11 @@ import numpy as np
 import pytest
 from gymnasium.envs.registration import EnvSpec
 
+import agents
+import baselines
+from agents.rl.agent import agent_of
+from agents.rl.models import Run, empty_policy
+from agents.rl.parameters import hyper_parameters
 from cfisac_env import Decision, Scenario, SystemConfig, actions, observations, sample
 from cfisac_env.mobility import CorrelatedShadowing, RandomWaypoint, SmoothTurns
 
@@ -171,6 +176,31 @@ def made(spec: EnvSpec) -> Any:
     return [seen(env.reset(seed=1)), played(env)]
 
 
+def policy(name: str) -> Any:
+    """A policy that has decided already, and the observations that it is to decide about next."""
+    M, K = (30, 6) if name == "ddpg" else (8, 3)  # shipped for some sizes alone
+    env = gym.make("CfIsacMobile-v0", M=M, K=K, episode_steps=4, wake_up_steps=1, switching_energy_j=3.0)
+    observation, _ = env.reset(seed=3)
+    if name in agents.AGENTS:
+        config = SystemConfig(M, K)
+        run = Run(name, config, hyper_parameters(name, config)) if name in UNTRAINED else None
+        made = agents.load(name, M=M, K=K) if run is None else agent_of(empty_policy(run), run)
+    else:
+        made = baselines.make(name, M=M, K=K, **({"env": env} if name == "clairvoyant" else {}))
+    action, _ = made.predict(observation)
+    return made, [env.step(action)[0] for _ in range(2)]
+
+
+def predicted(policy_and_observations: Any) -> Any:
+    made, observations_ = policy_and_observations
+    return [made.predict(observation)[0] for observation in observations_]
+
+
+UNTRAINED = ("td3", "sac", "ppo")
+"""Agents that are not shipped."""
+
+POLICIES = [*baselines.POLICIES, *baselines.SEQUENTIAL, *agents.AGENTS]
+
 IDS = sorted(name for name in gym.registry if name.startswith("CfIsac"))
 NATIVE = [name for name in IDS if gym.spec(name).vector_entry_point is not None]
 LONG: dict[str, dict[str, Any]] = {
@@ -190,6 +220,7 @@ SUBJECTS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "CfIsac-v0 in threads": (in_threads, played_together),
     "CfIsac-v0 on given drops": (lambda: single("CfIsac-v0", drops=drops()), played),
     "CfIsac-v0 for SB3": (for_sb3, stepped),
+    **{f"policy {name}": (partial(policy, name), predicted) for name in POLICIES},
     "configuration": (lambda: SystemConfig(preset="urban", M=7), configured),
     "drop": (partial(drops, None), scored),
     "drops": (lambda: drops(4)[1:3], scored),

@@ -1,9 +1,8 @@
-"""Every policy, oracle or agent, behind the same door, and as good after pickling as before."""
+"""Every policy, oracle or agent, behind the same door."""
 
 from __future__ import annotations
 
 import copy
-import pickle
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -24,11 +23,6 @@ SMALL, SHIPPED = (8, 3), (30, 6)
 """Sizes: agents that serve one size alone are shipped for the second."""
 
 NAMES = [*baselines.POLICIES, *baselines.SEQUENTIAL, *agents.AGENTS]
-COPIES: dict[str, Callable[[Any], Any]] = {
-    "pickle": lambda policy: pickle.loads(pickle.dumps(policy)),
-    "deepcopy": copy.deepcopy,
-    "copy": copy.copy,
-}
 
 
 @lru_cache
@@ -67,19 +61,6 @@ def build(name: str) -> Any:
 def size(policy: Any) -> tuple[int, int]:
     config = getattr(getattr(policy, "run", None), "config", None)
     return SMALL if config is None or SMALL[0] in (policy.M, config.M) else SHIPPED
-
-
-@pytest.mark.parametrize("how", COPIES)
-@pytest.mark.parametrize("name", NAMES)
-def test_a_copied_policy_goes_on_as_the_original_does(name: str, how: str) -> None:
-    policy = copy.deepcopy(build(name)) if name == "random" else build(name)
-    seen = observations(policy, 3)
-    policy.predict(seen[0])
-    twin = COPIES[how](policy)
-    if name == "random" and how == "copy":
-        twin = copy.deepcopy(policy)  # a shallow copy shares its generator
-    for one in seen[1:]:
-        np.testing.assert_array_equal(policy.predict(one)[0], twin.predict(one)[0])
 
 
 @pytest.mark.parametrize("name", NAMES)
