@@ -34,13 +34,7 @@ LOG = logging.getLogger(__name__)
 ENTRIES: dict[str, Kernel] = {}
 """The kernels that Python calls, by module and name; a module's own are there once it is imported."""
 
-_SETTINGS = (
-    "OPT",
-    "BOUNDSCHECK",
-    "DEBUGINFO_DEFAULT",
-    "LOOP_VECTORIZE",
-    "SLP_VECTORIZE",
-)  # of numba, that change the machine code
+_SETTINGS = ("OPT", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "LOOP_VECTORIZE", "SLP_VECTORIZE")  # change the machine code
 _KEPT = 8  # files of one kernel: of several versions and processors in one home
 _COMPILING = threading.RLock()
 # Held over a fork, so that no child inherits a lock that a thread holds which it doesn't have.
@@ -135,6 +129,13 @@ class Kernel:
                     self._ready = self._interpreted()
             return self._ready
 
+    def cached(self) -> bool:
+        """Whether the machine code of this version, for this processor, is kept."""
+        context = self.dispatcher.targetctx
+        context.refresh()
+        path = self._path(context.codegen())
+        return path is not None and path.exists()
+
     def _specialised(self) -> Any:
         from numba.core.sigutils import normalize_signature
 
@@ -182,27 +183,49 @@ class Kernel:
         return run
 
 
+def said_once(name: str) -> AbstractContextManager[object]:
+    """A line in the log for the first kernel that this process compiles."""
+    _say(f"compiling numerical kernels, which takes up to a minute; {kept()}")
+    return in_silence(name)
+
+
+def in_silence(name: str) -> AbstractContextManager[object]:
+    """A line in the log that only a debug level shows."""
+    LOG.debug("compiling %s", name)
+    return contextlib.nullcontext()
+
+
+announce: Callable[[str], AbstractContextManager[object]] = said_once
+"""Called with the name of a kernel that has to be compiled, and entered meanwhile; commands put a status line here."""
+
+
 @contextlib.contextmanager
-def _said_once(name: str) -> Iterator[None]:
-    """One line in the log, for the first of all the kernels that this process compiles."""
+def announced(by: Callable[[str], AbstractContextManager[object]]) -> Iterator[None]:
+    """Announce what is compiled meanwhile in another way."""
     global announce
-    announce = _silent
-    LOG.warning(
-        "compiling numerical kernels, which takes up to a minute and is kept in %s; `cfisac warmup` does it ahead",
-        folder() or "memory alone, since no folder for it can be written",
-    )
-    LOG.debug("compiling %s", name)
-    yield
+    before, announce = announce, by
+    try:
+        yield
+    finally:
+        announce = before
 
 
-@contextlib.contextmanager
-def _silent(name: str) -> Iterator[None]:
-    LOG.debug("compiling %s", name)
-    yield
+@cache
+def _say(line: str) -> None:
+    LOG.warning(line)
 
 
-announce: Callable[[str], AbstractContextManager[None]] = _said_once
-"""Entered with the name of a kernel while it is compiled; commands put a status line here."""
+def kept() -> str:
+    """Where machine code goes, in words."""
+    place = folder()
+    try:
+        if place is None:
+            raise OSError("there is no home folder")
+        files.check_writable(place, folder=True)
+    except OSError as error:
+        reason = str(error).partition(";")[0]
+        return f"no process can keep it for the next ({reason}): set NUMBA_CACHE_DIR to a folder that can be written"
+    return f"it is kept in {place}, and `cfisac warmup` does it ahead"
 
 
 def folder() -> Path | None:
@@ -238,20 +261,14 @@ def _ingredients(function: FunctionType) -> Iterator[Any]:
                 cells = dict(zip(value.__code__.co_freevars, value.__closure__ or (), strict=True))
                 known = {**value.__globals__, **{key: cell.cell_contents for key, cell in cells.items()}}
                 for code in _codes(value.__code__):
-                    yield (
-                        code.co_code,
-                        code.co_names,
-                        code.co_varnames,
-                        code.co_freevars,
-                        code.co_flags,
-                        code.co_argcount,
-                    )
+                    yield [
+                        getattr(code, f"co_{part}")
+                        for part in ("code", "names", "varnames", "freevars", "flags", "argcount")
+                    ]
                     waiting += [("", constant) for constant in code.co_consts if not isinstance(constant, CodeType)]
                     for key in sorted({*code.co_names, *code.co_freevars} & known.keys()):
                         if isinstance(module := known[key], ModuleType):
-                            waiting += [
-                                (name, getattr(module, name)) for name in code.co_names if hasattr(module, name)
-                            ]
+                            waiting += [(own, getattr(module, own)) for own in code.co_names if hasattr(module, own)]
                         else:
                             waiting.append((key, known[key]))
         elif isinstance(value, frozenset):
@@ -303,19 +320,10 @@ def _save(path: Path, result: Any, name: str) -> None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         files.write_bytes(path, _digest(path, content) + content)
-        kin = sorted((file.stat().st_mtime, file) for file in path.parent.glob(f"{name}-*.bin"))
-        for _, old in kin[:-_KEPT]:
+        for old in sorted(path.parent.glob(f"{name}-*.bin"), key=os.path.getmtime)[:-_KEPT]:
             old.unlink(missing_ok=True)
     except OSError as error:
-        _say_unwritable(str(error))
-
-
-@cache
-def _say_unwritable(reason: str) -> None:
-    LOG.warning(
-        "machine code can't be kept (%s), so that every process compiles anew; set NUMBA_CACHE_DIR to a folder that can be written",
-        reason,
-    )
+        LOG.info("%s isn't kept: %s", name, error)  # `announce` has said it
 
 
 def _digest(path: Path, content: bytes) -> bytes:
@@ -346,7 +354,7 @@ def _signals_kept() -> Iterator[None]:
 
     before: dict[int, Callable[[int, FrameType | None], Any]] = {}
     if threading.current_thread() is threading.main_thread():
-        for kind in (signal.SIGINT, signal.SIGTERM):
+        for kind in {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:
             if callable(handler := signal.getsignal(kind)):
                 before[kind] = handler
                 signal.signal(kind, handle)

@@ -11,7 +11,7 @@ from typing import Any
 
 import tyro
 
-from cfisac_env import files
+from cfisac_env import files, jit
 from experiments import errors, signals, terminal
 from experiments.commands import options
 from experiments.commands.ablate_hetgnn import AblateHetGnn
@@ -31,6 +31,7 @@ from experiments.commands.reproduce import COMMANDS as REPRODUCE
 from experiments.commands.trace import Trace
 from experiments.commands.train_hetgnn import TrainHetGnn
 from experiments.commands.train_rl import COMMANDS as TRAIN_RL
+from experiments.commands.warmup import Warmup
 
 COMMANDS: Mapping[str, type[Command]] = {
     "compare": Compare,
@@ -41,6 +42,7 @@ COMMANDS: Mapping[str, type[Command]] = {
     "presets": Presets,
     "report": Report,
     "trace": Trace,
+    "warmup": Warmup,
 }
 
 GROUPS: Mapping[str, tuple[str, Mapping[str, type[Command]]]] = {
@@ -132,6 +134,7 @@ def _run(command: Any, fields: dict[str, Any]) -> None:
             files.check_writable(command.out, folder=command.output != "file")
         if command.output == "folder":
             stack.enter_context(files.locked(command.out))
+        stack.enter_context(jit.announced(terminal.compiling))
         command.run(fields, terminal.output())
 
 

@@ -6,10 +6,13 @@ import codecs
 import io
 import os
 import sys
+from contextlib import AbstractContextManager
 from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from cfisac_env import jit
 
 LOG_WIDTH = 140
 """Columns of an output that has none of its own, such as a log file."""
@@ -34,6 +37,10 @@ def _replaced(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(_PLAIN.get(sign, "?") for sign in error.object[error.start : error.end]), error.end
+
+
+_ERRORS = Console(stderr=True)
+"""The standard error: one console, so that a status line and a bar share the terminal."""
 
 
 codecs.register_error("cfisac", _replaced)
@@ -79,8 +86,14 @@ def output() -> Output:
 
 def complain(line: str) -> None:
     """One line on the standard error."""
-    errors = Console(stderr=True)
-    errors.print(f"cfisac: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
+    _ERRORS.print(f"cfisac: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+def compiling(kernel: str) -> AbstractContextManager[object]:
+    """A line on the standard error while a kernel is compiled, if that is a terminal; otherwise, once, as in any program."""
+    if not _ERRORS.is_terminal:
+        return jit.said_once(kernel)
+    return _ERRORS.status(f"compiling {kernel}, which takes up to half a minute; {jit.kept()}")
 
 
 def progress() -> Progress:
@@ -92,8 +105,7 @@ def progress() -> Progress:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    console = Console(stderr=True)
-    return Progress(*columns, console=console, disable=not console.is_terminal)
+    return Progress(*columns, console=_ERRORS, disable=not _ERRORS.is_terminal)
 
 
 def flush() -> None:

@@ -1,0 +1,78 @@
+"""`cfisac warmup`: compile ahead of the first use."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from rich.console import Console
+
+from cfisac_env import files, jit
+from experiments.commands.common import Command, Count, Output, progress
+from experiments.errors import UserError
+
+MODULES = ("baselines", "agents.hetgnn.compiled", "cfisac_env.kernels", "cfisac_env.drawing")
+"""Together they import every module with kernels; whatever takes longest comes first."""
+
+
+@dataclass(frozen=True)
+class Warmup(Command):
+    """Compile every numerical kernel and keep the machine code, so that nothing is compiled when you first decide, step or train.
+
+    The code is kept in the user's cache folder, or under `NUMBA_CACHE_DIR`, and serves every later process of the same versions on the same
+    kind of processor.
+    """
+
+    output: ClassVar[Output] = "own"
+    out: ClassVar[None] = None
+    kept: ClassVar[str] = "what is compiled is kept, and the same command goes on from there"
+
+    workers: Count | None = None
+    """Processes to compile in; by default as many as there are processors."""
+
+    def run(self, fields: dict[str, Any], console: Console) -> None:
+        """Compile in several processes, say where the code is."""
+        from experiments.parallel import in_order
+
+        if not jit.available():
+            importlib.import_module("numba")  # says why, if that is it
+            raise UserError("NUMBA_DISABLE_JIT is set, so that nothing is compiled; unset it and call warmup again")
+        place = jit.folder()
+        if place is None:
+            raise UserError("there is no home folder to keep machine code in; set NUMBA_CACHE_DIR to a folder")
+        try:
+            files.check_writable(place, folder=True)
+        except OSError as error:
+            raise UserError(
+                f"{str(error).partition(';')[0]}; set NUMBA_CACHE_DIR to a folder that can be written"
+            ) from error
+        kernels = _kernels()
+        missing = [name for name, kernel in kernels.items() if not kernel.cached()]
+        with progress() as bar:
+            task = bar.add_task("compiling", total=len(missing))
+            for _ in in_order(_compile, missing, workers=min(self.workers or len(missing), len(missing)) or 1):
+                bar.advance(task)
+        lost = [name for name, kernel in kernels.items() if not kernel.cached()]
+        if lost:
+            raise OSError(f"the machine code of {', '.join(lost)} couldn't be kept in {place}: is its disk full?")
+        console.print(
+            f"{len(missing)} of {len(kernels)} kernels compiled, the others were there; machine code is in {place}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _kernels() -> dict[str, jit.Kernel]:
+    """Those of the packages whose extras are installed."""
+    for module in MODULES:
+        with contextlib.suppress(ImportError, OSError):
+            importlib.import_module(module)
+    return dict(jit.ENTRIES)
+
+
+def _compile(name: str) -> None:
+    jit.announce = jit.in_silence
+    _kernels()[name].compile()
