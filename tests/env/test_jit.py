@@ -14,7 +14,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
@@ -72,8 +72,12 @@ class Kit:
         self._module(name, callee)
         # The same name every time: it is part of the file's name.
         self.kernel = self._module("kit_caller", caller.format(callee=name)).total
-        with jit.announced(lambda kernel: self.compilations.append(kernel) or nullcontext()):
+        with jit.announced(self._note):
             return float(self.kernel(np.arange(3.0)))
+
+    def _note(self, kernel: str) -> AbstractContextManager[object]:
+        self.compilations.append(kernel)
+        return nullcontext()
 
     def file(self) -> Path:
         """The one file of the cache."""
