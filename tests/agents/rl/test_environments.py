@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
-import pickle
 import warnings
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
 from numpy.typing import NDArray
 
@@ -91,25 +88,6 @@ def test_a_seed_decides_everything(variant: str) -> None:
     assert play(one, 30) == play(other, 30)
     assert play(one, 30) == play(other, 30)
     assert play(one, 5, seed=6) != play(other, 5, seed=7)
-
-
-@pytest.mark.parametrize("variant", list(VARIANTS))
-@pytest.mark.parametrize(
-    "twin", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))], ids=["copied", "pickled"]
-)
-def test_a_copy_made_in_the_middle_goes_on_as_the_original(variant: str, twin: Any) -> None:
-    env = make(variant)
-    env.reset(seed=1)
-    second = twin(env)
-    assert play(second, 20, seed=None) == play(env, 20, seed=None)
-
-
-@pytest.mark.parametrize("variant", list(VARIANTS))
-def test_a_specification_makes_the_environment_again_from_json(variant: str) -> None:
-    env = make(variant, preset="urban")
-    assert env.spec is not None
-    again = gym.make(EnvSpec.from_json(env.spec.to_json()))
-    assert play(again, 5) == play(env, 5)
 
 
 @pytest.mark.parametrize("variant", list(VARIANTS))
