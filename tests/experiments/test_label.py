@@ -33,7 +33,7 @@ def test_a_killed_run_goes_on_and_damaged_files_are_named_and_made_again(
     capsys.readouterr()
     assert main([*COMMAND, str(tmp_path), "--workers", "1"]) == 0
     printed = capsys.readouterr().out
-    assert f"{cut} is truncated" in printed
+    assert f"damaged, labelled again: {tmp_path / cut}" in printed
     assert "2 of 4 files are there already" in printed
     assert "labelled 4 drops" in printed
     assert (tmp_path / kept).stat().st_mtime_ns == kept_at
