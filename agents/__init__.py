@@ -6,8 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
-from agents.coverage import UntrainedConfigurationWarning, trained_for
-from cfisac_env.config import nearest
+from agents.coverage import UntrainedConfigurationWarning, trained_for, warn_untrained
+from cfisac_env.config import SystemConfig, nearest
 
 if TYPE_CHECKING:  # they need torch
     from agents.hetgnn.policy import HetGnnExactPolicy, HetGnnPolicy
@@ -55,11 +55,12 @@ def load(name: Literal["ddpg", "td3", "sac", "ppo"], **options: Any) -> DirectAg
 def load(name: Literal["maskable-ppo"], **options: Any) -> SequentialAgent: ...
 @overload
 def load(name: str, **options: Any) -> ObservationPolicy: ...
-def load(name: str, **options: Any) -> ObservationPolicy:
+def load(name: str, *, config: SystemConfig | None = None, **options: Any) -> ObservationPolicy:
     """Load an agent with its shipped weights, or with those that its options name.
 
     Args:
         name: one of `AGENTS`.
+        config: that it is to play: its M and K, and an `UntrainedConfigurationWarning` when it wasn't trained for it.
         options: of the agent; every one takes `M` and `K` and then refuses observations of another size, and `device` (`cpu` by default).
 
     Raises:
@@ -67,4 +68,8 @@ def load(name: str, **options: Any) -> ObservationPolicy:
     """
     if name not in AGENTS:
         raise ValueError(f"unknown agent {name!r}{nearest(name, list(AGENTS))}; valid agents: {', '.join(AGENTS)}")
-    return cast("ObservationPolicy", AGENTS[name](**options))
+    sizes = {} if config is None else {"M": config.M, "K": config.K}
+    policy = cast("ObservationPolicy", AGENTS[name](**(sizes | options)))
+    if config is not None:
+        warn_untrained(policy, config)
+    return policy

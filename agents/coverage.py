@@ -48,6 +48,12 @@ def described(differing: Mapping[str, tuple[Any, Any]]) -> str:
     return ", ".join(f"{name} {_shown(here)} (trained: {_shown(there)})" for name, (there, here) in differing.items())
 
 
+def warn_untrained(policy: Any, config: SystemConfig) -> None:
+    """Warn when an agent wasn't trained for a configuration that it is to play; its observations are then no longer watched."""
+    if differing := trained_for(policy, config):
+        policy.watch.warn(differing, stacklevel=4)
+
+
 class Watch:
     """Warns once when the requirements in an agent's observations are none that it was trained for.
 
@@ -61,25 +67,28 @@ class Watch:
         self._last = b""
 
     def look(self, requirement: Any) -> None:
-        """Look at the requirements of one drop (4,) or of a batch (n, 4)."""
+        """Look at the requirements (4,) or (n, 4) of drops; those of a batch are all the same."""
         if not self._trained:
             return
-        rows = np.asarray(requirement)
-        if (key := rows.tobytes()) == self._last:
+        row = np.asarray(requirement, dtype=np.float64).reshape(-1, 4)[0]
+        if (key := row.tobytes()) == self._last:
             return
         self._last = key
-        for gamma, nu, cap, circuit in np.unique(rows.reshape(-1, 4).astype(np.float64), axis=0).tolist():
-            here = {
-                "sinr_threshold_db": 10.0 * math.log10(gamma), "crlb_threshold_m2": nu, "max_ap_power_w": cap, "circuit_power_w": circuit,
-            }  # fmt: skip
-            if differing := _differences(self._trained, here):
-                self._trained = ()
-                warnings.warn(
-                    f"{self._name} wasn't trained for {described(differing)}: expect worse decisions, or train one for it",
-                    UntrainedConfigurationWarning,
-                    stacklevel=3,
-                )
-                return
+        gamma, nu, cap, circuit = row.tolist()
+        here = {
+            "sinr_threshold_db": 10.0 * math.log10(gamma), "crlb_threshold_m2": nu, "max_ap_power_w": cap, "circuit_power_w": circuit,
+        }  # fmt: skip
+        if differing := _differences(self._trained, here):
+            self.warn(differing, stacklevel=6)
+
+    def warn(self, differing: Mapping[str, tuple[Any, Any]], stacklevel: int) -> None:
+        """Warn, and watch no longer."""
+        self._trained = ()
+        warnings.warn(
+            f"{self._name} wasn't trained for {described(differing)}: expect worse decisions, or train one for it",
+            UntrainedConfigurationWarning,
+            stacklevel,
+        )
 
 
 def _differences(trained: Sequence[Fields], here: Fields) -> dict[str, tuple[Any, Any]]:
@@ -91,7 +100,13 @@ def _differences(trained: Sequence[Fields], here: Fields) -> dict[str, tuple[Any
         }
         for fields in trained
     ]
-    return min(each, key=len, default={})
+    return min(each, key=lambda differing: (len(differing), _distance(differing)), default={})
+
+
+def _distance(differing: Mapping[str, tuple[Any, Any]]) -> float:
+    """How far values are apart, each relative to the larger."""
+    pairs = [pair for pair in differing.values() if all(isinstance(value, int | float) for value in pair)]
+    return sum(abs(there - here) / max(abs(there), abs(here)) for there, here in pairs)
 
 
 def _same(name: str, there: Any, here: Any) -> bool:

@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     terminal.prepare()
     begun: list[Command] = []
-    with signals.raised():
+    with signals.raised(), terminal.plain_warnings():
         try:
             status = _main(list(sys.argv[1:] if arguments is None else arguments), begun)
         except KeyboardInterrupt:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import gymnasium as gym
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import agents
 import baselines
+from agents.coverage import described
 from baselines.bounds import certify, relative_gap
 from cfisac_env import Decision, Scenario, SystemConfig, actions, seeds
 from cfisac_env.config import nearest
@@ -44,6 +45,9 @@ class Comparison:
     infeasible: NDArray[np.bool_]  # (drops,) certified: no decision serves the drop
     lower_bound_w: NDArray[np.float64]  # (drops,) certified for every decision
     results: list[PolicyResult]
+    untrained: Mapping[str, str] = field(
+        default_factory=dict
+    )  # agent → fields of the configuration that it wasn't trained for
 
     @property
     def best_known_w(self) -> NDArray[np.float64]:
@@ -56,7 +60,8 @@ class Comparison:
         """Comparisons of different policies on the same drops as one; of their lower bounds the best."""
         bound = np.max([part.lower_bound_w for part in parts], axis=0)
         results = [result for part in parts for result in part.results]
-        return replace(parts[0], lower_bound_w=bound, results=results)
+        untrained = {name: fields for part in parts for name, fields in part.untrained.items()}
+        return replace(parts[0], lower_bound_w=bound, results=results, untrained=untrained)
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,7 @@ class Row:
     certified_gap: float  # the same, to the certified lower bound
     difference_w: Interval  # total power minus the reference policy's, paired by drop
     milliseconds: float
+    untrained: str = ""  # fields of the configuration that an agent wasn't trained for
 
 
 def score(decision: Decision, scenario: Scenario, seconds: float) -> dict[str, Any]:
@@ -146,7 +152,14 @@ def run(
     env.close()
     first = seed if random else 0
     results = [_collect(name, rows) for name, rows in scores.items()]
-    return Comparison(core.config, list(range(first, first + count)), infeasible, bound, results)
+    untrained = untrained_fields(policies, core.config)
+    return Comparison(core.config, list(range(first, first + count)), infeasible, bound, results, untrained)
+
+
+def untrained_fields(policies: Sequence[Any], config: SystemConfig) -> dict[str, str]:
+    """Agents that weren't trained for a configuration → the fields that differ."""
+    differing = {policy.name: agents.trained_for(policy, config) for policy in policies}
+    return {name: described(fields) for name, fields in differing.items() if fields}
 
 
 def decide(policy: Any, observation: Any, scenario: Scenario) -> tuple[Any, float]:
@@ -210,6 +223,7 @@ def summarise(comparison: Comparison, reference: str | None = None) -> list[Row]
                 certified_gap=_mean(relative_gap(total, bound)[met]),
                 difference_w=bootstrap(total - base.total_power_w[served]),
                 milliseconds=1e3 * _mean(result.seconds[served]),
+                untrained=comparison.untrained.get(result.name, ""),
             )
         )
     return rows
@@ -236,6 +250,6 @@ def build(names: Sequence[str], config: SystemConfig) -> list[Any]:
         if name not in valid:
             raise ValueError(f"unknown policy {name!r}{nearest(name, valid)}; valid policies: {', '.join(valid)}")
     return [
-        (agents.load if name in agents.AGENTS else baselines.make)(name, M=config.M, K=config.K)
+        agents.load(name, config=config) if name in agents.AGENTS else baselines.make(name, M=config.M, K=config.K)
         for name in dict.fromkeys(names)
     ]

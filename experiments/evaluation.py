@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def _decided(
     if known and (stored := _stored(path, about, config, drops, seed)) is not None:
         for _ in range(drops):
             step(policy.name)
-        return stored
+        return replace(stored, untrained=compare.untrained_fields([policy], config))
     made = compare.run(config, [policy], drops, seed, step)
     columns = {name: value for name, value in vars(made.results[0]).items() if name != "name"}
     columns |= {"infeasible": made.infeasible, "lower_bound_w": made.lower_bound_w}
@@ -95,4 +96,4 @@ def table(made: Sequence[tuple[Comparison, Sequence[Row]]]) -> Table[Entry]:
     It has no times: these need a machine that does nothing else, see `cfisac compare`.
     """
     entries = [(comparison, row) for comparison, rows in made for row in rows]
-    return Table(COLUMNS, entries, notes=outputs.NOTES)
+    return Table(COLUMNS, entries, notes=outputs.NOTES + outputs.untrained(comparison for comparison, _ in made))

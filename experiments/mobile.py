@@ -196,7 +196,7 @@ def _made(spec: str, env: Any, payback_s: float, bound_s: float) -> Any:
 
         if name in agents.AGENTS:
             config = env.unwrapped.config
-            return agents.load(name, M=config.M, K=config.K, **options)
+            return agents.load(name, config=config, **options)
     try:
         return baselines.make(name, **options)
     except TypeError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,13 @@ def table(comparison: Comparison, rows: Sequence[Row]) -> Table[Row]:
     if lost:
         title += f" ({lost} more certified infeasible)"
     notes = NOTES + ("; users share pilots: allocated powers are local optima" if config.pilots_reused else "")
-    return Table(COLUMNS, rows, title, notes)
+    return Table(COLUMNS, rows, title, notes + untrained([comparison]))
+
+
+def untrained(comparisons: Iterable[Comparison]) -> str:
+    """What to add to the notes about agents that weren't trained for what they play."""
+    found = {f"`{name}` wasn't trained for {fields}" for one in comparisons for name, fields in one.untrained.items()}
+    return "".join(f"; {sentence}" for sentence in sorted(found))
 
 
 def write(folder: Path, comparison: Comparison, rows: Sequence[Row]) -> list[Path]:

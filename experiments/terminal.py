@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import io
 import os
 import sys
+import warnings
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any, TextIO
 
@@ -84,9 +87,17 @@ def output() -> Output:
     return console
 
 
-def complain(line: str) -> None:
+def complain(line: str, style: str = "red") -> None:
     """One line on the standard error."""
-    _ERRORS.print(f"cfisac: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
+    _ERRORS.print(f"cfisac: {line}", style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Print what Python warns of as one line each, without the place in the code."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *place, **where: complain(str(message), "yellow")
+        yield
 
 
 def compiling(kernel: str) -> AbstractContextManager[object]:

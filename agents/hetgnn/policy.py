@@ -46,7 +46,7 @@ class GraphPolicy(ObservationPolicy):
         K: number of users the policy is meant for; None takes any.
 
     Attributes:
-        weights: digits that tell the network's weights from others.
+        digest: digits that tell the network's weights from others.
         trained: fields of the configurations that the weights were trained for, see `agents.trained_for`; empty for a network.
 
     Raises:
@@ -72,7 +72,7 @@ class GraphPolicy(ObservationPolicy):
             self.trained = tuple(story.get("labels", {}).get("configurations", ()))
         self.network = network if device is None else network.to(defaults.device(device))
         self.digest = tensorfile.digest(self.network)
-        self._watch = Watch(self.name, self.trained)
+        self.watch = Watch(self.name, self.trained)
         self.width = width
 
     def decide(self, problem: Problem, graph: Graph) -> Answer:
@@ -86,7 +86,7 @@ class GraphPolicy(ObservationPolicy):
 
     @torch.inference_mode()
     def _act(self, problem: Problem, observation: Observation, deterministic: bool) -> NDArray[np.float32]:
-        self._watch.look(observation["requirement"])
+        self.watch.look(observation["requirement"])
         graph = build(observation, self.network.device)
         rows = range(len(graph))
         return np.stack([encoded(problem[i], self.decide(problem[i], graph[i : i + 1])) for i in rows])

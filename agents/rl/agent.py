@@ -54,7 +54,7 @@ class Agent(ObservationPolicy):
         alike = run.policy == "graph" and run.algorithm != "maskable-ppo"
         self.name = f"{run.algorithm}-graph" if alike else run.algorithm
         self.trained = tuple(trained_fields(config, every_size=run.every_size) for config in run.configs)
-        self._watch = Watch(self.name, self.trained)
+        self.watch = Watch(self.name, self.trained)
         self._rng = np.random.default_rng(seed)
         policy.set_training_mode(False)
 
@@ -66,7 +66,7 @@ class Agent(ObservationPolicy):
     def _read(self, observation: Any) -> tuple[Problem, Observation]:
         problem, batch = super()._read(observation)
         fitting = self._fitting(problem, batch)
-        self._watch.look(fitting["requirement"])
+        self.watch.look(fitting["requirement"])
         return problem, fitting
 
     def _fitting(self, problem: Problem, observation: Observation) -> Observation:

@@ -89,7 +89,7 @@ def build(name: str, point: Point, time_limit_s: float) -> Any:
     if name in baselines.POLICIES:
         return baselines.make(name, **sizes)
     try:
-        return agents.load(name, **sizes)
+        return agents.load(name, config=point.config)
     except (ValueError, FileNotFoundError, ImportError) as error:
         raise MissingAgentError(name, str(error)) from None
 
