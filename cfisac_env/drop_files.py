@@ -145,7 +145,8 @@ def _read(path: Path, archive: zipfile.ZipFile) -> tuple[SystemConfig, _Arrays]:
     arrays = {}
     for name in headers:
         with archive.open(members[name]) as stream:
-            arrays[name] = npy.read_array(stream, allow_pickle=False)
+            array = npy.read_array(stream, allow_pickle=False)
+        arrays[name] = np.array(array, array.dtype if name == "pilot" else np.float64, order="C")
     return config, arrays
 
 

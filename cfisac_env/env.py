@@ -315,6 +315,8 @@ def flat_hint(given: tuple[int, ...], wanted: tuple[int, ...]) -> str:
 
 def checked_decision(decision: Decision, shape: tuple[int, int]) -> Decision:
     """A decision whose arrays are what they should be, or a ValueError that says what is wrong with it."""
+    if not isinstance(decision, Decision):
+        raise TypeError(f"a decision must be a cfisac_env.Decision, got {type(decision).__name__}")
     active, power = np.asarray(decision.active), real_array(decision.power, "the decision's power")
     if active.dtype != np.bool_ or active.shape[-1:] != shape[:1] or power.shape[-2:] != shape:
         raise ValueError(

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from cfisac_env import observations, physics, pilots
 from cfisac_env.config import SystemConfig
 from cfisac_env.drops import Block, DropSource
-from cfisac_env.mobility import Generators, Motion, Shadowing, Track, moved, shadowed
+from cfisac_env.mobility import Generators, Motion, Shadowing, Track, motion_of, moved, series_of, shadowed
 from cfisac_env.sampling import RandomInputs, build
 from cfisac_env.scenario import Scenario
 
@@ -71,6 +71,11 @@ class Dynamics:
     users: Motion
     targets: Motion
     shadowing: Shadowing
+
+    def __post_init__(self) -> None:
+        motion_of(self.users, "users")
+        motion_of(self.targets, "targets")
+        series_of(self.shadowing)
 
     def episodes(self, config: SystemConfig, rngs: Generators, steps: int, step_s: float) -> Episodes:
         """Episodes of `steps` consecutive instants of one network each, leading axes (n, steps), each with its own generator.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -203,9 +203,9 @@ class CfIsacMobileEnv(CfIsacEnv):
             if number is not None:
                 checked_number(name, number, 1e3)
         self.dynamics = Dynamics(
-            users=user_motion or RandomWaypoint(1.5 if user_speed_m_s is None else user_speed_m_s),
-            targets=target_motion or SmoothTurns(15.0 if target_speed_m_s is None else target_speed_m_s),
-            shadowing=shadowing or CorrelatedShadowing(13.0 if decorrelation_m is None else decorrelation_m),
+            users=_given(user_motion, RandomWaypoint, user_speed_m_s, 1.5),
+            targets=_given(target_motion, SmoothTurns, target_speed_m_s, 15.0),
+            shadowing=_given(shadowing, CorrelatedShadowing, decorrelation_m, 13.0),
         )
         if not isinstance(velocities, bool | np.bool_):
             raise ValueError(f"velocities must be True or False, got {velocities!r}")
@@ -293,3 +293,8 @@ class CfIsacMobileEnv(CfIsacEnv):
             [state.step_s, state.energy_j, state.wake_up_steps, state.steps_left], np.float32
         )
         return {key: observation[key] for key in self.observation_space.spaces}  # type: ignore[attr-defined]
+
+
+def _given(strategy: Any, default: Callable[[float], Any], number: float | None, usual: float) -> Any:
+    """The strategy that was given, or the default one with the number that was given, or the usual."""
+    return default(usual if number is None else number) if strategy is None else strategy

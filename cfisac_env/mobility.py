@@ -346,7 +346,7 @@ def moved(
     radius_m = config.area_diameter_m / 2
     if type(motion) is RandomWaypoint or type(motion) is SmoothTurns:  # not what inherits from them
         return motion.tracks(rngs, start_xy, radius_m, steps, step_s)
-    call = _method(motion, "trajectory", f"the motion of the {what}", "RandomWaypoint or SmoothTurns")
+    call = motion_of(motion, what)
     name, shape = f"{type(motion).__name__}.trajectory for the {what}", (steps, start_xy.shape[1], 2)
     ways = [
         _checked(call(rng, start.copy(), radius_m, steps, step_s), name, shape, "m", FAR * radius_m)
@@ -364,7 +364,7 @@ def shadowed(shadowing: Shadowing, rngs: Generators, ap_xy: Floats, ue_xy: Float
     """
     if type(shadowing) is CorrelatedShadowing:
         return shadowing.fields(rngs, ap_xy, ue_xy, config.shadowing_std_db)
-    call = _method(shadowing, "series", "shadowing", "CorrelatedShadowing")
+    call = series_of(shadowing)
     name, shape = f"{type(shadowing).__name__}.series", (ue_xy.shape[1], config.M, config.K)
     return np.stack(
         [
@@ -372,6 +372,16 @@ def shadowed(shadowing: Shadowing, rngs: Generators, ap_xy: Floats, ue_xy: Float
             for rng, ap, ue in zip(rngs, ap_xy, ue_xy, strict=True)
         ]
     )
+
+
+def motion_of(motion: Motion, what: str) -> Any:
+    """The method that moves the users or the targets, or a TypeError."""
+    return _method(motion, "trajectory", f"the motion of the {what}", "RandomWaypoint or SmoothTurns")
+
+
+def series_of(shadowing: Shadowing) -> Any:
+    """The method that gives links their shadowing, or a TypeError."""
+    return _method(shadowing, "series", "shadowing", "CorrelatedShadowing")
 
 
 def _method(strategy: Any, name: str, what: str, example: str) -> Any:

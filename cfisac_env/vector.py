@@ -354,14 +354,15 @@ class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
         if not self._began:
             raise RuntimeError("the environments have to be reset before they are used: call reset()")
 
-    def _checked_seeds(self, seed: int | Sequence[int | None] | None) -> Sequence[int | None]:
+    def _checked_seeds(self, seed: Any) -> Sequence[int | None]:
         if seed is None:
             return [None] * self.num_envs
-        if isinstance(seed, int | np.integer) and not isinstance(seed, bool):
+        if _is_seed(seed):
             return range(int(seed), int(seed) + self.num_envs)
-        if not isinstance(seed, Sequence | np.ndarray) or isinstance(seed, str) or len(seed) != self.num_envs:
+        several = isinstance(seed, Sequence | np.ndarray) and not isinstance(seed, str) and len(seed) == self.num_envs
+        if not several or not all(one is None or _is_seed(one) for one in seed):
             raise ValueError(
-                f"seed must be None, an int, or a list of {self.num_envs} ints or Nones (one an environment), got {seed!r}"
+                f"seed must be None, an int of at least 0, or a list of {self.num_envs} ints or Nones (one an environment), got {seed!r}"
             )
         return [None if one is None else int(one) for one in seed]
 
@@ -507,6 +508,10 @@ class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
 def _at(results: Mapping[str, Any], span: slice) -> _Results:
     """Views of the rows of some environments."""
     return {name: _at(value, span) if isinstance(value, dict) else value[span] for name, value in results.items()}
+
+
+def _is_seed(seed: Any) -> bool:
+    return isinstance(seed, int | np.integer) and not isinstance(seed, bool) and bool(seed >= 0)
 
 
 def _stacked(xp: Any, results: Sequence[Any]) -> Any:

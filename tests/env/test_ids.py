@@ -585,6 +585,8 @@ def test_a_decision_that_is_none_is_not_scored(name: str, active: Any, power: An
     env.reset(seed=0)
     with pytest.raises(ValueError, match="decision"):
         env.evaluate(Decision(active, power))
+    with pytest.raises(TypeError, match=r"must be a cfisac_env\.Decision, got ndarray"):
+        env.evaluate(np.zeros((6, 4)))  # type: ignore[arg-type]
 
 
 def test_torch_vectors_declare_the_dtype_of_their_rewards() -> None:

@@ -330,7 +330,7 @@ def test_velocities_are_there_or_not(velocities: Any) -> None:
 
 
 def test_vectors_say_what_their_environments_have_in_common() -> None:
-    envs = gym.make_vec(
+    envs: Any = gym.make_vec(
         "CfIsacMobile-v0", 2, "vector_entry_point", **SMALL, step_s=0.5, switching_energy_j=3.0, wake_up_steps=1
     )
     single = make(step_s=0.5, switching_energy_j=3.0, wake_up_steps=1)
@@ -502,7 +502,19 @@ def test_several_decisions_at_one_time_are_refused() -> None:
 
 def test_what_is_no_strategy_is_refused() -> None:
     with pytest.raises(TypeError, match=r"motion of the users must be an object with a method trajectory\(\)"):
-        make(user_motion=1.5).reset()  # a number is a speed, and has its own argument
+        make(user_motion=1.5)  # a number is a speed, and has its own argument
+    nothing: Any
+    described: Any
+    for nothing in (0, "", [], False):  # not the default instead
+        with pytest.raises(TypeError, match="motion of the targets must be an object"):
+            make(target_motion=nothing)
+        with pytest.raises(TypeError, match="shadowing must be an object"):
+            make(shadowing=nothing)
+    for described in ({}, {"speed_m_s": 3.0}, {"strategy": "nowhere:Walk"}, {"strategy": "math:Walk"}, {"strategy": 3}):
+        with pytest.raises(ValueError, match=r"user_motion=.* describes no strategy"):
+            make(user_motion=described)
+    described = {"strategy": "cfisac_env.mobility:RandomWaypoint", "speed_m_s": 3.0}
+    assert make(user_motion=described).dynamics.users == RandomWaypoint(3.0)
     with pytest.raises(RuntimeError, match="has to be reset"):
         _ = make().trajectory
 

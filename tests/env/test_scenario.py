@@ -517,3 +517,14 @@ def test_drops_that_could_not_be_read_are_not_written(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="to be saved"):
             broken.save(tmp_path / "broken.npz")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("change", [np.asfortranarray, lambda a: a.astype(">f8"), lambda a: a.astype(np.longdouble)])
+def test_arrays_of_other_layouts_are_read_as_float64_in_order(change: Any, tmp_path: Path) -> None:
+    drops = sample(REUSED, rng(37), 2)
+    path = drops.save(tmp_path / "layout.npz")
+    changed = {name: change(getattr(drops, name)) for name in ARRAYS if name != "pilot"}
+    again = Scenario.load(rewritten(path, **changed))
+    assert same(again, drops)
+    assert all(getattr(again, name).dtype == np.float64 for name in changed)
+    assert all(getattr(again, name).flags.c_contiguous for name in changed)

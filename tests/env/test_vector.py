@@ -325,7 +325,9 @@ def test_actions_that_are_none_are_refused_and_change_nothing() -> None:
     assert_same(envs.step(infinite), untouched.step(infinite.clip(-1, 1)))
 
 
-@pytest.mark.parametrize("seed", [[1, 2], "12345", 1.5, True], ids=repr)
+@pytest.mark.parametrize(
+    "seed", [[1, 2], "12345", 1.5, True, -1, [1.5] * N, ["1"] * N, [True] * N, [3, 4, -5, 6, 7], np.ones(N)], ids=repr
+)
 def test_seeds_that_are_none_are_refused(seed: Any) -> None:
     with pytest.raises(ValueError, match=r"a list of 5 ints or Nones"):
         make().reset(seed=seed)
