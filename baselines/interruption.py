@@ -11,6 +11,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+
+class Interruption(KeyboardInterrupt):
+    """A signal that ends the program.
+
+    Not `KeyboardInterrupt` itself: once that has passed through an `exec` of a string, as imports and numba use it, the interpreter kills
+    itself with SIGINT at its end, whatever became of the exception and of the exit status.
+    """
+
+
 received: int | None = None
 """Number of the signal that asked the program to end; None as long as none did."""
 
@@ -25,10 +34,10 @@ def check() -> None:
     """Raise the interruption that has been asked for, if there is one; cheap enough for every batch of a search.
 
     Raises:
-        KeyboardInterrupt: a signal was noted.
+        Interruption: a signal was noted.
     """
     if received is not None:
-        raise KeyboardInterrupt
+        raise Interruption
 
 
 @contextmanager

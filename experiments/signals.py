@@ -17,7 +17,7 @@ NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 
 @contextmanager
 def raised() -> Iterator[None]:
-    """Raise `KeyboardInterrupt` on every signal of `NAMES`, and keep its number in `interruption.received`.
+    """Raise an `Interruption`, a `KeyboardInterrupt`, on every signal of `NAMES`, and keep its number in `interruption.received`.
 
     A signal that the parent process has set to be ignored (`nohup`, a shell's background jobs) stays ignored. The old handlers come back
     at the end. Outside the main thread, where Python handles no signals, nothing is changed.
@@ -50,4 +50,4 @@ def ignore() -> None:
 
 def _raise(number: int, frame: FrameType | None) -> None:
     interruption.note(number)
-    raise KeyboardInterrupt
+    raise interruption.Interruption

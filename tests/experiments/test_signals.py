@@ -204,15 +204,22 @@ def test_a_second_signal_does_not_disturb_the_end_of_the_command(
     assert capsys.readouterr().err.startswith("interrupted; ")
 
 
+@pytest.mark.parametrize("as_error", ["error", "ImportError('half imported')", "ModuleNotFoundError('half')"])
 @pytest.mark.parametrize("number", STATUS)
-def test_a_signal_while_the_command_is_imported_ends_it_the_same_way(number: signal.Signals, tmp_path: Path) -> None:
+def test_a_signal_while_the_command_is_imported_ends_it_the_same_way(
+    number: signal.Signals, as_error: str, tmp_path: Path
+) -> None:
     program = tmp_path / "program.py"
     program.write_text(
         "import os, sys\n"
         "class Finder:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
         "        if name == 'experiments.cli':\n"
-        f"            os.kill(os.getpid(), {int(number)})\n"
+        "            try:\n"
+        f"                os.kill(os.getpid(), {int(number)})\n"
+        "                for _ in range(1000): pass\n"
+        "            except BaseException as error:\n"
+        f"                raise {as_error} from error\n"
         "sys.meta_path.insert(0, Finder())\n"
         "from cfisac import main\n"
         "sys.exit(main())\n"
