@@ -135,7 +135,10 @@ def _run(command: Any, fields: dict[str, Any]) -> None:
         if command.output == "folder":
             stack.enter_context(files.locked(command.out))
         stack.enter_context(jit.announced(terminal.compiling))
-        command.run(fields, terminal.output())
+        console = terminal.output()
+        command.run(fields, console)
+        if console.failure is not None:
+            raise console.failure
 
 
 def _report(error: Exception, traced: bool) -> int:

@@ -60,7 +60,13 @@ def prepare() -> None:
 
 
 class Output(Console):
-    """The standard output. A reader who leaves (`| head`) ends the output, not the command."""
+    """The standard output; one that fails ends the output, not the command.
+
+    Attributes:
+        failure: what is to be raised once the command has done its work; a reader who leaves (`| head`) is none.
+    """
+
+    failure: OSError | None = None
 
     def on_broken_pipe(self) -> None:
         """Go on in silence."""
@@ -68,15 +74,11 @@ class Output(Console):
         _silence(sys.stdout)
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """Print.
-
-        Raises:
-            OSError: the output takes nothing, such as a full disk.
-        """
+        """Print, as long as the output takes anything."""
         try:
             super().print(*objects, **options)
         except OSError as error:
-            raise failed(error) from error
+            self.quiet, self.failure = True, failed(error)
 
 
 def output() -> Output:

@@ -20,10 +20,10 @@ MOST_EPOCHS, MOST_EDGES, MOST_SEED = 100_000, 2**31 - 1, 2**32 - 1
 class NetworkConfig:
     """Sizes of a network; `NetworkConfig.paper()` has the paper's widths, the default is a compact one that trains in an hour."""
 
-    layers: int = 3
+    layers: int = 3  # rounds of message passing
     edge_widths: tuple[int, ...] = (64,)  # of the MLPs on edges: ψ in (11) and ω in (13)
     node_widths: tuple[int, ...] = (64, 64)  # of φ in (12)
-    head_width: int = 64
+    head_width: int = 64  # of the heads' hidden layer
     edge_updates: bool = True  # (13); without it, every layer sees the edges' own features
     steps: int = 12  # of the unrolled allocation behind the power head
 
@@ -51,9 +51,9 @@ class LossConfig:
     """Weights and choices of the loss."""
 
     power_weight: float = 0.2
-    """ε₁."""
+    """ε₁, weight of the difference to the labels' powers."""
     activation_weight: float = 0.2
-    """ε₂."""
+    """ε₂, weight of the difference to the labels' activation."""
     unsupervised_weight: float = 1.0
     """Of the bracket; 0 trains on labels alone."""
     power_scale: PowerScale = "log"
@@ -86,12 +86,15 @@ class TrainingConfig:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     epochs: int = 14
+    """Passes over the labels."""
     edges: int = 16_384
     """AP–user edges of a batch."""
     learning_rate: float = 2e-3
+    """Largest learning rate of AdamW's cycle."""
     patience: int = 5
     """Epochs without a better validation after which training stops."""
     seed: int = 0
+    """Of the initial weights and the order of the labels."""
 
     def __post_init__(self) -> None:
         for name, most in (

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from rich.console import Console
 
 from agents.hetgnn.config import TrainingConfig
-from experiments.commands.common import GOES_ON, Command, Count, Threads, wrote
+from experiments.commands.common import GOES_ON, Command, Count, Seed, Threads, open_option, wrote
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class AblateHetGnn(Command):
 
     kept: ClassVar[str] = GOES_ON
 
-    variants: tuple[str, ...] = ()
+    variants: Annotated[tuple[str, ...], open_option("NAME [NAME ...]")] = ()
     """Names of variants; by default all. An unknown one lists them."""
     labels: Path = Path("runs/labels/train")
     """Folder of labels by local-search."""
@@ -30,11 +30,11 @@ class AblateHetGnn(Command):
     """APs x users to train and measure on."""
     drops: Count = 300
     """Labels of each size to train on."""
-    epochs: int = 8
+    epochs: Count = 8
     """Of every variant."""
-    seed: int = 0
+    seed: Seed = 0
     """Of every variant."""
-    threads: Threads | None = None
+    threads: Annotated[Threads | None, open_option("INT")] = None
     """Threads of torch; by default as torch has it."""
     out: Path = Path("runs/ablation")
     """Folder of the results."""

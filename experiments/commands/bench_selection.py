@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
+import tyro
 from rich.console import Console
 
 from cfisac_env import seeds
@@ -24,7 +25,7 @@ class BenchSelection(Command):
         "paper:100x40:60:2",
     )  # fmt: skip
     """preset:APs x users:seconds:drops."""
-    elimination: str | None = "50x20"
+    elimination: Annotated[str | None, tyro.conf.arg(metavar="MxK|None")] = "50x20"
     """Size at which greedy elimination is timed against the same on cvxpy; None to leave it out."""
     elimination_drops: Count = 3
     """Drops of that size."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from rich.console import Console
 
-from experiments.commands.common import GOES_ON, Command, Count, Seed, Threads, progress
+from experiments.commands.common import GOES_ON, Command, Count, Seed, Threads, open_option, progress
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Label(Command):
     """Oracle that decides; modified-bb as in the paper."""
     shard: Count = 25
     """Drops in a file."""
-    workers: Threads | None = None
+    workers: Annotated[Threads | None, open_option("INT")] = None
     """Processes; by default one a processor."""
-    ray: str | None = None
+    ray: Annotated[str | None, open_option("ADDRESS")] = None
     """Use a Ray cluster: its address (auto, ray://host:10001), or `local` to start one on this machine."""
     out: Path = Path("runs/labels")
     """Folder of the files."""

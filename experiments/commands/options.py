@@ -32,11 +32,11 @@ def left_open(
         field: gives the name.
         kind: type of its values.
         text: for `--help`.
-        default: what takes effect when it isn't given, for `--help`.
+        default: what takes effect when it isn't given, for `--help`; nothing if the text says it.
         metavar: choices, or by default the name of the type.
     """
     name = metavar or getattr(kind, "__name__", str(kind)).upper()
-    hint = tyro.conf.arg(help=text, help_behavior_hint=f"(default: {default})", metavar=name)
+    hint = tyro.conf.arg(help=text, help_behavior_hint=f"(default: {default})" if default else "", metavar=name)
     return field.name, Annotated[kind | None, hint], None
 
 
@@ -56,7 +56,7 @@ def _config_fields() -> type:
 
 def _default(field: dataclasses.Field[Any]) -> str:
     others = [f"{name}: {values[field.name]}" for name, values in PRESETS.items() if field.name in values]
-    return "; ".join([str(field.default), *others])
+    return "" if field.default is None else "; ".join([str(field.default), *others])
 
 
 ConfigFields = _config_fields()

@@ -12,7 +12,7 @@ import tyro
 from rich.console import Console
 
 from agents.hetgnn.config import TrainingConfig
-from experiments.commands.common import GOES_ON, Command, Count, Output, Range, Threads, progress
+from experiments.commands.common import GOES_ON, Command, Count, Output, Range, Threads, open_option, progress
 
 
 @dataclass(frozen=True)
@@ -28,23 +28,23 @@ class TrainHetGnn(Command):
     """Folder of `cfisac label`; its subfolders count."""
     validation: Path = Path("runs/labels/validation")
     """Folder of labels of other seeds, by which the best epoch is chosen."""
-    presets: tuple[str, ...] = ()
+    presets: Annotated[tuple[str, ...], open_option("NAME [NAME ...]")] = ()
     """Use only the labels of these presets; by default all there are."""
-    drops: Count | None = None
+    drops: Annotated[Count | None, open_option("INT")] = None
     """Use only so many labels of each size and preset."""
     out: Path = Path("runs/hetgnn")
     """Folder of the run."""
-    start: Path | None = None
+    start: Annotated[Path | None, open_option("FILE")] = None
     """Weights to go on from instead of random ones, such as those of another preset."""
     resume: bool = True
     """Go on from the last checkpoint in the folder, if there is one."""
-    minutes: Annotated[float, Range(0.0, 1e6, above=True)] | None = None
+    minutes: Annotated[Annotated[float, Range(0.0, 1e6, above=True)] | None, open_option("FLOAT")] = None
     """Stop after so many minutes, counted over all runs in the folder; the best epoch so far counts."""
     accelerator: str = "cpu"
     """Where torch computes: cpu, gpu, auto, or one of torch's devices such as cuda:1."""
     devices: int = 1
     """Number of accelerators; a network this small trains on one."""
-    threads: Threads | None = None
+    threads: Annotated[Threads | None, open_option("INT")] = None
     """Threads of torch; by default as torch has it."""
 
     def run(self, fields: dict[str, Any], console: Console) -> None:

@@ -6,13 +6,13 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from rich.console import Console
 
 from agents.rl.parameters import ALGORITHMS, FAMILY, TUNED, HyperParameters, hyper_parameters, usual_policy
 from cfisac_env import SystemConfig
-from experiments.commands.common import GOES_ON, Command, Output, progress
+from experiments.commands.common import GOES_ON, Command, Output, open_option, progress
 from experiments.commands.options import left_open, texts
 
 if TYPE_CHECKING:
@@ -30,18 +30,22 @@ class TrainRl(Command):
 
     seed: int = 0
     """Of everything random, from 0 to 399; every seed trains on drops of its own."""
-    out: Path | None = None
+    out: Annotated[Path | None, open_option("FOLDER")] = None
     """Folder of the run; by default runs/ALGORITHM-MxK-seedSEED. A run that is there and was stopped goes on."""
     resume: bool = True
     """Go on with the run in the folder; --no-resume refuses a folder that holds one."""
     validation_drops: int = 50
     """Number of fixed drops on which the agent is held against local-search."""
-    policy: Literal["mlp", "sorted-mlp", "graph", "sets"] | None = None
+    policy: Annotated[
+        Literal["mlp", "sorted-mlp", "graph", "sets"] | None, open_option("{mlp,sorted-mlp,graph,sets}")
+    ] = None
     """The paper's MLPs on the flattened observation (mlp), the same with APs and users in an order and critics that hear what actions come
     to (sorted-mlp, the default of ddpg and td3), both for one M and K, or the HetGNN's layers, for every size (graph; maskable-ppo's)."""
-    mixed: tuple[Literal["paper", "high-rate", "urban"], ...] = ()
+    mixed: Annotated[
+        tuple[Literal["paper", "high-rate", "urban"], ...], open_option("{paper,high-rate,urban} [...]")
+    ] = ()
     """Presets whose drops graph-ddpg trains on besides those of the configuration, as often each."""
-    start_from: str | None = None
+    start_from: Annotated[str | None, open_option("FILE")] = None
     """HetGNN weights that a graph policy begins with: a file, or shipped."""
     device: str = "cpu"
     """Where torch computes."""
