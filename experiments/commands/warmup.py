@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import importlib
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from rich.console import Console
 
 from cfisac_env import files, jit
-from experiments.commands.common import Command, Count, Output, progress
+from experiments.commands.common import Command, Count, Output, open_option, progress
 from experiments.errors import UserError
 
 MODULES = ("baselines", "agents.hetgnn.compiled", "cfisac_env.kernels", "cfisac_env.drawing")
@@ -29,7 +29,7 @@ class Warmup(Command):
     out: ClassVar[None] = None
     kept: ClassVar[str] = "what is compiled is kept, and the same command goes on from there"
 
-    workers: Count | None = None
+    workers: Annotated[Count | None, open_option("INT")] = None
     """Processes to compile in; by default as many as there are processors."""
 
     def run(self, fields: dict[str, Any], console: Console) -> None:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -104,7 +104,7 @@ def test_every_column_that_can_lack_a_value_says_why() -> None:
     nothing = Interval(math.nan, math.nan, math.nan)
     values = {"Interval": nothing, "float": math.nan, "str": "a"}
     rows = {
-        name: kind(**{field.name: values[str(field.type)] for field in dataclasses.fields(kind)})
+        name: cast(Any, kind)(**{field.name: values[str(field.type)] for field in dataclasses.fields(kind)})
         for name, kind in (("compare", compare.Row), ("mobile", mobile.MobileRow))
     }
     for name, row in rows.items():
