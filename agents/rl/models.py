@@ -138,7 +138,7 @@ class Run:
             raise ValueError(
                 f"graph-ddpg and the policy 'sets' go together, got {self.algorithm} with {self.policy!r}; leave the policy out"
             )
-        if self.mixed and not sets:
+        if len(self.configs) > 1 and not sets:  # whose making refuses presets that aren't there
             raise ValueError(f"only graph-ddpg trains on several presets, got {self.algorithm} with {self.mixed}")
         if sets and self.network == SMALL:
             object.__setattr__(self, "network", NETWORK)

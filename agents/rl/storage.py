@@ -103,6 +103,6 @@ def read(path: Path) -> tuple[Run, dict[str, Tensor], dict[str, Any]]:
         return Run.from_dict(content), tensors, header["card"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(
-            f"{path} says too little, or other things, about the run that made it ({error}): another version of the suite wrote it, or "
+            f"{path} says too little, or other things, about the run that made it ({tensorfile.shortened(str(error))}): another version of the suite wrote it, or "
             "it was changed; train it again"
         ) from None
