@@ -102,7 +102,8 @@ def read(path: Path) -> tuple[Run, dict[str, Tensor], dict[str, Any]]:
     try:
         return Run.from_dict(content), tensors, header["card"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = tensorfile.shortened(str(error))
         raise ValueError(
-            f"{path} says too little, or other things, about the run that made it ({tensorfile.shortened(str(error))}): another version of the suite wrote it, or "
-            "it was changed; train it again"
+            f"{path} says too little, or other things, about the run that made it ({reason}): another version of the suite wrote it, or it "
+            "was changed; train it again"
         ) from None

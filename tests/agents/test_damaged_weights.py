@@ -22,8 +22,9 @@ from agents.hetgnn.network import HetGnn
 from agents.rl.agent import WEIGHTS
 
 Tensors, Header = dict[str, torch.Tensor], dict[str, str]
-SHIPPED = {"hetgnn": weights.SHIPPED, **{path.stem.rsplit("-", 1)[0] if "x" in path.stem else path.stem: path for path in sorted(WEIGHTS.glob("*"))
-    if path.suffix == ".safetensors"}}  # fmt: skip
+SHIPPED = {"hetgnn": weights.SHIPPED}
+for path in sorted(WEIGHTS.glob("*.safetensors")):
+    SHIPPED[path.stem.rsplit("-", 1)[0] if "x" in path.stem else path.stem] = path  # `ddpg-30x6` is one of ddpg
 KINDS = [*SHIPPED]
 
 
