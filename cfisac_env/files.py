@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -132,6 +133,8 @@ def check_writable(path: Path, *, folder: bool) -> None:
 def locked(folder: Path) -> Iterator[None]:
     """Be the only writer of a folder until the block ends; the operating system frees the lock of a process that dies.
 
+    What killed writers have left behind, half written under its temporary name, is removed.
+
     Args:
         folder: made if it doesn't exist, and removed again if nothing is written to it.
 
@@ -155,6 +158,7 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         me = {"pid": os.getpid(), "host": socket.gethostname(), "command": " ".join(sys.argv)}
         write_text(folder / _HOLDER, json.dumps(me))
+        _sweep(folder)
         yield
     finally:
         (folder / _HOLDER).unlink(missing_ok=True)
@@ -172,6 +176,28 @@ def _holder(folder: Path) -> str:
         return f"process {known['pid']} on {known['host']} ({known['command']})"
     except (OSError, ValueError, KeyError, TypeError):
         return "one that has just begun"
+
+
+def _sweep(folder: Path) -> None:
+    for path in folder.glob(".*.partial*"):
+        found = _TEMPORARY.search(path.name)
+        if found is not None and path.is_file() and not _runs(int(found[1])):
+            path.unlink(missing_ok=True)
+
+
+def _runs(pid: int) -> bool:
+    if os.name == "nt":  # where signal 0 is Ctrl+C
+        return True
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+_TEMPORARY = re.compile(r"\.(\d+)-[0-9a-f]{8}\.partial")  # of `_beside`
 
 
 def _beside(path: Path) -> Path:

@@ -39,6 +39,25 @@ def test_a_folder_is_exchanged_whole_or_not_at_all(tmp_path: Path) -> None:
     assert _names(tmp_path) == ["checkpoint"]
 
 
+def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    killed = """
+import os, signal, sys
+from pathlib import Path
+from cfisac_env.files import replacing
+
+with replacing(Path(sys.argv[1]) / "result.json") as temporary:
+    temporary.write_text("ha")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", killed, str(tmp_path)], check=False)
+    (left,) = _names(tmp_path)
+    assert left.startswith(".result.")
+    with replacing(tmp_path / "other.json") as going_on, locked(tmp_path):
+        going_on.write_text("{}")
+        assert left not in _names(tmp_path)
+    assert _names(tmp_path) == ["other.json"]
+
+
 def test_a_second_writer_of_a_folder_is_refused_by_name_and_a_killed_one_frees_it(tmp_path: Path) -> None:
     hold = (
         f"import pathlib, time\nfrom cfisac_env.files import locked\n"
