@@ -6,7 +6,7 @@ import dataclasses
 import importlib.util
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from baselines.clairvoyant import ClairvoyantPolicy
 from cfisac_env import SystemConfig
 from cfisac_env.mobile import CfIsacMobileEnv
 from experiments import results
-from experiments.mobile_store import EpisodeStore
+from experiments.journal import Journal
 from experiments.parallel import in_order
 from experiments.results import Column, Table, number, percent, span
 from experiments.statistics import Interval, bootstrap, bootstrap_saving, bootstrap_share
@@ -97,6 +97,36 @@ class _Game:
     bound_s: float
 
 
+class EpisodeStore:
+    """What is known of episodes and what was played, one journal a folder.
+
+    Args:
+        folder: of the results.
+        settings: that episodes depend on.
+
+    Attributes:
+        lines: what is stored, by policy and seed; the policy of what is known about an episode itself is the empty string.
+
+    Raises:
+        ValueError: the file is of other settings or another version, is damaged, or isn't a store.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        self.journal = Journal(folder / "episodes.jsonl", "episodes", {"settings": settings})
+        self.lines: dict[tuple[str, int], dict[str, Any]] = {}
+        for line, where in self.journal.read():
+            key = line["policy"], line["seed"]
+            if key in self.lines:
+                raise ValueError(f"{where} is damaged: {key[0] or 'the episode'} of seed {key[1]} is there twice")
+            self.lines[key] = line["values"]
+
+    def add(self, policy: str, seed: int, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Store a line, on disk before this returns."""
+        values = self.journal.append({"policy": policy, "seed": seed, "values": values})["values"]
+        self.lines[policy, seed] = dict(values)
+        return self.lines[policy, seed]
+
+
 def run(
     fields: dict[str, Any],
     policies: Sequence[str],
@@ -132,7 +162,10 @@ def run(
     core = env.unwrapped
     assert isinstance(core, CfIsacMobileEnv)
     policies = list(dict.fromkeys(policies))
-    knows = {spec: str(getattr(_made(spec, env, payback_s, bound_s), "knows", "observation")) for spec in policies}
+    made = {spec: _made(spec, env, payback_s, bound_s) for spec in policies}
+    knows = {spec: str(getattr(policy, "knows", "observation")) for spec, policy in made.items()}
+    # An agent that is trained anew plays anew.
+    stored = {spec: "@".join(filter(None, (spec, getattr(policy, "digest", None)))) for spec, policy in made.items()}
     options = {
         "episode_steps": core.episode_steps, "step_s": core.step_s, "switching_energy_j": core.switching_energy_j,
         "wake_up_steps": core.wake_up_steps, "dynamics": repr(core.dynamics), "payback_s": payback_s, "bound_s": bound_s,
@@ -155,12 +188,12 @@ def run(
         for spec in policies
     ]
     env.close()
-    missing = [game for game in games if (game.policy, game.seed) not in store.lines]
+    missing = [game for game in games if (stored[game.policy], game.seed) not in store.lines]
     for game in games:
-        if (game.policy, game.seed) in store.lines:
+        if (stored[game.policy], game.seed) in store.lines:
             step(game.policy)
     for game, values in zip(missing, in_order(_played, missing, workers=workers), strict=True):
-        store.add(game.policy, game.seed, values)
+        store.add(stored[game.policy], game.seed, values)
         step(game.policy)
 
     def column(policy: str, name: str) -> Float:
@@ -168,9 +201,9 @@ def run(
 
     bound = column("", "lower_bound_j")
     for spec in policies:
-        bound = np.maximum(bound, column(spec, "lower_bound_j"))
+        bound = np.maximum(bound, column(stored[spec], "lower_bound_j"))
     names = [field.name for field in dataclasses.fields(Episodes)][2:]
-    results = [Episodes(spec, knows[spec], *(column(spec, name) for name in names)) for spec in policies]
+    results = [Episodes(spec, knows[spec], *(column(stored[spec], name) for name in names)) for spec in policies]
     beyond = np.array([len(store.lines["", one]["beyond"]) for one in seeds], dtype=np.float64)
     return MobileComparison(core.config, options, seeds, skipped, bound, beyond, results)
 

@@ -66,12 +66,12 @@ EPISODE_VALUES = (
 """Numbers of one played episode, none of which is negative."""
 
 SCHEMAS: Mapping[str, Any] = {
-    "store header": _object(
+    "decisions header": _object(
         {"format": {"type": "integer"}, "cfisac": _TEXT, "config": {"type": "object"}},
         {"time_limit_s": {"type": "number", "exclusiveMinimum": 0}},
         more=True,
     ),
-    "store line": _object(
+    "decisions line": _object(
         {"seed": _SEED, "decisions": _map(_DECISION)}, {"infeasible": _FLAG, "lower_bound_w": {**_WATTS, "type": ["number", "null"]}}
     ),
     "times": _object(

@@ -18,10 +18,9 @@ from baselines.bounds import certify
 from cfisac_env import Decision, Scenario, actions
 from cfisac_env.env import CfIsacEnv
 from experiments import compare
+from experiments.journal import Record
 from experiments.reproduction import policies
 from experiments.reproduction.points import Point
-
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True)

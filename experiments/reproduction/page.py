@@ -68,7 +68,7 @@ def _made(study: run.Reproduction) -> str:
     first = min(seed for store in study.stores.values() for seed in store.drops)
     notes = " ".join(note.replace("`", "") + "." for note in study.notes)
     return (
-        f"Decisions stored by cfisac {next(iter(study.stores.values())).header['cfisac']}, seeds from {first:,} on; "
+        f"Decisions stored by cfisac {next(iter(study.stores.values())).journal.header['cfisac']}, seeds from {first:,} on; "
         f"differences to {study.options.reference}. {notes}"
     )
 

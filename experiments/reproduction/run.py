@@ -74,7 +74,7 @@ class Reproduction:
             SystemConfig(preset=preset)
         compare.check_reference(options.reference, options.names)
         needed = points.of(target for target in targets if target != "times")
-        stores = {point: PointStore.open(options.folder, point, options.time_limit_s) for point in needed}
+        stores = {point: PointStore(options.folder, point, options.time_limit_s) for point in needed}
         times = timing.TimingStore(options.folder)
         if again:
             times.forget(again)
@@ -95,7 +95,7 @@ class Reproduction:
         present = [point for point in points.of(["table2", "fig3"]) if PointStore.file(folder, point).is_file()]
         if not present:
             raise FileNotFoundError(f"no results in {folder}; make them with: cfisac reproduce all --out {folder}")
-        stores = {point: PointStore.open(folder, point) for point in present}
+        stores = {point: PointStore(folder, point) for point in present}
         names = {name for store in stores.values() for line in store.drops.values() for name in line["decisions"]}
         compare.check_reference(reference, sorted(names))
         options = Options(folder, tuple(sorted(names)), reference=reference)

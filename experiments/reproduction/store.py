@@ -1,119 +1,68 @@
-"""Every decision of every drop, one file of JSON lines a point: appended while a run goes on, so that a killed one loses nothing.
+"""Every decision of every drop, one journal a point.
 
-The first line says what the file is: its format, the version that made it, the configuration. Each further line holds one
-drop; policies that came later have lines of their own until the file is put in order. Lines are checked when they are written and when
-they are read: `experiments.schemas` has their format, `_check` what must agree in them.
+Each line holds one drop; policies that came later have lines of their own until the file is put in order. `_check` has what must agree in a
+line, and `_merge` what must agree between lines.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import cfisac_env
 from cfisac_env import SystemConfig
-from cfisac_env.files import write_text
-from experiments import schemas
-from experiments.reproduction.decisions import Record
+from experiments.journal import Journal, Record
 from experiments.reproduction.points import Point
-from experiments.results import plain, provenance
-
-FORMAT = 1
 
 TOLERANCE = 1e-4
 """Relative: of the environment's requirements, of certified bounds, and of numbers that were rounded to five digits."""
 
 
-@dataclass
 class PointStore:
     """The stored drops of one point.
 
+    Args:
+        folder: of the results.
+        point: whose drops.
+        time_limit_s: that the decisions were, or will be, made with; None takes what the file says.
+
     Attributes:
-        point: whose drops they are.
-        path: of the file.
-        header: its first line.
         drops: seed → line, with the decisions of all policies merged.
-        torn: whether the file ends in a line that a killed run didn't finish; the next `append` takes it away.
+
+    Raises:
+        ValueError: the file belongs to another version, configuration or time limit, is damaged, or isn't a store.
     """
 
-    point: Point
-    path: Path
-    header: dict[str, Any]
-    drops: dict[int, Record] = field(default_factory=dict)
-    torn: bool = False
+    def __init__(self, folder: Path, point: Point, time_limit_s: float | None = None) -> None:
+        self.point, self.path = point, self.file(folder, point)
+        about: dict[str, Any] = {"config": point.config.as_dict()}
+        if time_limit_s is not None:
+            about["time_limit_s"] = time_limit_s
+        self.journal = Journal(self.path, "decisions", about)
+        self.drops: dict[int, Record] = {}
+        for line, where in self.journal.read():
+            self._check(line, where)
+            self._merge(line, where)
 
     @cached_property
     def config(self) -> SystemConfig:
         """Of the point."""
         return self.point.config
 
-    @classmethod
-    def open(cls, folder: Path, point: Point, time_limit_s: float | None = None) -> PointStore:
-        """Read what is there, or begin; nothing is written.
-
-        Args:
-            folder: of the results.
-            point: whose drops.
-            time_limit_s: that the decisions were, or will be, made with; None takes what the file says.
-
-        Raises:
-            ValueError: the file belongs to another version, configuration or time limit, is damaged, or isn't a store.
-        """
-        path = cls.file(folder, point)
-        header: dict[str, Any] = {
-            "format": FORMAT,
-            "cfisac": cfisac_env.__version__,
-            "config": plain(point.config.as_dict()),
-        }
-        if time_limit_s is not None:
-            header["time_limit_s"] = time_limit_s
-        store = cls(point, path, header)
-        if path.exists():
-            store._read()
-        return store
-
     @staticmethod
     def file(folder: Path, point: Point) -> Path:
         """Where a point's drops are."""
         return folder / "drops" / f"{point.key}.jsonl"
 
-    def _read(self) -> None:
-        whole, _, broken = schemas.read(self.path).rpartition("\n")
-        self.torn = bool(broken)
-        first, *rest = whole.split("\n")
-        try:
-            found = schemas.loads(first, self.path)
-            schemas.check(found, "store header", self.path)
-        except ValueError as error:
-            raise ValueError(
-                f"{error}; it isn't a store of decisions: name another folder, or move the file away"
-            ) from None
-        for name, wanted in self.header.items():
-            if found.get(name) != wanted:
-                raise ValueError(
-                    f"{self.path} was made with {name} = {_brief(found.get(name), wanted)}, and this is "
-                    f"{_brief(wanted, found.get(name))}: results of another version are never overwritten; name another folder "
-                    "with --out, or move the old one away"
-                )
-        for number, text in enumerate(rest, 2):
-            where = f"{self.path}, line {number},"
-            line = schemas.loads(text, where)
-            self._check(line, where)
-            self._merge(line, where)
-
     def _check(self, line: Record, where: Path | str) -> None:
-        """Refuse a line of the wrong format, or whose numbers contradict each other.
+        """Refuse a line whose numbers contradict each other.
 
         Raises:
             ValueError: naming the line, the policy and the contradiction.
         """
-        schemas.check(line, "store line", where)
         if "infeasible" in line:
             if line["infeasible"] and line["decisions"]:
                 raise ValueError(f"{where} is damaged: a drop certified infeasible has decisions")
@@ -155,13 +104,10 @@ class PointStore:
 
     def append(self, line: Record) -> None:
         """Add a drop, on disk before this returns."""
-        line = plain(line)
+        line = self.journal.checked(line)
         self._check(line, "the new line")
-        if self.torn or not self.path.exists():
-            self.tidy()
         self._merge(line, "the new line")
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(_line(line))
+        self.journal.append(line)
 
     def forget(self, names: Iterable[str]) -> None:
         """Drop the decisions of some policies, so that they are made again."""
@@ -180,9 +126,7 @@ class PointStore:
 
     def tidy(self) -> None:
         """Write the file anew with one line a drop, in the order of the seeds."""
-        lines = [_line(self.header | provenance()), *(_line(self.drops[seed]) for seed in sorted(self.drops))]
-        write_text(self.path, "".join(lines))
-        self.torn = False
+        self.journal.rewrite(self.drops[seed] for seed in sorted(self.drops))
 
 
 def _contradiction(record: Record, config: SystemConfig) -> str | None:
@@ -216,14 +160,3 @@ def _contradiction(record: Record, config: SystemConfig) -> str | None:
     if (record["feasible"] and missed) or (not record["feasible"] and met):
         return f"feasible is {record['feasible']} with a violation of {record['violation']}"
     return None
-
-
-def _line(content: Mapping[str, Any]) -> str:
-    return json.dumps(plain(content), allow_nan=False, separators=(",", ":")) + "\n"
-
-
-def _brief(value: Any, other: Any) -> Any:
-    """A configuration's fields that differ; anything else as it is."""
-    if isinstance(value, dict) and isinstance(other, dict):
-        return {name: item for name, item in value.items() if other.get(name) != item}
-    return value

@@ -11,7 +11,7 @@ import sys
 import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -284,7 +284,7 @@ def _broken(work: Callable[[], Any]) -> Exception:
     [
         (lambda: SystemConfig(M=0), "M must be a whole number in [1, 100000], got 0"),
         (
-            lambda: SystemConfig(**dict.fromkeys("m", 0)),
+            lambda: cast(Any, SystemConfig)(m=0),
             "SystemConfig.__init__() got an unexpected keyword argument 'm' (did you mean 'M'?)",
         ),
         (lambda: Range(0, 1).check("--x", 2), "--x must be 1 or less, got 2"),

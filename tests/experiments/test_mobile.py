@@ -157,7 +157,7 @@ def test_what_was_played_is_kept_and_not_played_again(tmp_path: Path, monkeypatc
     ("damage", "message"),
     [
         (lambda lines: ["nothing\n"], "episodes.jsonl"),
-        (lambda lines: [lines[0].replace('"format":1', '"format":2'), *lines[1:]], "was made with other format"),
+        (lambda lines: [lines[0].replace('"format":1', '"format":2'), *lines[1:]], "was made with format = 2"),
         (lambda lines: [*lines, lines[-1]], "is there twice"),
         (lambda lines: [*lines[:-1], lines[-1].replace('"energy_j":', '"energy_j":-')], "line 3"),
         (lambda lines: [*lines[:-1], lines[-1].replace('"served"', '"nerved"')], "line 3"),
@@ -179,4 +179,4 @@ def test_results_of_other_settings_are_not_mixed(tmp_path: Path, capsys: pytest.
     arguments = [*HARD, "--episodes", "1", "--every", "--out", str(tmp_path), "--policies", "full-ap"]
     assert main(arguments) == 0
     assert main([*arguments, "--target-speed-m-s", "5"]) == 2
-    assert "was made with other settings" in " ".join(capsys.readouterr().err.split())
+    assert "was made with settings = {'options': {'dynamics': " in " ".join(capsys.readouterr().err.split())

@@ -42,10 +42,10 @@ def solved() -> Lines:
 @pytest.fixture
 def path(solved: Lines, tmp_path: Path) -> Path:
     """A whole store of them."""
-    store = PointStore.open(tmp_path, POINT, 10.0)
+    store = PointStore(tmp_path, POINT, 10.0)
     for line in solved:
         store.append(line)
-    assert len(PointStore.open(tmp_path, POINT, 10.0).drops) == 3
+    assert len(PointStore(tmp_path, POINT, 10.0).drops) == 3
     return store.path
 
 
@@ -145,7 +145,7 @@ def _refused(folder: Path, message: str) -> None:
     path = PointStore.file(folder, POINT)
     before = path.read_bytes()
     with pytest.raises(ValueError, match=message) as caught:
-        PointStore.open(folder, POINT, 10.0)
+        PointStore(folder, POINT, 10.0)
     assert str(path) in str(caught.value)
     assert path.read_bytes() == before
 
@@ -173,7 +173,7 @@ def test_the_writer_refuses_what_the_reader_refuses(kind: str, solved: Lines, tm
     damage, _ = DAMAGE[kind]
     lines: Lines = [{}, *json.loads(json.dumps(solved))]
     damage(lines)
-    store = PointStore.open(tmp_path, POINT, 10.0)
+    store = PointStore(tmp_path, POINT, 10.0)
 
     def write() -> None:
         for line in lines[1:]:
@@ -182,19 +182,19 @@ def test_the_writer_refuses_what_the_reader_refuses(kind: str, solved: Lines, tm
     with pytest.raises(ValueError, match=r"is damaged|Out of range"):
         write()
     if store.path.exists():
-        PointStore.open(tmp_path, POINT, 10.0)  # what was written before is whole
+        PointStore(tmp_path, POINT, 10.0)  # what was written before is whole
 
 
 def test_a_torn_last_line_is_left_alone_by_readers_and_taken_away_by_the_next_writer(path: Path, solved: Lines) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"seed":1000003,"infeasible":false,"decis')
     torn = path.read_bytes()
-    store = PointStore.open(path.parents[1], POINT, 10.0)
+    store = PointStore(path.parents[1], POINT, 10.0)
     assert path.read_bytes() == torn
     assert len(store.drops) == 3
     store.append({**solved[0], "seed": 77})
     assert len(path.read_bytes().splitlines()) == 5
-    assert 77 in PointStore.open(path.parents[1], POINT, 10.0).drops
+    assert 77 in PointStore(path.parents[1], POINT, 10.0).drops
 
 
 @pytest.mark.usefixtures("small_points")

@@ -79,7 +79,7 @@ def visit(small_points: None, tmp_path: Path) -> Iterator[Visit]:
             study.times.put(point, name, [0.01, 0.02])
     path = tmp_path / "report.html"
     assert main(["report", "--results", str(tmp_path), "--out", str(path)]) == 0
-    store = PointStore.open(tmp_path, SMALL)
+    store = PointStore(tmp_path, SMALL)
     served = [seed for seed in sorted(store.drops) if not store.drops[seed]["infeasible"]]
     assert len(served) >= 2
     with sync_playwright() as playwright:

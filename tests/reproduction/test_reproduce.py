@@ -53,7 +53,7 @@ def test_one_command_writes_every_table_and_figure(tmp_path: Path, capsys: pytes
         assert "train them with `cfisac train hetgnn`" in printed_text
         assert "Missing here" in (tmp_path / "table2.md").read_text()
     # One stored number, made again by hand.
-    store = PointStore.open(tmp_path, SMALL, 10.0)
+    store = PointStore(tmp_path, SMALL, 10.0)
     seed = next(seed for seed, line in store.drops.items() if not line["infeasible"])
     env = gym.make("CfIsac-v0", M=8, K=2)
     observation, _ = env.reset(seed=seed)
@@ -88,7 +88,7 @@ def test_an_interrupted_run_goes_on_and_ends_where_an_uninterrupted_one_does(tmp
     whole = run.Reproduction.open(options(tmp_path / "b"), ["table2"])
     whole.decide(whole.tasks(), 1, None, lambda _: None)
     for point, store in whole.stores.items():
-        other = PointStore.open(tmp_path / "a", point, 10.0)
+        other = PointStore(tmp_path / "a", point, 10.0)
         assert _without_times(other.drops) == _without_times(store.drops)
     assert run.Reproduction.open(options(tmp_path / "a"), ["table2"]).tasks() == []
 
@@ -114,7 +114,8 @@ def test_results_of_another_version_are_refused_and_left_alone(
     assert main(arguments) == 2
     message = " ".join(capsys.readouterr().err.split())
     assert (
-        "was made with cfisac = 0.0.9, and this is 0.1.0: results of another version are never overwritten" in message
+        "was made with cfisac = 0.0.9, and this is 0.1.0: results of another kind or version are never overwritten"
+        in message
     )
     assert path.read_text() == old
     path.write_text(path.read_text().replace('"cfisac":"0.0.9"', '"cfisac":"0.1.0"', 1))

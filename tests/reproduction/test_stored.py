@@ -33,7 +33,7 @@ def study() -> run.Reproduction:
 
 @pytest.mark.parametrize(("point", "place"), SLICE)
 def test_a_stored_drop_is_decided_the_same_again(point: Point, place: int) -> None:
-    store = PointStore.open(STORED, point)
+    store = PointStore(STORED, point)
     seed = sorted(store.drops)[place]
     line = store.drops[seed]
     made = {name: record for name, record in line["decisions"].items() if name not in policies.SLOW}
@@ -54,7 +54,7 @@ def test_a_stored_drop_is_decided_the_same_again(point: Point, place: int) -> No
 
 def test_the_slow_policy_decides_a_stored_drop_the_same_again() -> None:
     point = Point("paper", 30, 6)
-    store = PointStore.open(STORED, point)
+    store = PointStore(STORED, point)
     seed, line = next(
         (seed, one) for seed, one in sorted(store.drops.items()) if "modified-bb-paper" in one["decisions"]
     )
