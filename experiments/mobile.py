@@ -391,7 +391,7 @@ def figure(comparison: MobileComparison, rows: Sequence[MobileRow]) -> Figure:
     for height, width, row in zip(y, left, rows, strict=True):
         if row.served < 1.0:
             ax.text(width, height, f" {row.served:.1%} served", va="center", fontsize=8)
-    ax.set_yticks(y, [row.policy for row in rows])
+    ax.set_yticks(y, [results.drawn(row.policy) for row in rows])
     ax.set_xlabel("energy an episode, J")
     ax.legend(frameon=False, fontsize=8)
     ax.spines[["top", "right"]].set_visible(False)

@@ -106,7 +106,7 @@ def figure(comparison: Comparison, rows: Sequence[Row]) -> Figure:
     bound = comparison.lower_bound_w[~comparison.infeasible]
     if bound.size:
         power.axvline(float(bound.mean()), color="black", linestyle=":", label="certified lower bound")
-    power.set_yticks(y, [row.policy for row in rows])
+    power.set_yticks(y, [results.drawn(row.policy) for row in rows])
     power.set_xlabel("total power, W (mean over drops, 95 % interval)")
     power.legend(frameon=False, fontsize=8)
     share = np.array([row.feasible_share for row in rows])

@@ -192,6 +192,11 @@ def plain(value: Any) -> Any:
     return value
 
 
+def drawn(name: str) -> str:
+    """A name as matplotlib draws it as it is: a dollar sign begins no formula."""
+    return name.replace("$", r"\$")
+
+
 def picture(figure: Figure, kind: str) -> bytes:
     """A figure as png or svg."""
     content = io.BytesIO()

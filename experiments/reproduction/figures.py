@@ -14,6 +14,7 @@ from experiments.reproduction import points as plan
 from experiments.reproduction import tables
 from experiments.reproduction.points import Point
 from experiments.reproduction.summary import Row
+from experiments.results import drawn
 from experiments.statistics import Interval
 
 Rows = Mapping[Point, Sequence[Row]]
@@ -96,7 +97,7 @@ def scaling(timed: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
                 [float(np.median(s)) for _, s in here],
                 marker=marker(name),
                 color=color(name),
-                label=name,
+                label=drawn(name),
                 markersize=5,
             )
     ax.set(
@@ -151,7 +152,7 @@ def _legend(figure: Figure, rows: Rows) -> None:
     }
     handles = [
         Line2D([], [], color=color(n), marker=marker(n), linestyle="-" if served[n] else "--",
-               markerfacecolor=color(n) if served[n] else "white", label=n)
+               markerfacecolor=color(n) if served[n] else "white", label=drawn(n))
         for n in names
     ]  # fmt: skip
     figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False, fontsize=9)

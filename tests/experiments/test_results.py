@@ -8,6 +8,7 @@ import io
 import json
 import math
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ import pytest
 from matplotlib.figure import Figure
 from rich.console import Console
 
+import baselines
+from cfisac_env import SystemConfig
 from experiments import compare, evaluation, mobile, outputs, presets, results
 from experiments.bench import agreement, allocator, scale, selection
 from experiments.reproduction import errata, tables
@@ -160,3 +163,26 @@ def test_files_of_a_result_appear_together_or_not_at_all(tmp_path: Path, monkeyp
     assert sorted(path.name for path in written) == sorted(path.name for path in tmp_path.iterdir())
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     assert {"command", "versions", "python", "machine", "new"} == json.loads((tmp_path / "a.json").read_text()).keys()
+
+
+@pytest.mark.parametrize("name", ["$\\frac{", "$", "a$b$", "{{script}}", "<!--<script>", "_hidden", "%s", "µ∞ 全"])
+def test_a_policy_of_any_name_can_be_drawn_and_tabled(name: str, tmp_path: Path) -> None:
+    policy = baselines.make("full-ap")
+    policy.name = name
+    made = compare.run(SystemConfig(M=10, K=2), [policy], 2, seed=0)
+    rows = compare.summarise(made)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # a font need not have every character
+        written = outputs.write(tmp_path, made, rows)
+    assert len(written) == 4
+    assert f"`{name}`" in (tmp_path / "compare.md").read_text()
+    assert next(csv.DictReader(io.StringIO((tmp_path / "compare.csv").read_text())))["policy"] == name
+
+
+def test_an_evaluation_keeps_every_bound_that_a_policy_proves(tmp_path: Path) -> None:
+    config, names = SystemConfig(M=10, K=3, preset="urban"), ["full-ap", "branch-and-bound"]
+    whole = compare.run(config, compare.build(names, config), 3, seed=0)
+    evaluated, rows = evaluation.run(config, names, 3, 0, tmp_path, lambda name: None)
+    np.testing.assert_array_equal(evaluated.infeasible, whole.infeasible)
+    np.testing.assert_allclose(evaluated.lower_bound_w, whole.lower_bound_w, rtol=1e-9)
+    assert rows[1].certified_gap < 1e-4
