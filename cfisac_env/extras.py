@@ -92,6 +92,8 @@ def _importer() -> str | None:
     frame: FrameType | None = sys._getframe()
     while frame is not None:
         file = frame.f_code.co_filename
+        if frame.f_globals.get("__name__") == "importlib.util":
+            return None  # asked whether the module is there, which is no import
         if file != __file__ and "importlib" not in file:
             path = Path(file)
             ours = path.is_relative_to(ROOT) and path.relative_to(ROOT).parts[0] in PACKAGES

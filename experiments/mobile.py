@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+import agents
 import baselines
 from baselines import clairvoyant
 from baselines.clairvoyant import ClairvoyantPolicy
@@ -224,12 +224,8 @@ def _made(spec: str, env: Any, payback_s: float, bound_s: float) -> Any:
         options = {"payback_s": payback_s} | options
     if name == "clairvoyant":
         options = {"env": env, "bound_s": bound_s} | options
-    if name not in baselines.POLICIES | baselines.SEQUENTIAL and importlib.util.find_spec("torch") is not None:
-        import agents
-
-        if name in agents.AGENTS:
-            config = env.unwrapped.config
-            return agents.load(name, config=config, **options)
+    if name in agents.AGENTS:
+        return agents.load(name, config=env.unwrapped.config, **options)
     try:
         return baselines.make(name, **options)
     except TypeError as error:

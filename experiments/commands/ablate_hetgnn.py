@@ -43,7 +43,8 @@ class AblateHetGnn(Command):
         """Train, measure, write."""
         import torch
 
-        from experiments import ablation, hetgnn, labelling, results
+        from experiments import ablation, hetgnn, results
+        from experiments.sizes import configurations
 
         names = self.variants or tuple(ablation.VARIANTS)
         ablation.check(names)
@@ -54,7 +55,7 @@ class AblateHetGnn(Command):
         def complain(line: str) -> None:
             console.print(f"skipped: {line}", style="yellow", soft_wrap=True)
 
-        sizes = [(config.M, config.K) for config in labelling.configurations(("paper",), self.sizes, {})]
+        sizes = [(config.M, config.K) for config in configurations(("paper",), self.sizes, {})]
 
         def read(folder: Path, drops: int | None) -> list[Any]:
             shards = hetgnn.read(folder, ("paper",), drops, complain)

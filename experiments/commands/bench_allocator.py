@@ -37,7 +37,7 @@ class BenchAllocator(Command):
         """Measure, write, print."""
         from experiments import results
         from experiments.bench import agreement, allocator
-        from experiments.labelling import parse_size
+        from experiments.sizes import parse_size
 
         if self.agreement:
             if fields:

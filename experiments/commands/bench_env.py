@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,8 +43,8 @@ class BenchEnv(Command):
         from cfisac_env import SystemConfig
         from experiments import results
         from experiments.bench import environment as bench
-        from experiments.labelling import parse_size
         from experiments.results import Table
+        from experiments.sizes import parse_size
 
         if given := sorted({"M", "K"} & fields.keys()):
             raise ValueError(f"--{given[0]} is in --sizes, such as --sizes 50x10 30x6")
@@ -62,7 +63,8 @@ class BenchEnv(Command):
                 rates.append(bench.scoring(config, n, 50, self.seed, self.seconds))
                 for threads in sorted({1, self.threads}):
                     rates.append(bench.mobile(config, min(n, MOBILE), threads, self.seed, self.seconds))
-            rates.append(bench.vector(configs[0], n, 1, 1, self.seed, self.seconds, "torch"))
+            with contextlib.suppress(ImportError):  # the row is left out without torch
+                rates.append(bench.vector(configs[0], n, 1, 1, self.seed, self.seconds, "torch"))
             reference = bench.mobile_env(self.seed, self.seconds)
             shares = bench.profile(configs[0], self.seed)
             grown: list[bench.Rate] = []

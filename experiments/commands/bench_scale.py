@@ -31,7 +31,7 @@ class BenchScale(Command):
         """Measure, write, print."""
         from experiments import results
         from experiments.bench import scale
-        from experiments.labelling import parse_size
+        from experiments.sizes import parse_size
 
         pairs = [parse_size(text) for text in self.sizes]
         with progress() as bar:

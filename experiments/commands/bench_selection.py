@@ -39,7 +39,7 @@ class BenchSelection(Command):
     def run(self, fields: dict[str, Any], console: Console) -> None:
         """Measure, write, print."""
         from experiments.bench import selection
-        from experiments.labelling import parse_size
+        from experiments.sizes import parse_size
 
         cases = [selection.parse_case(text) for text in self.cases]
         size = None if self.elimination is None else parse_size(self.elimination)

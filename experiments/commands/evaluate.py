@@ -34,9 +34,10 @@ class Evaluate(Command):
 
     def run(self, fields: dict[str, Any], console: Console) -> None:
         """Decide, write, print."""
-        from experiments import compare, evaluation, labelling, results
+        from experiments import compare, evaluation, results
+        from experiments.sizes import configurations
 
-        configs = labelling.configurations(self.presets, self.sizes, fields)
+        configs = configurations(self.presets, self.sizes, fields)
         compare.build(self.policies, configs[0])
         made = []
         with progress() as bar:

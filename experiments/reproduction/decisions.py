@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 import warnings
 from collections.abc import Mapping
@@ -79,9 +80,8 @@ def solve(task: Task) -> Record:
 def one_thread() -> None:
     """One drop a process, one thread a drop."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    import torch
-
-    if torch.get_num_threads() != 1:
+    torch = sys.modules.get("torch")  # one that is imported later goes by the environment
+    if torch is not None and torch.get_num_threads() != 1:
         torch.set_num_threads(1)
 
 

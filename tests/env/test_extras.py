@@ -151,6 +151,24 @@ def test_without_extras_the_environment_works_and_others_look_for_packages_as_ev
     assert done.stdout.endswith("done\n")
 
 
+def test_the_command_without_agents_imports_all_but_what_is_about_learning(tmp_path: Path) -> None:
+    code = HIDDEN.replace(
+        "missing, doors = json.loads(sys.argv[1])", f"missing, doors = {sorted(ONLY_EXPERIMENTS)!r}, {{}}"
+    )
+    code += (
+        "import importlib, pkgutil, experiments\n"
+        "failed = []\n"
+        "for module in pkgutil.walk_packages(experiments.__path__, 'experiments.'):\n"
+        "    try:\n        importlib.import_module(module.name)\n"
+        "    except ModuleNotFoundError:\n        failed.append(module.name)\n"
+        "print(*failed)\n"
+    )
+    done = python(code, ROOT, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    learning = {"ablation", "cards", "hetgnn", "labelling"}
+    assert set(done.stdout.split("\n")[1].split()) == {f"experiments.{name}" for name in learning}
+
+
 def test_every_optional_requirement_has_an_extra_that_brings_it() -> None:
     direct: dict[str, set[str]] = {}
     for extra, requirements in OPTIONAL.items():
@@ -175,6 +193,21 @@ def test_the_pinned_versions_are_allowed_by_every_requirement() -> None:
     for one in requirements:
         if one.name not in unpinned:
             assert one.specifier.contains(pinned[canonicalize_name(one.name)]), one
+
+
+def test_asking_whether_a_package_is_there_is_no_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(code: str, file: Path) -> dict[str, Any]:
+        names: dict[str, Any] = {}
+        exec(compile(code, str(file), "exec"), names)
+        return names
+
+    monkeypatch.setattr(extras, "EXTRAS", {"no_such_package": "render"})
+    own = ROOT / "experiments" / "own.py"
+    assert run("import importlib.util\nfound = importlib.util.find_spec('no_such_package')", own)["found"] is None
+    with pytest.raises(ModuleNotFoundError, match="the extra 'experiments' brings it"):
+        run("import no_such_package", own)
+    with pytest.raises(ModuleNotFoundError, match="No module named"):
+        run("import no_such_package", ROOT / "elsewhere.py")
 
 
 @pytest.mark.parametrize(

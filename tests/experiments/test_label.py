@@ -9,7 +9,7 @@ import pytest
 
 from agents.hetgnn.labels import Labels
 from cfisac_env import SystemConfig
-from experiments import labelling
+from experiments import labelling, sizes
 from experiments.cli import main
 
 COMMAND = ["label", "--sizes", "8x2", "6x2", "--drops", "4", "--shard", "2", "--policy", "modified-bb", "--out"]
@@ -38,7 +38,7 @@ def test_a_killed_run_goes_on_and_damaged_files_are_named_and_made_again(
     assert "labelled 4 drops" in printed
     assert (tmp_path / kept).stat().st_mtime_ns == kept_at
     for name in (cut, gone):
-        assert Labels.load(tmp_path / name).config == SystemConfig(*labelling.parse_size(name.split("-")[1]))
+        assert Labels.load(tmp_path / name).config == SystemConfig(*sizes.parse_size(name.split("-")[1]))
 
 
 def test_two_ray_workers_label_like_one_process(tmp_path: Path) -> None:
