@@ -32,7 +32,7 @@ class Backend:
         return xp.zeros(shape, dtype=getattr(xp, dtype), device=self.device)
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> Array:
-        """Whatever was there."""
+        """An array whose values are arbitrary."""
         xp = self.xp
         return xp.empty(shape, dtype=getattr(xp, dtype), device=self.device)
 

@@ -157,9 +157,10 @@ def chosen_drop(options: Mapping[str, Any] | None, count: int | None) -> int | N
         TypeError: the options are no mapping.
         ValueError: an option that there isn't, a drop that there isn't, or a choice where drops are drawn.
     """
+    if options is None:
+        return None
     check_options(options, () if count is None else ("drop",))
-    drop = (options or {}).get("drop")
-    if drop is None:
+    if (drop := options.get("drop")) is None:
         return None
     if isinstance(drop, bool) or not isinstance(drop, int | np.integer) or not 0 <= drop < (count or 0):
         raise ValueError(f"options['drop'] must be a whole number from 0 to {(count or 0) - 1}, got {drop!r}")

@@ -260,7 +260,7 @@ class SmoothTurns:
 class CorrelatedShadowing:
     """Gaussian in dB, with the correlation exp(−d/d_corr) between any two points of a user's way that are d apart (Gudmundson 1991).
 
-    Independent from AP to AP and from user to user. Where a user returns to, it finds the shadowing that it left.
+    Independent from AP to AP and from user to user. A user that comes back to a place meets the same shadowing there.
 
     Raises:
         ValueError: a distance out of range; zero is allowed and means independent values wherever the user has moved.
