@@ -191,10 +191,10 @@ class _Network:
 
     def bound(self, duals: Multipliers) -> tuple[Multipliers, float, Float]:
         """Multipliers near the given ones that are dual feasible, their bound, and the prices before they were made so."""
-        problem, gamma = self.problem, self.gamma
+        problem = self.problem
         Z, lam, cap = duals.sensing, duals.sinr, duals.cap
-        reward = np.einsum("sj,msj->m", Z * np.array([1.0, 1.0, 2.0]), problem.fisher)
-        w = first = 1.0 + cap + gamma * (problem.gain @ lam) - reward
+        reward = duals.rewards(problem)
+        w = first = duals.prices(problem)
         for _ in range(60):
             short = w <= 0.0
             if short.any():
@@ -205,19 +205,15 @@ class _Network:
                 break
             # A hair below, so that rounding leaves it feasible.
             lam = lam / np.maximum(1.0, demand * (1.0 + 1e-12))
-            w = 1.0 + cap + gamma * (problem.gain @ lam) - reward
+            w = Multipliers(lam, cap, Z).prices(problem)
         else:
             return Multipliers(lam * 0.0, cap * 0.0, Z * 0.0), 0.0, first
-        za, zb, zc = Z.T
-        root = np.sqrt(np.maximum((1.0 - 4e-15) * za * zb - zc * zc, 0.0))
-        value = float(np.sum(za + zb + 2.0 * root)) / problem.crlb_threshold_m2
-        value += gamma * problem.noise_w * float(lam.sum()) - problem.max_ap_power_w * float(cap.sum())
-        return Multipliers(lam, cap, Z), value * (1.0 - 1e-12), first
+        feasible = Multipliers(lam, cap, Z)
+        return feasible, float(feasible.value(problem)) * (1.0 - 1e-12), first
 
     def crowded(self, w: Float, duals: Multipliers) -> NDArray[np.bool_]:
         """(M,) APs too cheap, or too good at sensing, to be one of many."""
-        reward = np.einsum("sj,msj->m", duals.sensing * np.array([1.0, 1.0, 2.0]), self.problem.fisher)
-        return np.asarray((w < 0.2) | (reward > 0.6))
+        return np.asarray((w < 0.2) | (duals.rewards(self.problem) > 0.6))
 
 
 def _whole(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from baselines import moves
 from baselines.allocation.certificate import pilots_shared
 from baselines.allocation.result import Float
 from baselines.foresight import kernels
@@ -192,11 +193,9 @@ class _Search:
         self.come_to(current[None])
         members = np.flatnonzero(current)
         members = members[np.argsort(self.until[:, members].sum(0), kind="stable")][:DROPPED]
-        drops = np.repeat(current[None], len(members), axis=0)
-        drops[np.arange(len(members)), members] = False
         if not np.isfinite(self.cost_now(current[None])[0]):
             off = np.flatnonzero(~current & (self.ready == 0))
-            off = off[np.isfinite(self.cost_now(_each_added(current, off)))]
+            off = off[np.isfinite(self.cost_now(moves.adds(current, off)))]
         else:
             # An AP that can be switched on later as well waits, until more is known.
             lacking = self.newcomers + 1e-3 * self.on
@@ -208,7 +207,7 @@ class _Search:
         several = np.repeat(current[None], max(0, len(urgent) - 1), axis=0)
         for i in range(len(several)):
             several[i, urgent[: i + 2]] = True
-        return np.concatenate([drops[drops.any(1)], _each_added(current, off), several])
+        return np.concatenate([moves.drops(current, members), moves.adds(current, off), several])
 
     def supports(self, current: Bools) -> NDArray[np.int64]:
         """APs whose addition relieves a set most at the first instant at which they can be awake."""
@@ -317,10 +316,3 @@ class _Search:
             missed = float(np.mean(claimed[:, i] & ~exact))
             cost_j += missed * (self.miss_j if t <= self.state.wake_up_steps else self.fresh_j + self.costs[0])
         return cost_j
-
-
-def _each_added(current: Bools, off: NDArray[np.int64]) -> Bools:
-    """(n, M) a set with each of some APs."""
-    sets = np.repeat(current[None], len(off), axis=0)
-    sets[np.arange(len(off)), off] = True
-    return sets

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -12,14 +13,16 @@ import pytest
 from numpy.typing import NDArray
 
 import baselines
+from agents.hetgnn.labels import label
 from baselines import branch_and_bound, local_search, moves
 from baselines.allocation import Allocation, Allocator, Status, fast
 from baselines.allocation.certificate import dual_bound
-from baselines.bounds import DualPool, DualScreen, SensingKnapsack, fewest_active, sensing_qualities
+from baselines.bounds import DualPool, DualScreen, SensingKnapsack, certify, fewest_active, sensing_qualities
 from baselines.elimination import ACCURACY, cheapest_removal
 from baselines.enumeration import enumerate_sets
 from cfisac_env import SystemConfig, physics, sample
 from cfisac_env.types import Decision, Problem
+from experiments import compare
 
 PRESETS = ("paper", "high-rate", "precise-sensing", "urban")
 
@@ -311,6 +314,49 @@ def test_a_time_limit_of_zero_gives_greedy_elimination_and_the_floor() -> None:
     assert quick.lower_bound_w == pytest.approx(float(everyone.bound) + 7 * problem.circuit_power_w, rel=1e-12)
     assert physics.evaluate(problem, Decision(active=quick.active, power=quick.power)).feasible
     assert local_search.search(problem, time_limit_s=0.0).total_power_w == pytest.approx(quick.total_power_w)
+
+
+@pytest.mark.parametrize("ending", ["at once", "in the first start", "by an interruption", "in the end"])
+def test_a_search_has_its_deadline_again_however_it_ends(ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    deadline = time.perf_counter() + 1e6
+    run = local_search.Search(drop(1, M=12, K=3), threads=1, deadline=deadline)
+    if ending == "at once":
+        run.best_w = 0.0  # nothing can be better
+    if ending == "in the first start":
+        monkeypatch.setattr(run, "eliminate", lambda: setattr(run, "best_w", 0.0))
+    if ending == "by an interruption":
+
+        def interrupted() -> None:
+            assert run.deadline == np.inf  # the first start is given its time
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(run, "eliminate", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            local_search.improve(run)
+    else:
+        local_search.improve(run)
+    assert run.deadline == deadline
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_labels_searches_and_comparisons_rest_on_one_certificate(preset: str, shared: bool) -> None:
+    config = SystemConfig(M=12, K=4, preset=preset, pilot_length=2 if shared else 20)
+    for seed in range(3):
+        problem = sample(config, np.random.default_rng(seed)).problem
+        certificate = certify(problem)
+        run = local_search.Search(problem, threads=1)
+        assert certificate.infeasible == (run.everyone.status == Status.INFEASIBLE) or shared
+        if certificate.infeasible:
+            assert certificate.lower_bound_w == certificate.floor_w == np.inf
+            continue
+        assert certificate.fewest == fewest_active(problem, certificate.least_transmit_w)
+        assert certificate.floor_w <= certificate.lower_bound_w * (1 + 1e-12)
+        if not shared:
+            assert (run.fewest, run.lower_bound_w) == (certificate.fewest, certificate.floor_w)
+            assert label(config, [seed]).lower_bound_w[0] == certificate.lower_bound_w
+        made = compare.run(config, [baselines.make("full-ap")], 1, seed)
+        assert made.lower_bound_w[0] == certificate.lower_bound_w
 
 
 @pytest.mark.parametrize("calls", [1, 4, 12])
