@@ -150,7 +150,7 @@ def screened_sets(
     members, order = np.empty(M, np.int64), np.arange(value.shape[0])
     rhs, w, lam, J, rows = np.empty(M), np.empty(M), np.empty((2, K)), np.empty((M, M + 1)), np.empty((2, M, K))
     for i in range(sets.shape[0]):
-        n = np.int64(0)  # not a literal, for which `screened` would be compiled once more
+        n: Any = np.int64(0)  # not a literal, for which `screened` would be compiled once more
         for m in range(M):
             if sets[i, m]:
                 members[n] = m
