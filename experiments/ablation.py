@@ -23,6 +23,7 @@ from agents.hetgnn.policy import GraphPolicy, HetGnnExactPolicy, HetGnnPolicy
 from cfisac_env import actions, observations
 from cfisac_env.config import nearest
 from experiments import results
+from experiments.results import Column, Table, percent
 
 _LOSS = LossConfig(unsupervised_weight=0.2)
 
@@ -173,15 +174,19 @@ def measure(name: str, network: HetGnn, hits: float, validation: Sequence[Labels
     return Measure(name, hits, served["bare"], served["own"], gaps["own"], gaps["prefix"], gaps["exact"])
 
 
-def table(measures: Sequence[Measure]) -> str:
-    """The measures as a Markdown table."""
-    lines = [
-        "| variant | ranking names | σ ≥ 0.5 serves | `hetgnn` serves | `hetgnn` above | best prefix above | `hetgnn-exact` above |",
-        "|---|---:|---:|---:|---:|---:|---:|",
-    ]
-    for one in measures:
-        shares = (one.hits, one.activated, one.own_served)
-        gaps = (one.own_gap, one.prefix_gap, one.exact_gap)
-        cells = [f"{x:.1%}" for x in shares] + [f"{x:.2%}" if np.isfinite(x) else "–" for x in gaps]
-        lines.append(f"| {one.variant} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+_NEVER = "its powers serve no drop"
+
+COLUMNS: tuple[Column[Measure], ...] = (
+    Column("variant", lambda one: one.variant),
+    Column("ranking names", lambda one: percent(one.hits, 1)),
+    Column("σ ≥ 0.5 serves", lambda one: percent(one.activated, 1), rank=1),
+    Column("hetgnn serves", lambda one: percent(one.own_served, 1), rank=1),
+    Column("hetgnn above", lambda one: percent(one.own_gap), _NEVER),
+    Column("best prefix above", lambda one: percent(one.prefix_gap), _NEVER, rank=1),
+    Column("hetgnn-exact above", lambda one: percent(one.exact_gap), _NEVER),
+)
+
+
+def table(measures: Sequence[Measure]) -> Table[Measure]:
+    """One row a variant."""
+    return Table(COLUMNS, measures)

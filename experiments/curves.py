@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from agents.rl.parameters import FAMILY
 from experiments import results
+from experiments.results import Column, Table, percent
 
 CURVE = "curve.json"
 COLUMNS = ("steps", "seconds", "feasible", "gap", "active_aps", "reward")
@@ -45,28 +47,43 @@ def read(folders: Sequence[Path]) -> list[dict[str, Any]]:
             if lacking or not curve:
                 raise ValueError(f"validations lack {', '.join(lacking)}" if lacking else "no validations")
             runs.append({"run": content["run"], "curve": curve})
-            table(runs[-1:])  # reads whatever will be read
+            table(runs[-1:]).cells()  # reads whatever will be read
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} cannot be read as a learning curve ({error}); train again") from None
     return sorted(runs, key=lambda r: (*_group(r), r["run"]["seed"]))
 
 
-def table(runs: Sequence[dict[str, Any]]) -> str:
-    """One line a run as Markdown: its cost, and the validation with the best reward after learning began."""
-    lines = [
-        "| algorithm | M, K | seed | environment steps | seconds | best at | feasible | gap | active APs |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+@dataclass(frozen=True)
+class Line:
+    """A run in the table: its cost, and the validation with the best reward after learning began."""
+
+    run: dict[str, Any]
+    last: dict[str, Any]
+    best: dict[str, Any]
+
+
+TABLE: tuple[Column[Line], ...] = (
+    Column("algorithm", lambda line: _name(line.run)),
+    Column("M, K", lambda line: f"{line.run['config']['M']}, {line.run['config']['K']}"),
+    Column("seed", lambda line: str(line.run["seed"])),
+    Column("environment steps", lambda line: f"{line.last['steps']:.0f}", rank=2),
+    Column("seconds", lambda line: f"{line.last['seconds']:.0f}", rank=2),
+    Column("best at", lambda line: f"{line.best['steps']:.0f}", rank=1),
+    Column("feasible", lambda line: percent(line.best["feasible"], 0)),
+    Column("gap", lambda line: percent(line.best["gap"], 1), "no validation drop is served"),
+    Column("active APs", lambda line: f"{line.best['active_aps']:.1f}", rank=1),
+)
+
+
+def table(runs: Sequence[dict[str, Any]]) -> Table[Line]:
+    """One row a run."""
+    lines = []
     for entry in runs:
         run, curve = entry["run"], entry["curve"]
         first = FAMILY[run["algorithm"]](**run["parameters"]).learns_from
         best = max([row for row in curve if row["steps"] >= first] or curve[-1:], key=lambda row: row["reward"])
-        gap = f"{100 * best['gap']:.1f} %" if np.isfinite(best["gap"]) else "–"
-        lines.append(
-            f"| {_name(run)} | {run['config']['M']}, {run['config']['K']} | {run['seed']} | {curve[-1]['steps']:.0f} | "
-            f"{curve[-1]['seconds']:.0f} | {best['steps']:.0f} | {100 * best['feasible']:.0f} % | {gap} | {best['active_aps']:.1f} |"
-        )
-    return "\n".join(lines) + "\n"
+        lines.append(Line(run, curve[-1], best))
+    return Table(TABLE, lines)
 
 
 def figure(runs: Sequence[dict[str, Any]]) -> Figure:
@@ -108,7 +125,7 @@ def write(folder: Path, runs: Sequence[dict[str, Any]]) -> list[Path]:
     """Write runs.md, curves.png, curves.svg and curves.json."""
     picture = figure(runs)
     contents = {
-        "runs.md": table(runs),
+        "runs.md": table(runs).markdown(),
         "curves.png": picture,
         "curves.svg": picture,
         "curves.json": {"runs": list(runs)},

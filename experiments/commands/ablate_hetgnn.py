@@ -73,12 +73,12 @@ class AblateHetGnn(Command):
             console.print(
                 f"{one.variant}: names {one.hits:.1%}, hetgnn {one.own_gap:.2%}, prefix {one.prefix_gap:.2%} above"
             )
-        text = ablation.table(measures)
+        table = ablation.table(measures)
         content = {
             "labels": {oracle: hetgnn.describe(shards) for oracle, shards in labels.items()},
             "validation": hetgnn.describe(validation),
             "measures": [vars(one) for one in measures],
         }
-        written = results.write(self.out, {"ablation.md": text, "ablation.json": content})
-        console.print(text, markup=False, soft_wrap=True)
+        written = results.write(self.out, {"ablation.md": table.markdown(), "ablation.json": content})
+        table.show(console, f"ablation.md in {self.out}")
         wrote(console, written)

@@ -27,5 +27,5 @@ class Curves(Command):
 
         found = curves.read(self.runs)
         written = curves.write(self.out, found)
-        console.print(curves.table(found), markup=False, soft_wrap=True)
+        curves.table(found).show(console, f"runs.md in {self.out}")
         wrote(console, written)

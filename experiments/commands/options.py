@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -88,25 +89,24 @@ def parser(command: type[Any]) -> Callable[..., tuple[Any, Any]]:
 
 
 def parse_error(box: str) -> str:
-    """What tyro says in a box, as one line: the error, and the options that were perhaps meant."""
-    lines = [line.strip("│╭╮╰╯ ") for line in box.splitlines()]
+    """What tyro says in a box, as one line: the error, what was perhaps meant or is there, and which help to read."""
     parts: list[list[str]] = [[]]
-    for line in lines[1:]:  # the first is a title
-        if line.strip("─- "):
-            parts[-1].append(line)
+    for line in box.splitlines()[1:]:  # the first is a title
+        text = line.strip("│╭╮╰╯ ")
+        if text.strip("─- "):
+            parts[-1].append(text)
         else:
             parts.append([])
+    error, *more = [part for part in parts if part]
+    said = re.sub(r"^Error parsing __tyro-dummy.*?: ", "", " ".join(error)).rstrip(".")
     meant = [
-        line.split()[0]
-        for part in parts[1:]
-        if part and part[0].startswith("Perhaps")
-        for line in part
-        if line.startswith("--")
+        line.split()[0] for part in more if part[0].startswith("Perhaps") for line in part if line.startswith("--")
     ]
-    hint = f" (did you mean {' or '.join(dict.fromkeys(meant))}?)" if meant else ""
-    there = [" ".join(part) for part in parts[1:] if part and part[0].startswith("Available")]
-    help_ = next((line for part in reversed(parts) for line in part if line.startswith("For full")), "")
-    return f"{'; '.join([' '.join(parts[0]).rstrip('.') + hint, *there])}; {help_.replace('For full helptext, ', '')}"
+    if meant:
+        said += f" (did you mean {' or '.join(dict.fromkeys(meant))}?)"
+    there = [" ".join(part) for part in more if part[0].startswith("Available")]
+    help_ = [" ".join(part).removeprefix("For full helptext, ") for part in more if part[0].startswith("For full")]
+    return "; ".join([said, *there, *help_])
 
 
 def pointer(purpose: str, names: list[str]) -> Callable[..., tuple[Any, Any]]:

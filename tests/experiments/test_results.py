@@ -21,7 +21,7 @@ from rich.console import Console
 
 import baselines
 from cfisac_env import SystemConfig
-from experiments import compare, evaluation, mobile, outputs, presets, results
+from experiments import ablation, compare, curves, evaluation, mobile, outputs, presets, results
 from experiments.bench import agreement, allocator, scale, selection
 from experiments.reproduction import errata, tables
 from experiments.results import Column, Table, number, percent, span
@@ -31,6 +31,8 @@ EVERY: dict[str, Sequence[Column[Any]]] = {
     "compare": outputs.COLUMNS,
     "evaluate": evaluation.COLUMNS,
     "mobile": mobile.COLUMNS,
+    "curves": curves.TABLE,
+    "ablate hetgnn": ablation.COLUMNS,
     "presets": presets.COLUMNS,
     "bench allocator": allocator.COLUMNS,
     "bench agreement": agreement.COLUMNS,
