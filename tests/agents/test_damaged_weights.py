@@ -21,7 +21,8 @@ from agents.hetgnn.config import NetworkConfig
 from agents.hetgnn.network import HetGnn
 from agents.rl.agent import WEIGHTS
 
-Tensors, Header = dict[str, torch.Tensor], dict[str, str]
+Tensors = dict[str, torch.Tensor]
+Header = dict[str, str]
 SHIPPED = {"hetgnn": weights.SHIPPED}
 for path in sorted(WEIGHTS.glob("*.safetensors")):
     SHIPPED[path.stem.rsplit("-", 1)[0] if "x" in path.stem else path.stem] = path  # `ddpg-30x6` is one of ddpg
@@ -189,7 +190,7 @@ def test_a_whole_file_is_read(kind: str, tmp_path: Path) -> None:
 def test_weights_that_would_be_refused_are_not_written(tmp_path: Path) -> None:
     network = HetGnn(NetworkConfig(1, (4,), (4,), 4))
     with torch.no_grad():
-        network.activation_head.rest[-1].bias.fill_(torch.nan)
+        network.activation_head.rest[-1].get_parameter("bias").fill_(torch.nan)
     with pytest.raises(ValueError, match=r"'activation_head\.rest\.1\.bias' in .* aren't finite"):
         weights.save(network, tmp_path / "w.safetensors", {})
     assert not list(tmp_path.iterdir())

@@ -64,7 +64,8 @@ def sb3_zip(payload: Payload) -> bytes:
 
 def numpy_file(payload: Payload) -> bytes:
     stream = io.BytesIO()
-    np.savez(stream, **{name: np.array(payload, dtype=object) for name in ("format", "config", "policy", "seeds")})
+    hidden = np.array(payload, dtype=object)
+    np.savez(stream, format=hidden, config=hidden, policy=hidden, seeds=hidden)
     return stream.getvalue()
 
 
