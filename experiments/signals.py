@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,9 +21,14 @@ def raised() -> Iterator[None]:
     """Raise an `Interruption`, a `KeyboardInterrupt`, on every signal of `NAMES`, and keep its number in `interruption.received`.
 
     A signal that the parent process has set to be ignored (`nohup`, a shell's background jobs) stays ignored. The old handlers come back
-    at the end. Outside the main thread, where Python handles no signals, nothing is changed.
+    at the end. Outside the main thread, where Python handles no signals, nothing is changed. What Python would print about an
+    interruption that is raised in a destructor, and dropped, isn't: the next `interruption.check` raises it again.
     """
     interruption.note(None)
+    shown = sys.unraisablehook
+    sys.unraisablehook = lambda dropped: (
+        None if isinstance(dropped.exc_value, interruption.Interruption) else shown(dropped)
+    )
     before: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():
         for number in (signal.Signals[name] for name in NAMES if hasattr(signal, name)):
@@ -31,6 +37,7 @@ def raised() -> Iterator[None]:
     try:
         yield
     finally:
+        sys.unraisablehook = shown
         for number, handler in before.items():
             signal.signal(number, handler)
 

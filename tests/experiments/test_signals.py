@@ -85,7 +85,6 @@ def test_an_error_that_an_interruption_leaves_behind_does_not_hide_it(
     assert "terminated" not in capsys.readouterr().err
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("work", ["branch-and-bound", "local-search", "modified-bb", "full-ap", "tasks", "cvxpy"])
 def test_an_interruption_that_python_drops_is_raised_by_what_comes_next(work: str) -> None:
     config = SystemConfig(M=10, K=3)
