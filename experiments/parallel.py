@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import socket
 import threading
 import time
 import warnings
@@ -84,15 +85,39 @@ def _follow(parent: int) -> None:
     threading.Thread(target=watch, daemon=True, name="watch-parent").start()
 
 
+def _check_cluster(address: str) -> None:
+    """Refuse an address at which nothing listens; Ray would ask again for minutes.
+
+    Raises:
+        ValueError: no address.
+        ConnectionError: nothing listens there.
+    """
+    if address in (LOCAL, "auto"):
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"a Ray cluster's address is auto, local, host:port or ray://host:port, got {address!r}")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10.0).close()
+    except OSError as error:
+        raise ConnectionError(
+            f"no Ray cluster answers at {address} ({error.strerror or error}); start one with `ray start --head`, or leave --ray out"
+        ) from None
+
+
 def _on_ray(function: Callable[[T], R], tasks: Iterable[T], workers: int | None, address: str) -> Iterator[R]:
     # Ray's own joblib back end hands nothing over before the last task has ended, so tasks are submitted here.
+    _check_cluster(address)
     import ray
 
     with interruption.handlers_kept():  # Ray puts its own in the place of them
         if address == LOCAL:
             ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
         else:
-            ray.init(address=address, log_to_driver=False)
+            try:
+                ray.init(address=address, log_to_driver=False)
+            except (RuntimeError, ValueError) as error:
+                raise ConnectionError(f"no Ray cluster answers at {address} ({str(error).splitlines()[0]})") from None
     try:
         remote = ray.remote(function)
         processors: Callable[[], dict[str, float]] = ray.cluster_resources

@@ -83,6 +83,18 @@ def test_sizes_and_presets_take_turns() -> None:
         (["--presets"], "--presets needs at least one value"),
         (["--sizes", "8x2", "--pilot-length", "1"], "labels need a pilot for every user"),
         (["--sizes", "99999999999999999999x2"], "M must be a whole number in [1, 100000]"),
+        (
+            ["--sizes", "8x2", "--ray", "127.0.0.1:1"],
+            "no Ray cluster answers at 127.0.0.1:1 (Connection refused); start one",
+        ),
+        (
+            ["--sizes", "8x2", "--ray", "ray://nowhere.invalid:10001"],
+            "no Ray cluster answers at ray://nowhere.invalid:10001",
+        ),
+        (
+            ["--sizes", "8x2", "--ray", "nowhere"],
+            "a Ray cluster's address is auto, local, host:port or ray://host:port, got 'nowhere'",
+        ),
         (["--workers", "0"], "--workers must be 1 or more, got 0"),
         (["--seed", "-1"], "--seed must be 0 or more, got -1"),
         (["--seed", "999999"], "the others are for testing"),
