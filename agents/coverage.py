@@ -106,7 +106,7 @@ def _differences(trained: Sequence[Fields], here: Fields) -> dict[str, tuple[Any
 def _distance(differing: Mapping[str, tuple[Any, Any]]) -> float:
     """How far values are apart, each relative to the larger."""
     pairs = [pair for pair in differing.values() if all(isinstance(value, int | float) for value in pair)]
-    return sum(abs(there - here) / max(abs(there), abs(here)) for there, here in pairs)
+    return float(sum(abs(there - here) / max(abs(there), abs(here)) for there, here in pairs))
 
 
 def _same(name: str, there: Any, here: Any) -> bool:
