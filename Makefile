@@ -4,7 +4,7 @@ export OMP_NUM_THREADS ?= 1
 POLICIES := random max-power nearest-ap strongest-ap full-ap decoupled most-informative most-informative-search \
 	modified-bb-paper modified-bb local-search branch-and-bound ddpg graph-ddpg maskable-ppo hetgnn hetgnn-exact
 
-.PHONY: setup compare test lint browser
+.PHONY: setup compare test lint browser warmup
 
 # A venv is ready once its stamp is newer than what defines it.
 setup: .venv/ready
@@ -15,16 +15,20 @@ setup: .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[all,dev]"
 	touch $@
 
-compare: setup
+compare: setup warmup
 	$(BIN)/cfisac compare --M 30 --K 6 --drops 20 --policies $(POLICIES) --out runs/compare
 
-test: lint browser
+test: lint browser warmup
 	$(BIN)/pytest
 
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Every processor at it, instead of one; where machine code can't be kept, each process compiles what it needs.
+warmup: setup
+	-$(BIN)/cfisac warmup
 
 # The tests look at the page of results in a real Chromium; where there is none, Debian's is installed, or Playwright's.
 browser: setup

@@ -48,7 +48,8 @@ if hasattr(os, "register_at_fork"):
 def available() -> bool:
     """Whether kernels can be compiled: numba is installed, for this NumPy, and not switched off by `NUMBA_DISABLE_JIT`."""
     try:
-        import numba
+        with _signals_kept(wait=True):  # half imported, it would stay so
+            import numba
     except (ImportError, OSError):
         return False
     return not numba.config.DISABLE_JIT
@@ -140,17 +141,17 @@ class Kernel:
         from numba.core.sigutils import normalize_signature
 
         dispatcher, (arguments, _) = self.dispatcher, normalize_signature(self.signature)
-        with _signals_kept():
+        with _signals_kept(wait=True):
             dispatcher.targetctx.refresh()
             path = self._path(dispatcher.targetctx.codegen())
             result = None if path is None else _loaded(path, dispatcher.targetctx)
-            if result is None:
-                with announce(self.name):
-                    dispatcher.compile(arguments)
-                if path is not None:
-                    _save(path, dispatcher.overloads[arguments], self.name)
-            else:
+            if result is not None:
                 dispatcher.add_overload(result)
+        if result is None:
+            with _signals_kept(), announce(self.name):
+                dispatcher.compile(arguments)
+            if path is not None:
+                _save(path, dispatcher.overloads[arguments], self.name)
         dispatcher.disable_compile()
         return dispatcher
 
@@ -332,17 +333,20 @@ def _digest(path: Path, content: bytes) -> bytes:
 
 
 @contextlib.contextmanager
-def _signals_kept() -> Iterator[None]:
+def _signals_kept(wait: bool = False) -> Iterator[None]:
     """Keep a signal from being lost while numba works, and numba from being hurt by it.
 
     LLVM calls back into Python for stored machine code. An exception that a signal handler raises there is printed and lost, and the code
     is missing afterwards, which ends in a crash: such a signal comes again a moment later. An exception that Python code of numba swallows
     is raised again at the end.
+
+    Args:
+        wait: until the end with every signal, for what takes a moment and must be whole.
     """
     swallowed: list[tuple[Callable[[int, FrameType | None], Any], int]] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if _called_back(frame):
+        if wait or _called_back(frame):
             threading.Timer(0.01, _thread.interrupt_main, (number,)).start()
             return
         handler = before[number]
