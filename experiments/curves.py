@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +12,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from agents import tensorfile
+from agents.rl import storage
 from agents.rl.parameters import FAMILY
 from experiments import results
 from experiments.results import Column, Table, percent
 
 CURVE = "curve.json"
-COLUMNS = ("steps", "seconds", "feasible", "gap", "active_aps", "reward")
-"""What every validation must say."""
-
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 
@@ -34,18 +32,15 @@ def read(folders: Sequence[Path]) -> list[dict[str, Any]]:
     if not folders:
         raise ValueError("name the folders of one or more runs, e.g. `cfisac curves runs/ddpg-30x6-seed*`")
     runs = []
-    for folder in folders:
+    for folder in {folder.resolve(): folder for folder in folders}.values():
         path = folder / CURVE
         if not path.is_file():
             raise FileNotFoundError(
                 f"no {CURVE} in {folder}; `cfisac train ddpg` and its like write one into the folder of a run"
             )
+        content = tensorfile.read_json(path, storage.CURVE)
+        curve = [{k: np.nan if v is None else v for k, v in row.items()} for row in content["curve"]]
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            curve = [{k: np.nan if v is None else v for k, v in row.items()} for row in content["curve"]]
-            lacking = [name for name in COLUMNS if not all(name in row for row in curve)]
-            if lacking or not curve:
-                raise ValueError(f"validations lack {', '.join(lacking)}" if lacking else "no validations")
             runs.append({"run": content["run"], "curve": curve})
             table(runs[-1:]).cells()  # reads whatever will be read
         except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -6,7 +6,6 @@ are those that tell most about the targets, and users follow the APs that they h
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -94,14 +93,6 @@ class Sorted(VecEnvWrapper):
             for row, i in enumerate(over):
                 infos[i]["terminal_observation"] = {key: value[row] for key, value in together.items()}
         return self._arranged(observation), rewards, dones, infos
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What a checkpoint keeps: the class's own attributes, which the base class lists, cannot be pickled."""
-        return {name: value for name, value in vars(self).items() if name != "class_attributes"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """From a checkpoint."""
-        self.__dict__.update(state, class_attributes=dict(inspect.getmembers(type(self))))
 
     def _arranged(self, observation: VecEnvObs) -> VecEnvObs:
         assert isinstance(observation, dict)

@@ -17,7 +17,7 @@ from cfisac_env import files
 
 FILE_FORMAT = "cfisac-agent-1"
 
-_RUN: Schema = {
+RUN: Schema = {
     "type": "object",
     "properties": {
         "algorithm": {"type": "string"}, "environment": {"type": "string"}, "version": {"type": "string"}, "config": {"type": "object"},
@@ -27,8 +27,34 @@ _RUN: Schema = {
     "required": ["algorithm", "version", "config", "parameters", "seed", "policy"],
 }  # fmt: skip
 _NUMBERS: Schema = {"type": "object", "additionalProperties": {"type": ["number", "null"]}}
-SCHEMAS: dict[str, Schema] = {"run": _RUN, "card": _NUMBERS}
+SCHEMAS: dict[str, Schema] = {"run": RUN, "card": _NUMBERS}
 """Entries of the header."""
+
+_MEASURES = {
+    "steps": {"type": "number", "minimum": 0}, "seconds": {"type": "number", "minimum": 0},
+    "feasible": {"type": "number", "minimum": 0, "maximum": 1}, "gap": {"type": ["number", "null"]},
+    "active_aps": {"type": "number", "minimum": 0}, "reward": {"type": "number"},
+}  # fmt: skip
+CURVE: Schema = {
+    "type": "object",
+    "properties": {
+        "run": {**RUN, "required": ["algorithm", "config", "parameters", "seed", "policy"]},
+        "curve": {
+            "type": "array",
+            "minItems": 1,
+            "items": {"type": "object", "properties": _MEASURES, "required": list(_MEASURES)},
+        },
+    },
+    "required": ["run", "curve"],
+}
+"""`curve.json` of a run: what every validation said."""
+
+ORACLE: Schema = {
+    "type": "object",
+    "properties": {"total_power_w": {"type": "array", "items": {"type": ["number", "null"], "exclusiveMinimum": 0}}},
+    "required": ["total_power_w"],
+}
+"""`oracle.json` of a run: what the oracle's decisions on the validation drops draw; null where it serves none."""
 
 _TWINS = ("pi_features_extractor.", "vf_features_extractor.")
 """Other names of the weights of `features_extractor`, which actor and critic share."""
@@ -76,10 +102,12 @@ def fill(policy: BasePolicy, tensors: dict[str, Tensor], path: Path) -> None:
         )
 
 
-def write_json(path: Path, content: dict[str, Any]) -> Path:
-    """Write JSON, whole or not at all; NaN becomes null."""
+def write_json(path: Path, content: dict[str, Any], schema: Schema) -> Path:
+    """Write JSON that a schema allows, whole or not at all; NaN becomes null."""
     plain = json.loads(json.dumps(content), parse_constant=lambda _: None)
-    return files.write_text(path, json.dumps(plain, indent=1, allow_nan=False) + "\n")
+    text = json.dumps(plain, indent=1, allow_nan=False) + "\n"
+    tensorfile.decoded(text, schema, str(path))
+    return files.write_text(path, text)
 
 
 def read(path: Path) -> tuple[Run, dict[str, Tensor], dict[str, Any]]:

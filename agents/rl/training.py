@@ -189,7 +189,7 @@ class _Watch(BaseCallback):
         if learned and score["reward"] > progress.best:
             progress.best = score["reward"]
             storage.write(self._folder / BEST, self._run, self.model.policy, progress.curve[-1])
-        storage.write_json(self._folder / CURVE, {"run": self._run.as_dict(), "curve": progress.curve})
+        storage.write_json(self._folder / CURVE, {"run": self._run.as_dict(), "curve": progress.curve}, storage.CURVE)
         self._text = f"{100 * score['feasible']:.0f} % feasible, gap {100 * score['gap']:.1f} %"
         self._since = time.perf_counter()
 
@@ -225,7 +225,7 @@ def _refuse_others(folder: Path, run: Run, resume: bool) -> None:
         raise FileExistsError(
             f"{folder} holds a run already; choose another folder, or leave resuming on to go on with it"
         )
-    differing = _differences(_stored(folder / RUN, {"type": "object"}), _about(run))
+    differing = _differences(_stored(folder / RUN, storage.RUN), _about(run))
     if differing:
         raise ValueError(
             f"{folder} holds another run, which differs in {'; '.join(differing)}; choose another folder, or the same options"
@@ -235,10 +235,10 @@ def _refuse_others(folder: Path, run: Run, resume: bool) -> None:
 def _claim(folder: Path, run: Run, validation: Validation) -> None:
     """Write what the folder is for, and what the oracle said, unless that is there."""
     if not (folder / RUN).exists():
-        storage.write_json(folder / RUN, run.as_dict())
+        storage.write_json(folder / RUN, run.as_dict(), storage.RUN)
     if not (folder / ORACLE).exists():
         totals = [None if math.isnan(x) else float(x) for x in validation.oracle_w]
-        storage.write_json(folder / ORACLE, {"total_power_w": totals})
+        storage.write_json(folder / ORACLE, {"total_power_w": totals}, storage.ORACLE)
 
 
 def _differences(there: dict[str, Any], here: dict[str, Any], prefix: str = "") -> list[str]:
@@ -255,7 +255,7 @@ def _differences(there: dict[str, Any], here: dict[str, Any], prefix: str = "") 
 def _known(folder: Path, drops: int) -> NDArray[np.float64] | None:
     """What the oracle has said about the validation drops, if it was asked."""
     try:
-        totals = _stored(folder / ORACLE, _TOTALS)["total_power_w"]
+        totals = _stored(folder / ORACLE, storage.ORACLE)["total_power_w"]
     except FileNotFoundError:
         return None
     if len(totals) != drops:
@@ -273,10 +273,3 @@ def _stored(path: Path, schema: tensorfile.Schema) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{error}; train in another folder, or remove this folder to start over") from None
     return content
-
-
-_TOTALS: tensorfile.Schema = {
-    "type": "object",
-    "properties": {"total_power_w": {"type": "array", "items": {"type": ["number", "null"], "exclusiveMinimum": 0}}},
-    "required": ["total_power_w"],
-}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from agents.hetgnn import weights
 from agents.hetgnn.compiled import Guide
 from agents.hetgnn.graph import build
 from agents.hetgnn.search import Search
-from baselines.allocation import Status, dual_bound
+from baselines.allocation import Status, dual_bound, fast
 from baselines.local_search import search
 from cfisac_env import PRESETS, SystemConfig, actions, observations, sample, seeds
 
@@ -132,6 +133,23 @@ def test_a_drop_that_none_can_serve_is_proven() -> None:
     assert exact.certificate is not None
     assert exact.certificate.status == Status.INFEASIBLE
     assert dual_bound(problem, exact.certificate.active, exact.certificate.multipliers) > 3 * 0.1
+
+
+@pytest.mark.parametrize("status", [status for status in Status if status not in (Status.OPTIMAL, Status.LOCAL)])
+def test_only_a_proof_is_handed_out_as_one(status: Status, monkeypatch: pytest.MonkeyPatch) -> None:
+    observation = observations.encode(_drops(1, M=3, K=2, crlb_threshold_m2=1e-5))
+    problem = observations.decode(observation)[0]
+    solve = fast.solve
+
+    def unsure(*args: Any, **options: Any) -> Any:
+        answer = solve(*args, **options)
+        return replace(answer, status=np.full(np.shape(answer.status), status))
+
+    monkeypatch.setattr(fast, "solve", unsure)
+    with torch.no_grad():
+        answer = agents.load("hetgnn-exact").decide(problem, build(observation))
+    assert not answer.feasible
+    assert (answer.certificate is not None) == (status == Status.INFEASIBLE)
 
 
 def test_the_weights_come_with_their_story() -> None:

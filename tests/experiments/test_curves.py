@@ -80,13 +80,27 @@ def test_folders_without_a_run_are_refused(tmp_path: Path) -> None:
     whole = json.loads((write_run(tmp_path / "run", 0, [1.0]) / "curve.json").read_text())
     for content, message in (
         ("{", "Expecting"),
-        ("[]", "indices"),
+        ("[]", r"\[\] is not of type 'object'"),
         ("\0", "Expecting"),
-        (json.dumps({**whole, "curve": []}), "no validations"),
-        (json.dumps({**whole, "curve": [{"steps": 1}]}), "validations lack seconds, feasible, gap, active_aps, reward"),
-        (json.dumps({**whole, "run": None}), "NoneType"),
-        (json.dumps({**whole, "run": {"algorithm": "ddpg"}}), "parameters"),
+        ("[" * 100_000, "is not JSON"),
+        (json.dumps({**whole, "curve": []}), "should be non-empty"),
+        (json.dumps({**whole, "curve": [{"steps": 1}]}), "'seconds' is a required property"),
+        (json.dumps({**whole, "curve": [{**whole["curve"][0], "feasible": 2}]}), "2 is greater than the maximum of 1"),
+        (json.dumps({**whole, "curve": [{**whole["curve"][0], "reward": None}]}), "None is not of type 'number'"),
+        (json.dumps({**whole, "run": None}), "None is not of type 'object'"),
+        (json.dumps({**whole, "run": {"algorithm": "ddpg"}}), "'config' is a required property"),
+        (json.dumps({**whole, "run": {**whole["run"], "algorithm": "dqn"}}), "dqn"),
+        (
+            json.dumps({**whole, "run": {**whole["run"], "parameters": {"steps": "many"}}}),
+            "steps must be a whole number",
+        ),
+        (json.dumps({**whole, "run": {**whole["run"], "config": {}}}), "'M'"),
     ):
         (tmp_path / "curve.json").write_text(content)
-        with pytest.raises(ValueError, match=rf"cannot be read as a learning curve \(.*{message}"):
+        with pytest.raises(ValueError, match=rf"curve\.json .*{message}"):
             curves.read([tmp_path])
+
+
+def test_a_folder_that_is_named_twice_counts_once(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", 0, [1.0, 1.0])
+    assert len(curves.read([folder, folder.parent / "." / "run", folder])) == 1
