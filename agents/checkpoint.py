@@ -36,7 +36,9 @@ def save(folder: Path, done: int, state: dict[str, Any]) -> Path:
         OSError: the disk is full, or the folder can't be written; the checkpoints before are as they were.
     """
     content, tensors = _packed(state)
-    path = tensorfile.write(folder / f"checkpoint-{done}.safetensors", FILE_FORMAT, tensors, {"state": content})
+    path = tensorfile.write(
+        folder / f"checkpoint-{done}.safetensors", FILE_FORMAT, tensors, {"state": content}, {"state": _state({})}
+    )
     for old in _found(folder)[KEPT:]:
         old.unlink()
     return path
@@ -73,11 +75,7 @@ def load(
                 f"{path} is a pickled checkpoint, which could run any code, so it is not opened; "
                 f"remove {path if path.parent == folder else path.parent} to start over, or choose another folder"
             )
-    whole = {
-        "type": "object",
-        "properties": {"about": {"type": "object"}, **schema},
-        "required": ["about", *schema],
-    }
+    whole = _state(schema)
     damaged: list[str] = []
     for path in _found(folder):
         try:
@@ -98,6 +96,11 @@ def load(
     if damaged:
         raise ValueError(f"{damaged[0]}; remove the checkpoints in {folder} to start over")
     return None
+
+
+def _state(schema: tensorfile.Schema) -> tensorfile.Schema:
+    """Schema of a state with some entries besides `about`."""
+    return {"type": "object", "properties": {"about": {"type": "object"}, **schema}, "required": ["about", *schema]}
 
 
 def _found(folder: Path) -> list[Path]:

@@ -24,7 +24,9 @@ MOST_WEIGHT = 1e6
 Schema = Mapping[str, Any]
 
 
-def write(path: Path, kind: str, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> Path:
+def write(
+    path: Path, kind: str, tensors: Mapping[str, Tensor], header: Mapping[str, Any], schemas: Mapping[str, Schema]
+) -> Path:
     """Write tensors with their header, whole or not at all.
 
     Args:
@@ -32,11 +34,16 @@ def write(path: Path, kind: str, tensors: Mapping[str, Tensor], header: Mapping[
         kind: name of the format, which `read` asks for.
         tensors: by name.
         header: JSON values by name.
+        schemas: JSON schema of every entry of the header.
 
     Raises:
+        ValueError: a schema forbids its entry.
         OSError: the folder can't be written, or its disk is full; an old file is as it was.
     """
-    metadata = {"format": kind, **{name: json.dumps(value) for name, value in header.items()}}
+    metadata = {name: json.dumps(value) for name, value in header.items()}
+    for name, schema in schemas.items():
+        decoded(metadata.get(name), schema, f"{name!r} in the header of {path}")
+    metadata["format"] = kind
     with files.replacing(path) as temporary:
         temporary.touch()
         mode = temporary.stat().st_mode  # of a new file for this user; safetensors closes its files to everyone else

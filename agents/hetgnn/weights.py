@@ -53,7 +53,8 @@ def save(network: HetGnn, path: str | os.PathLike[str], story: dict[str, Any]) -
     """
     path, tensors = Path(path), network.state_dict()
     tensorfile.check_weights(tensors, path)
-    return tensorfile.write(path, FILE_FORMAT, tensors, {"network": dataclasses.asdict(network.config), "story": story})
+    header = {"network": dataclasses.asdict(network.config), "story": story}
+    return tensorfile.write(path, FILE_FORMAT, tensors, header, SCHEMAS)
 
 
 def load(path: str | os.PathLike[str] = SHIPPED) -> tuple[HetGnn, dict[str, Any]]:

@@ -74,7 +74,7 @@ def write(path: Path, run: Run, policy: BasePolicy, card: dict[str, Any]) -> Pat
     """
     tensors = actor_weights(policy)
     tensorfile.check_weights(tensors, path)
-    return tensorfile.write(path, FILE_FORMAT, tensors, {"run": run.as_dict(), "card": card})
+    return tensorfile.write(path, FILE_FORMAT, tensors, {"run": run.as_dict(), "card": card}, SCHEMAS)
 
 
 def actor_weights(policy: BasePolicy) -> dict[str, Tensor]:

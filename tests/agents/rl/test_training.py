@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from agents import tensorfile
 from agents.rl import agent, models, parameters, storage, training
 from agents.rl.models import Run
 from agents.rl.parameters import ALGORITHMS, hyper_parameters
-from cfisac_env import SystemConfig, actions, seeds
+from cfisac_env import SystemConfig, actions, files, seeds
 from experiments.cli import main
 
 torch.set_num_threads(1)
@@ -244,6 +245,14 @@ def test_observations_of_another_size_are_refused(weights: Path) -> None:
     uneven = {key: np.stack([value] * (3 if key == "ap" else 2)) for key, value in small.items()}
     with pytest.raises(ValueError, match=r"batches of different sizes: \{'ap': \(3,\), 'comm': \(2,\)"):
         learned.predict(uneven)
+
+
+def test_a_folder_has_one_training_at_a_time(tmp_path: Path) -> None:
+    with (
+        files.locked(tmp_path),
+        pytest.raises(BlockingIOError, match=rf"another process is writing to .*: process {os.getpid()} on"),
+    ):
+        training.train(run_of("ddpg"), tmp_path)
 
 
 def test_a_folder_with_another_run_is_refused_by_what_differs(weights: Path) -> None:
