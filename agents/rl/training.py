@@ -72,16 +72,12 @@ def train(
     Raises:
         FileExistsError: the folder holds a run and `resume` is False.
         BlockingIOError: another process trains in the folder.
-        NotADirectoryError: the folder is a file, or lies in one.
-        OSError: the folder can't be written, or its disk is full; the last checkpoint is whole.
+        OSError: the folder is a file or lies in one, it can't be written, or its disk is full; the last checkpoint is whole.
         ValueError: the folder holds another run, and the message says what differs; or what it holds is damaged, torch has no such device,
             the oracle serves no validation drop, or training diverges.
     """
     chosen = defaults.device(device)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise NotADirectoryError(f"{folder}, or what it lies in, is a file; name another folder for the run") from None
+    files.check_writable(folder, folder=True)
     with files.locked(folder):
         _refuse_others(folder, run, resume)
         state = checkpoint.load(folder, {"progress": {"type": "object"}, **SCHEMA}, {"run": _about(run)}, complain)

@@ -264,7 +264,7 @@ def test_a_folder_with_another_run_is_refused_by_what_differs(weights: Path) -> 
         training.train(run_of("ddpg", steps=32, validate_every=32), weights.parent)
     with pytest.raises(FileExistsError, match="holds a run already"):
         training.train(run_of("ddpg", steps=32, validate_every=32), weights.parent, resume=False)
-    with pytest.raises(NotADirectoryError, match="is a file; name another folder"):
+    with pytest.raises(NotADirectoryError, match="is not a folder; choose another --out"):
         training.train(run_of("ddpg"), weights / "run")
 
 
@@ -390,6 +390,47 @@ def test_seeds_of_training_validation_and_test_never_meet() -> None:
     for refused in (-1, 400, 1.0, True):
         with pytest.raises(ValueError, match="seed must be a whole number from 0 to 399"):
             seeds.of_run(refused)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "arguments", "message"),
+    [
+        ("ddpg", ["--seed", "-1"], "seed must be a whole number from 0 to 399, got -1"),
+        ("ddpg", ["--seed", "400"], "seed must be a whole number from 0 to 399, got 400"),
+        ("ddpg", ["--seed", "9" * 30], "seed must be a whole number from 0 to 399"),
+        ("ddpg", ["--validation-drops", "0"], "validation drops must be from 1 to 100000, got 0"),
+        ("ddpg", ["--validation-drops", "9" * 30], "validation drops must be from 1 to 100000"),
+        ("ddpg", ["--device", "cuda"], "torch cannot compute on the device 'cuda' here"),
+        ("ddpg", ["--device", "gpu"], "torch cannot compute on the device 'gpu' here"),
+        ("ddpg", ["--device", ""], "torch cannot compute on the device '' here"),
+        ("ddpg", ["--steps", "0"], "steps must be a whole number above 0, got 0"),
+        ("ddpg", ["--envs", "9999"], "envs must be a whole number above 0, at most 1000, got 9999"),
+        ("ddpg", ["--learning-rate", "inf"], "learning_rate must be a number above 0, at most 1, got inf"),
+        ("ddpg", ["--learning-rate", "nan"], "learning_rate must be a number above 0, at most 1, got nan"),
+        ("ddpg", ["--tau", "-1"], "tau must be a number above 0, at most 1, got -1"),
+        ("ddpg", ["--start-from", "nowhere"], "no file nowhere; `cfisac train hetgnn` writes it"),
+        ("ddpg", ["--start-from", "shipped"], "only a graph policy can start from the weights of a HetGNN"),
+        ("ddpg", ["--policy", "sets"], "graph-ddpg and the policy 'sets' go together"),
+        ("ddpg", ["--mixed", "urban"], "only graph-ddpg trains on several presets"),
+        ("ddpg", ["--mixed"], "--mixed needs at least one value"),
+        ("ddpg", ["--M", "100000", "--K", "10000"], "agents are trained for at most 1,000,000 AP–user links"),
+        ("ddpg", ["--crlb-threshold-m2", "1e-9"], "local-search serves none of the 2 validation drops"),
+        ("graph-ddpg", ["--envs", "1", "--mixed", "urban", "high-rate"], "3 presets need as many envs or more, got 1"),
+        ("graph-ddpg", ["--decisions", "2"], "decisions must be 5 or more"),
+        ("ppo", ["--rollout", "0"], "rollout must be a whole number above 0, got 0"),
+        ("maskable-ppo", ["--policy", "mlp"], "maskable-ppo always has the graph policy"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_leaves_no_folder(
+    algorithm: str, arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    size = [] if "--M" in arguments else ["--M", "8", "--K", "2"]
+    options = [*size, "--validation-drops", "2", "--out", str(tmp_path / "run"), *arguments]
+    assert main(["train", algorithm, *options]) == 2
+    lines = capsys.readouterr().err.strip()
+    assert message in " ".join(lines.split())
+    assert lines.startswith("cfisac: ")
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_command_trains_resumes_and_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
