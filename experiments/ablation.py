@@ -130,7 +130,7 @@ def run(
         except FileNotFoundError:
             known = {}
         if known.get("about") != about:
-            network, scores = training.train(config, groups[oracle], checks, run_folder)
+            network, scores = training.train(config, groups[oracle], checks, run_folder, resume=not known)
             result = measure(name, network, scores["val/hits"], validation)
             results.write(run_folder, {path.name: {"about": about, "measure": dataclasses.asdict(result)}})
             known = tensorfile.read_json(path, _MEASURE)

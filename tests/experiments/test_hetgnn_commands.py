@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from agents import tensorfile
 from agents.hetgnn import weights
 from cfisac_env import SystemConfig
-from experiments import compare
+from experiments import compare, hetgnn
 from experiments.cli import main
 
 SIZE = ["--sizes", "8x2", "--workers", "1", "--policy"]
@@ -57,6 +58,23 @@ def test_training_writes_weights_with_their_story(
     card = (tmp_path / "hetgnn.md").read_text()
     assert tensorfile.digest(network) in card
     assert f"| paper 8x2 | {story['labels']['drops']} | {story['validation']['drops']} |" in card
+
+
+def test_a_drop_that_two_files_label_counts_once(
+    folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(folders / "train", tmp_path / "labels" / "a")
+    shutil.copytree(folders / "other", tmp_path / "labels" / "b")
+    lines: list[str] = []
+    whole = hetgnn.read(folders / "train", (), None, lambda line: None)
+    twice = hetgnn.read(tmp_path / "labels", (), None, lines.append)
+    assert [shard.policy for shard in twice] == ["local-search"] * len(whole)
+    assert [shard.seeds.tolist() for shard in twice] == [shard.seeds.tolist() for shard in whole]
+    assert lines == [
+        f"8 of the drops of modified-bb from seed {seed} on, which another file labels, too" for seed in (0, 8, 16)
+    ]
+    few = hetgnn.read(tmp_path / "labels", (), 10, lambda line: None)
+    assert [seed for shard in few for seed in shard.seeds.tolist()] == list(range(10))
 
 
 def test_training_from_weights_tells_their_story_too(folders: Path, tmp_path: Path) -> None:
@@ -144,6 +162,11 @@ def test_an_ablation_measures_each_variant_once(
     assert main(command) == 0
     assert not checkpoint.exists()
     assert json.loads((tmp_path / "ablation.json").read_text())["measures"] == content["measures"]
+    capsys.readouterr()
+    fewer = [*command, "--drops", "12", "--variants", "labels only"]  # other labels: measured again
+    assert main(fewer) == 0
+    assert checkpoint.exists()
+    assert json.loads((tmp_path / "ablation.json").read_text())["measures"] != content["measures"][:1]
     capsys.readouterr()
     for wrong, message in (
         (
