@@ -122,7 +122,7 @@ def _parse(arguments: list[str]) -> tuple[Command, dict[str, Any]]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise terminal.failed(error) from error
+        raise terminal.failed(error, sys.stdout) from error
     check(command, arguments)
     return command, {} if fields is None else options.given(fields)
 

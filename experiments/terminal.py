@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import Any, TextIO
+from typing import IO, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -42,10 +42,6 @@ def _replaced(error: UnicodeError) -> tuple[str, int]:
     return "".join(_PLAIN.get(sign, "?") for sign in error.object[error.start : error.end]), error.end
 
 
-_ERRORS = Console(stderr=True)
-"""The standard error: one console, so that a status line and a bar share the terminal."""
-
-
 codecs.register_error("cfisac", _replaced)
 
 
@@ -60,7 +56,7 @@ def prepare() -> None:
 
 
 class Output(Console):
-    """The standard output; one that fails ends the output, not the command.
+    """The standard output or error; one that fails ends the output, not the command.
 
     Attributes:
         failure: what is to be raised once the command has done its work; a reader who leaves (`| head`) is none.
@@ -71,14 +67,18 @@ class Output(Console):
     def on_broken_pipe(self) -> None:
         """Go on in silence."""
         self.quiet = True
-        _silence(sys.stdout)
+        _silence(self.file)
 
     def print(self, *objects: Any, **options: Any) -> None:
         """Print, as long as the output takes anything."""
         try:
             super().print(*objects, **options)
         except OSError as error:
-            self.quiet, self.failure = True, failed(error)
+            self.quiet, self.failure = True, failed(error, self.file)
+
+
+_ERRORS = Output(stderr=True)
+"""The standard error: one console, so that a status line and a bar share the terminal."""
 
 
 def output() -> Output:
@@ -132,18 +132,18 @@ def flush() -> None:
     except BrokenPipeError:
         _silence(sys.stdout)
     except OSError as error:
-        raise failed(error) from error
+        raise failed(error, sys.stdout) from error
 
 
-def failed(error: OSError) -> OSError:
-    """The error to raise for a standard output that fails, which is led nowhere from here on."""
-    _silence(sys.stdout)
+def failed(error: OSError, stream: IO[str]) -> OSError:
+    """The error to raise for an output that fails, which is led nowhere from here on."""
+    _silence(stream)
     return OSError(
         f"the standard output takes nothing more ({error.strerror}); whatever was to be written to files is written"
     )
 
 
-def _silence(stream: TextIO) -> None:
+def _silence(stream: IO[str]) -> None:
     """Lead an output nowhere, so that nothing complains about it when the interpreter ends."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:

@@ -377,6 +377,15 @@ def _kept(told: list[str], here: Path, only_help: bool) -> None:
         assert (here / "new" / "result.txt").exists() != only_help
 
 
+@pytest.mark.parametrize("end", ["2>/dev/full", "2>&-", "2>&1 >&- | true", "| true", ">/dev/full 2>&1"])
+def test_whatever_the_shell_does_to_the_outputs_the_status_is_kept(end: str) -> None:
+    line = f"{sys.executable} -m experiments.cli presets --drops 0 {end}; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "Exception ignored" not in done.stdout + done.stderr
+
+
 REAL = {
     "compare": "compare --M 6 --K 2 --drops 1 --policies full-ap random",
     "mobile": "mobile --M 6 --K 2 --T 4 --crlb-threshold-m2 4 --episode-steps 2 --episodes 1 --policies full-ap",

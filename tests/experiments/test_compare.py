@@ -128,6 +128,7 @@ def test_no_feasible_decision_beats_the_certified_bound() -> None:
         assert (policy.total_power_w[served] >= result.lower_bound_w[served] * (1 - 1e-6)).all()
 
 
+@pytest.mark.filterwarnings("ignore::agents.coverage.UntrainedConfigurationWarning")
 @pytest.mark.parametrize("given", [False, True], ids=["random drops", "given drops"])
 def test_agents_decide_in_a_comparison_what_they_decide_in_environments_of_sb3(given: bool) -> None:
     config = SystemConfig(M=30, K=6, crlb_threshold_m2=0.3)
