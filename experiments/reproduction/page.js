@@ -32,6 +32,7 @@ function showTable() {
   const here = point(element("table-point").value);
   element("table-counts").textContent = here.counted;
   table(element("table"), DATA.headings, here.cells);
+  element("table-reasons").textContent = here.reasons;
   element("claims").replaceChildren(...here.claims.map((text) => {
     const item = document.createElement("li");
     item.textContent = text;
@@ -208,6 +209,7 @@ function start() {
   fill(element("preset"), DATA.presets.map((name) => [name, name]), DATA.presets[0]);
   fill(element("along"), [["K", "users K"], ["M", "access points M"]], "K");
   table(element("printed"), DATA.printed.headings, DATA.printed.cells);
+  element("printed-reasons").textContent = DATA.printed.reasons;
   for (let i = 0; i < PANELS; i++) {
     const panel = document.createElement("figure");
     panel.innerHTML = `<select id="policy-${i}" aria-label="policy of map ${i + 1}"></select><div id="map-${i}" class="plot"></div><dl id="facts-${i}"></dl>`;

@@ -51,7 +51,7 @@ def build(study: run.Reproduction, maps: int) -> str:
         "sweeps": [_sweep(along, rows) for along in plan.sweeps()],
         "times": _times(study.times.seconds, names),
         "times_label": f"access points M (K = {plan.USERS_OF_APS})",
-        "printed": {"headings": paper.headings, "cells": paper.cells()},
+        "printed": {"headings": paper.headings, "cells": paper.cells(), "reasons": paper.reasons()},
         "panels": PANELS,
     }
     folder = package_files("experiments.reproduction")
@@ -77,7 +77,7 @@ def _point(
     store: PointStore, data: PointData, rows: Sequence[Row], study: run.Reproduction, maps: int
 ) -> dict[str, Any]:
     point = data.point
-    ordered = {row.policy: row for row in rows}
+    table = tables.point_table(rows)
     said = [claim.text for claim in summary.claims(data)] + summary.speed_claims(study.times.seconds, point)
     return {
         "key": point.key,
@@ -87,9 +87,10 @@ def _point(
             for name in ("area_diameter_m", "sinr_threshold_db", "crlb_threshold_m2", "max_ap_power_w")
         },
         "counted": tables.counted(data),
-        "cells": tables.point_table(rows).cells(),
+        "cells": table.cells(),
+        "reasons": table.reasons(),
         "claims": [text.replace("`", "") for text in said],
-        "drops": [_drop(store, seed, list(ordered)) for seed in data.served[:maps]],
+        "drops": [_drop(store, seed, [row.policy for row in rows]) for seed in data.served[:maps]],
     }
 
 

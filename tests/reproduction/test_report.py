@@ -131,6 +131,9 @@ def test_the_page_loads_in_silence_switches_drop_and_policy_and_shows_the_stored
     page.select_option("#table-point", "paper-M8-K3")
     assert page.locator("#table tr").count() == 1 + len(POLICIES) + len(HOSTILE)
     page.select_option("#table-point", SMALL.key)
+    dashes = page.locator("#table td", has_text="–").count()
+    assert ("– under" in page.inner_text("#table-reasons")) == (dashes > 0)
+    assert "– under here: W" in page.locator("#printed-reasons").text_content()  # type: ignore[operator]
     mean = np.mean([store.drops[seed]["decisions"]["modified-bb"]["total_power_w"] for seed in visit.served])
     row = (
         page.locator("#table tr", has=page.locator("td", has_text="modified-bb")).first.locator("td").all_inner_texts()
