@@ -151,8 +151,11 @@ def _constant(theta: Float, K: int, gamma: float) -> tuple[float, float]:
     return value, size
 
 
-@compiled()
-def prices_at(
+@compiled(
+    "(float64[::1], float64[:, ::1], float64[:, ::1], float64[:, ::1], int8[::1], float64,"
+    " float64[::1], float64[::1], float64[::1], float64[:, ::1])"
+)
+def prices(
     theta: Float,
     inverse_s: Float,
     rho: Float,
@@ -189,8 +192,8 @@ def prices_at(
     return constant - ROUNDING * size
 
 
-@compiled()
-def least_sum(c: Float, state: Any, n: int, order: Any) -> float:
+@compiled("(float64[::1], int8[::1], int64, int64[::1])")
+def least(c: Float, state: Any, n: int, order: Any) -> float:
     """Σ of c over the APs that are on and the n − |on| smallest of the free ones; infinite when there are too few or too many."""
     total, count = 0.0, n
     free = 0
@@ -397,8 +400,11 @@ def _keep_up(theta: Float, before: Float, K: int, floor: float) -> None:
                 theta[j + i] = before[j + i]
 
 
-@compiled()
-def ascend(
+@compiled(
+    "(float64[::1], float64[:, ::1], float64[:, ::1], float64[:, ::1], int8[::1], int64, float64,"
+    " float64[::1], float64[::1], float64, float64, float64, int64, float64[::1], float64[::1])"
+)
+def tighten(
     theta: Float, inverse_s: Float, rho: Float, Q: Float, state: Any, n: int, gamma: float, P: Float, xi: Float, softness: float,
     unit: float, target: float, evaluations: int, c: Float, a: Float,
 ) -> tuple[float, int]:  # fmt: skip
@@ -434,8 +440,8 @@ def ascend(
     for m in range(M):
         if state[m] > 0:
             count -= 1
-    constant = prices_at(theta, inverse_s, rho, Q, state, gamma, P, xi, now, curves)
-    best = constant + least_sum(now, state, n, order)
+    constant = prices(theta, inverse_s, rho, Q, state, gamma, P, xi, now, curves)
+    best = constant + least(now, state, n, order)
     copy(now, c)
     smooth = constant + _soften(now, state, count, softness, a)
     for m in range(M):
@@ -474,9 +480,9 @@ def ascend(
                     return best, spent
                 damping = max(8.0 * damping, 1e-6 * unit)
                 continue
-            constant = prices_at(trial, inverse_s, rho, Q, state, gamma, P, xi, now, curves)
+            constant = prices(trial, inverse_s, rho, Q, state, gamma, P, xi, now, curves)
             spent += 1
-            value = constant + least_sum(now, state, n, order)
+            value = constant + least(now, state, n, order)
             after = constant + _soften(now, state, count, softness, weights)
             for m in range(M):
                 if state[m] > 0:
@@ -501,41 +507,3 @@ def ascend(
         if not accepted:
             break
     return best, spent
-
-
-@compiled("(float64[::1], int8[::1], int64, int64[::1])")
-def least(c: Float, state: Any, n: int, order: Any) -> float:
-    """`least_sum` for Python to call."""
-    return float(least_sum(c, state, n, order))
-
-
-@compiled(
-    "(float64[::1], float64[:, ::1], float64[:, ::1], float64[:, ::1], int8[::1], int64, float64,"
-    " float64[::1], float64[::1], float64, float64, float64, int64, float64[::1], float64[::1])"
-)
-def tighten(
-    theta: Float, inverse_s: Float, rho: Float, Q: Float, state: Any, n: int, gamma: float, P: Float, xi: Float, softness: float,
-    unit: float, target: float, evaluations: int, c: Float, a: Float,
-) -> Any:  # fmt: skip
-    """`ascend` for Python to call."""
-    return ascend(theta, inverse_s, rho, Q, state, n, gamma, P, xi, softness, unit, target, evaluations, c, a)
-
-
-@compiled(
-    "(float64[::1], float64[:, ::1], float64[:, ::1], float64[:, ::1], int8[::1], float64,"
-    " float64[::1], float64[::1], float64[::1], float64[:, ::1])"
-)
-def prices(
-    theta: Float,
-    inverse_s: Float,
-    rho: Float,
-    Q: Float,
-    state: Any,
-    gamma: float,
-    P: Float,
-    xi: Float,
-    c: Float,
-    curves: Float,
-) -> float:
-    """`prices_at` for Python to call."""
-    return float(prices_at(theta, inverse_s, rho, Q, state, gamma, P, xi, c, curves))

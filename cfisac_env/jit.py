@@ -110,7 +110,9 @@ class Kernel:
 
     @property
     def _numba_type_(self) -> Any:
-        """By which numba knows a kernel that another one calls."""
+        """By which numba knows a kernel that another one calls; one that Python calls, too, is compiled or loaded by itself."""
+        if self.signature is not None:
+            self.compile()
         return self.dispatcher._numba_type_
 
     def compile(self) -> Callable[..., Any]:
@@ -143,9 +145,13 @@ class Kernel:
         dispatcher, (arguments, _) = self.dispatcher, normalize_signature(self.signature)
         with _signals_kept(wait=True):
             dispatcher.targetctx.refresh()
-            path = self._path(dispatcher.targetctx.codegen())
-            result = None if path is None else _loaded(path, dispatcher.targetctx)
+            context = dispatcher.targetctx
+            path = self._path(context.codegen())
+            result = None if path is None or arguments in dispatcher.overloads else _loaded(path, context)
             if result is not None:
+                context.insert_user_function(
+                    result.entry_point, result.fndesc, [result.library]
+                )  # for kernels that call it
                 dispatcher.add_overload(result)
         if result is None:
             with _signals_kept(), announce(self.name):

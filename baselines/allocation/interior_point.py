@@ -485,8 +485,12 @@ def solve_scaled(
                 y[e, a] += dual * dy[e, a]
 
 
-@compiled()
-def solve_sets(
+@compiled(
+    "(int64, int64, int64[::1], boolean[:, ::1], float64[:, :, ::1], float64[:, :, ::1], float64[:, :, :, ::1], float64, float64,"
+    " float64, float64, float64[::1], int64[::1], float64[::1], int64[::1], float64[:, :, ::1], float64[:, ::1], float64[:, ::1],"
+    " float64[:, :, ::1])"
+)
+def solve_range(
     start: int, stop: int, drop: Any, active: Any, gain: Float, estimate: Float, fisher: Float, noise: float, gamma: float,
     nu: float, cap: float, cutoff: Float, status: Any, bound: Float, iterations: Any, power: Float, sinr: Float,
     cap_price: Float, sensing: Float,
@@ -578,20 +582,3 @@ def solve_sets(
             sensing[index, e, 0] = half * (y[e, 0] + y[e, 1])
             sensing[index, e, 1] = half * (y[e, 0] - y[e, 1])
             sensing[index, e, 2] = half * y[e, 2]
-
-
-@compiled(
-    "(int64, int64, int64[::1], boolean[:, ::1], float64[:, :, ::1], float64[:, :, ::1], float64[:, :, :, ::1], float64, float64,"
-    " float64, float64, float64[::1], int64[::1], float64[::1], int64[::1], float64[:, :, ::1], float64[:, ::1], float64[:, ::1],"
-    " float64[:, :, ::1])"
-)
-def solve_range(
-    start: int, stop: int, drop: Any, active: Any, gain: Float, estimate: Float, fisher: Float, noise: float, gamma: float,
-    nu: float, cap: float, cutoff: Float, status: Any, bound: Float, iterations: Any, power: Float, sinr: Float,
-    cap_price: Float, sensing: Float,
-) -> None:  # fmt: skip
-    """`solve_sets` for Python to call."""
-    solve_sets(
-        start, stop, drop, active, gain, estimate, fisher, noise, gamma, nu, cap, cutoff, status, bound, iterations, power, sinr,
-        cap_price, sensing,
-    )  # fmt: skip
