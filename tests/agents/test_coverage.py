@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from functools import lru_cache
 from typing import Any
 
 import gymnasium as gym
@@ -22,6 +23,11 @@ PRESETS_OF = {
 CHANGED: dict[str, Any] = {"rcs_model": "exponential", "pilot_assignment": "greedy", "effective_bandwidth_hz": 5e6}
 
 
+@lru_cache
+def loaded(name: str) -> Any:
+    return agents.load(name, M=30, K=6)
+
+
 def changed(config: SystemConfig, name: str) -> SystemConfig:
     """The configuration with another value of one field."""
     value = getattr(config, name)
@@ -33,7 +39,7 @@ def changed(config: SystemConfig, name: str) -> SystemConfig:
 @pytest.mark.parametrize("name", PRESETS_OF)
 def test_an_agent_was_trained_for_its_presets_and_for_no_other(name: str, preset: str) -> None:
     config = SystemConfig(30, 6, preset=preset)
-    differing = agents.trained_for(agents.load(name, M=30, K=6), config)
+    differing = agents.trained_for(loaded(name), config)
     assert (not differing) == (preset in PRESETS_OF[name])
     assert set(differing) <= set(PRESETS[preset])
 
@@ -44,7 +50,7 @@ def test_every_field_that_differs_is_named(name: str, field: str) -> None:
     config = SystemConfig(30, 6)
     other = changed(config, field)
     free = (*NEUTRAL, *(SIZES if name != "ddpg" else ()))
-    differing = agents.trained_for(agents.load(name, M=30, K=6), other)
+    differing = agents.trained_for(loaded(name), other)
     assert {name: here for name, (_, here) in differing.items()} == (
         {} if field in free else {field: getattr(other, field)}
     )

@@ -131,16 +131,15 @@ def test_a_device_that_is_not_there_is_refused(name: str) -> None:
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_child_process_decides_as_its_parent_does(method: str) -> None:
+    policies = {name: load(name) for name in SHIPPED}
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
         float((torch.ones(512, 512) @ torch.ones(512, 512)).sum())  # starts the threads, which a forked child lacks
-        policies = {name: load(name) for name in SHIPPED}
-        expected = {name: policy.predict(drops())[0] for name, policy in policies.items()}
         with ProcessPoolExecutor(1, multiprocessing.get_context(method)) as pool:
-            for name, policy in policies.items():
-                np.testing.assert_array_equal(
-                    pool.submit(policy.predict, drops()).result(timeout=120)[0], expected[name]
-                )
+            waiting = {name: pool.submit(policy.predict, drops()) for name, policy in policies.items()}
+            actions = {name: answer.result(timeout=120)[0] for name, answer in waiting.items()}
     finally:
         torch.set_num_threads(threads)
+    for name, action in actions.items():
+        np.testing.assert_array_equal(action, decided(name))
