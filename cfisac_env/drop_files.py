@@ -128,7 +128,7 @@ def _read(path: Path, archive: zipfile.ZipFile) -> tuple[SystemConfig, _Arrays]:
         raise _RefusedError(
             f"{path} holds {', '.join(unknown) or 'an array twice'}, which no drops file does; take it out"
         )
-    headers = {name: _header(archive, members[name]) for name in sorted(names & set(members))}
+    headers = {name: header(archive, members[name]) for name in sorted(names & set(members))}
     shapes = _shapes(config, headers["gain"][0][:-2])
     for name, (shape, dtype, offset) in headers.items():
         if shape != shapes[name] or dtype.kind not in "iuf":
@@ -150,8 +150,8 @@ def _read(path: Path, archive: zipfile.ZipFile) -> tuple[SystemConfig, _Arrays]:
     return config, arrays
 
 
-def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[tuple[int, ...], np.dtype[Any], int]:
-    """Shape and dtype of an array, and where its numbers begin, without them."""
+def header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    """Shape and dtype of an array of an npz file, and where its numbers begin, without inflating them."""
     with archive.open(info) as stream:
         return _read_header(stream)
 

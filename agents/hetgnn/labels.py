@@ -24,6 +24,7 @@ from agents import tensorfile
 from baselines.bounds import certify
 from cfisac_env import Decision, Scenario, SystemConfig, files, sample
 from cfisac_env import seeds as seeds_of
+from cfisac_env.drop_files import header
 
 FILE_FORMAT = "cfisac-labels-1"
 
@@ -194,14 +195,8 @@ _Header = tuple[tuple[int, ...], np.dtype[Any]]
 
 def _headers(path: Path) -> dict[str, _Header]:
     """Shape and kind of every array of an npz file, which is not inflated for it."""
-    headers: dict[str, _Header] = {}
     with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            with archive.open(name) as file:
-                np.lib.format.read_magic(file)
-                shape, _, kind = np.lib.format.read_array_header_1_0(file)
-            headers[name.removesuffix(".npy")] = (shape, kind)
-    return headers
+        return {info.filename.removesuffix(".npy"): header(archive, info)[:2] for info in archive.infolist()}
 
 
 def _check_shapes(config: SystemConfig, headers: Mapping[str, _Header], where: object) -> None:
