@@ -83,7 +83,9 @@ def read(path: Path, kind: str, schemas: Mapping[str, Schema], maker: str) -> tu
                 name: decoded(metadata.get(name), schema, f"{name!r} in the header of {path}")
                 for name, schema in schemas.items()
             }
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            # Copies start at the addresses that torch's allocator gives. Where tensors lie in the file, matrix products may round
+            # differently from those of a copy of the agent.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is truncated or not a safetensors file ({error})") from None
     return tensors, header

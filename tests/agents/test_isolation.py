@@ -142,4 +142,5 @@ def test_a_child_process_decides_as_its_parent_does(method: str) -> None:
     finally:
         torch.set_num_threads(threads)
     for name, action in actions.items():
-        np.testing.assert_array_equal(action, decided(name))
+        np.testing.assert_array_equal(action[..., 0], decided(name)[..., 0])
+        np.testing.assert_allclose(action, decided(name), atol=1e-5)  # other threads, other sums of float32

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from typing import Any
 
 import gymnasium as gym
@@ -75,7 +74,6 @@ def test_an_arranged_drop_earns_what_the_drop_earns(config: SystemConfig) -> Non
         last = {key: value[None] for key, value in infos[2]["terminal_observation"].items()}
         for key, value in Order.of(last).arrange(last).items():
             np.testing.assert_array_equal(sorted_infos[2]["terminal_observation"][key], value[0])
-        venv = pickle.loads(pickle.dumps(venv))  # as a checkpoint keeps it
 
 
 @pytest.mark.parametrize("algorithm", ["ddpg", "sac"])
