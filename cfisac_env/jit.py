@@ -85,7 +85,15 @@ class Kernel:
             ENTRIES[self.name] = self
 
     def __call__(self, *args: Any) -> Any:
-        """Run it; the first call compiles or loads."""
+        """Run it; the first call compiles or loads.
+
+        Raises:
+            TypeError: machine code without a signature has no entry for Python.
+        """
+        if self.signature is None and available():
+            raise TypeError(
+                f"{self.name} is compiled for other kernels only; give it a signature to call it from Python"
+            )
         return (self._ready or self.compile())(*args)
 
     def __reduce__(self) -> str:

@@ -52,7 +52,7 @@ class Warmup(Command):
         missing = [name for name, kernel in kernels.items() if not kernel.cached()]
         with progress() as bar:
             task = bar.add_task("compiling", total=len(missing))
-            for _ in in_order(_compile, missing, workers=min(self.workers or len(missing), len(missing)) or 1):
+            for _ in in_order(_compile, missing, workers=self.workers if len(missing) > 1 else 1):
                 bar.advance(task)
         lost = [name for name, kernel in kernels.items() if not kernel.cached()]
         if lost:

@@ -26,6 +26,7 @@ from numpy.testing import assert_array_equal
 
 import baselines  # noqa: F401  (its kernels)
 from agents.hetgnn import compiled as hetgnn  # noqa: F401
+from baselines.allocation import triangular
 from cfisac_env import compiled, jit
 
 compiled.kernels()
@@ -267,6 +268,12 @@ def test_without_a_place_for_machine_code_everything_works_and_that_is_said_once
     (record,) = caplog.records
     assert "NUMBA_CACHE_DIR" in record.getMessage()
     jit._say.cache_clear()
+
+
+def test_a_kernel_for_other_kernels_is_not_called_from_python() -> None:
+    if jit.available():
+        with pytest.raises(TypeError, match="give it a signature to call it from Python"):
+            triangular.invert(*np.ones((3, 2, 2)))
 
 
 def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
