@@ -30,7 +30,7 @@ EXTRAS: Mapping[str, str] = {
 
 _WIDER: Sequence[tuple[str, Mapping[str, str]]] = (
     ("experiments/commands/train", {"agents": "train", "baselines": "train", "render": "train"}),
-    ("experiments/commands/ablate", {"agents": "train", "baselines": "train", "render": "train"}),
+    ("experiments/bench/commands", {"agents": "train", "baselines": "train", "render": "train"}),
     ("experiments", {"baselines": "experiments", "render": "experiments"}),
     ("agents", {"baselines": "agents", "experiments": "agents"}),
 )

@@ -14,11 +14,6 @@ import tyro
 from cfisac_env import files, jit
 from experiments import errors, signals, terminal
 from experiments.commands import options
-from experiments.commands.ablate_hetgnn import AblateHetGnn
-from experiments.commands.bench_allocator import BenchAllocator
-from experiments.commands.bench_env import BenchEnv
-from experiments.commands.bench_scale import BenchScale
-from experiments.commands.bench_selection import BenchSelection
 from experiments.commands.common import Command, check
 from experiments.commands.compare import Compare
 from experiments.commands.curves import Curves
@@ -33,6 +28,13 @@ from experiments.commands.train_hetgnn import TrainHetGnn
 from experiments.commands.train_rl import COMMANDS as TRAIN_RL
 from experiments.commands.warmup import Warmup
 
+try:
+    from experiments.bench.commands import ABLATE, BENCH
+except ModuleNotFoundError as error:
+    if error.name != "experiments.bench":
+        raise
+    ABLATE, BENCH = {}, {}  # an installed wheel leaves them out
+
 COMMANDS: Mapping[str, type[Command]] = {
     "compare": Compare,
     "curves": Curves,
@@ -46,15 +48,12 @@ COMMANDS: Mapping[str, type[Command]] = {
 }
 
 GROUPS: Mapping[str, tuple[str, Mapping[str, type[Command]]]] = {
-    "ablate": ("Measure what parts are worth", {"hetgnn": AblateHetGnn}),
-    "bench": (
-        "Measure speed and certified quality",
-        {"allocator": BenchAllocator, "env": BenchEnv, "scale": BenchScale, "selection": BenchSelection},
-    ),
+    "ablate": ("Measure what parts of the HetGNN are worth", ABLATE),
+    "bench": ("Measure speed and certified quality", BENCH),
     "reproduce": ("Make the paper's results again, corrected", REPRODUCE),
     "train": ("Train an agent", {"hetgnn": TrainHetGnn, **TRAIN_RL}),
 }
-"""Commands of two words: the first word, what the group is for, and the second words."""
+"""Commands of two words: the first word, what the group is for, and the second words, none if the group isn't installed."""
 
 TRACEBACK = "--traceback"
 DESCRIPTION = f"Cell-free ISAC: train, compare, measure. With {TRACEBACK} anywhere, an error shows where it came from."
@@ -104,11 +103,15 @@ def _parse(arguments: list[str]) -> tuple[Command, dict[str, Any]]:
     """The command with its options, and the fields of the configuration that were given."""
     if arguments and arguments[0] in GROUPS:
         prog, (_, commands), arguments = f"cfisac {arguments[0]}", GROUPS[arguments[0]], arguments[1:]
+        if not commands:
+            raise errors.UserError(
+                f'{prog} runs from a clone of the repository and isn\'t in the wheel: clone it and pip install -e ".[all]"'
+            )
         parsers = {name: options.parser(command) for name, command in commands.items()}
     else:
         prog = "cfisac"
         parsers = {name: options.parser(command) for name, command in COMMANDS.items()}
-        parsers |= {name: options.pointer(purpose, list(commands)) for name, (purpose, commands) in GROUPS.items()}
+        parsers |= {name: options.pointer(purpose, commands) for name, (purpose, commands) in GROUPS.items()}
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):

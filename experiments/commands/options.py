@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import tyro
@@ -109,11 +109,11 @@ def parse_error(box: str) -> str:
     return "; ".join([said, *there, *help_])
 
 
-def pointer(purpose: str, names: list[str]) -> Callable[..., tuple[Any, Any]]:
+def pointer(purpose: str, commands: Mapping[str, Any]) -> Callable[..., tuple[Any, Any]]:
     """A line in the overview for a group of commands; its words are parsed apart."""
 
     def point() -> tuple[Any, Any]:
         raise AssertionError("a group is parsed by its own words")
 
-    point.__doc__ = f"{purpose} ({', '.join(names)})"
+    point.__doc__ = f"{purpose} ({', '.join(commands) or 'from a clone of the repository'})"
     return point

@@ -165,7 +165,7 @@ def test_the_command_without_agents_imports_all_but_what_is_about_learning(tmp_p
     )
     done = python(code, ROOT, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    learning = {"ablation", "cards", "curves", "hetgnn", "labelling"}
+    learning = {"bench.ablation", "bench.cards", "curves", "hetgnn", "labelling"}
     assert set(done.stdout.split("\n")[1].split()) == {f"experiments.{name}" for name in learning}
 
 
@@ -247,12 +247,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_the_wheel_holds_every_file_of_the_packages(wheel: Path) -> None:
+def test_the_wheel_holds_every_file_of_the_packages_but_the_benches(wheel: Path) -> None:
     wanted = {
         file.relative_to(ROOT).as_posix()
         for name in extras.PACKAGES
         for file in (ROOT / name).rglob("*")
         if file.is_file() and "__pycache__" not in file.parts and not file.name.endswith((".nbi", ".nbc"))
+        if not file.is_relative_to(ROOT / "experiments" / "bench")
     }
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
@@ -315,6 +316,21 @@ def test_an_installation_alone_says_nothing(wheel: Path, tmp_path: Path) -> None
     done = python("import cfisac_env, agents, baselines, experiments", tmp_path / "site", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert python(COMMAND, tmp_path / "site", cwd=tmp_path).returncode == 0
+
+
+def test_commands_that_the_wheel_leaves_out_say_where_they_are_available(wheel: Path, tmp_path: Path) -> None:
+    install(wheel, tmp_path / "site")
+    for group in ("bench", "ablate"):
+        code = COMMAND.replace("'compare', '--help'", f"'{group}', 'any'")
+        done = python(code, tmp_path / "site", cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == (
+            f"cfisac: cfisac {group} runs from a clone of the repository and isn't in the wheel: "
+            'clone it and pip install -e ".[all]"\n'
+        )
+    done = python(COMMAND.replace("'compare', ", ""), tmp_path / "site", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "from a clone of the repository" in " ".join(done.stdout.replace("│", " ").split())
 
 
 def test_an_editable_installation_is_a_path_that_type_checkers_follow(tmp_path: Path) -> None:

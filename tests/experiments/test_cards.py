@@ -10,7 +10,7 @@ from agents.rl.agent import WEIGHTS
 from agents.rl.models import Run
 from agents.rl.parameters import hyper_parameters
 from cfisac_env import SystemConfig
-from experiments import cards
+from experiments.bench import cards
 from experiments.cli import _parse
 from experiments.commands.train_rl import TrainRl
 
@@ -21,7 +21,9 @@ SHIPPED = weights.load()[0].config
 
 
 def test_the_page_of_cards_is_that_of_the_shipped_files() -> None:
-    assert (WEIGHTS / "README.md").read_text(encoding="utf-8") == cards.page(), "run `python -m experiments.cards`"
+    assert (WEIGHTS / "README.md").read_text(encoding="utf-8") == cards.page(), (
+        "run `python -m experiments.bench.cards`"
+    )
 
 
 ODD = (

@@ -21,8 +21,8 @@ from rich.console import Console
 
 import baselines
 from cfisac_env import SystemConfig
-from experiments import ablation, compare, curves, evaluation, mobile, outputs, presets, results
-from experiments.bench import agreement, allocator, scale, selection
+from experiments import compare, curves, evaluation, mobile, outputs, presets, results
+from experiments.bench import ablation, agreement, allocator, scale, selection
 from experiments.reproduction import errata, tables
 from experiments.results import Column, Table, number, percent, span
 from experiments.statistics import Interval

@@ -1,4 +1,4 @@
-"""Cards of the shipped agents as one readable page: `python -m experiments.cards` writes it beside the weights."""
+"""Cards of the shipped agents as one readable page: `python -m experiments.bench.cards` writes it beside the weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from agents.rl.parameters import hyper_parameters, usual_policy
 from cfisac_env import SystemConfig, seeds
 from cfisac_env.files import write_text
 
-RESULTS = Path(__file__).parent.parent / "docs" / "results" / "rl"
+RESULTS = Path(__file__).parents[2] / "docs" / "results" / "rl"
 
 
 def page(weights: Path = WEIGHTS, results: Path = RESULTS) -> str:
@@ -26,7 +26,7 @@ def page(weights: Path = WEIGHTS, results: Path = RESULTS) -> str:
         results: folder of `compare-MxK.json`.
     """
     parts = [
-        "# Shipped agents\n\nWritten by `python -m experiments.cards` from the headers of the files and from the comparisons in "
+        "# Shipped agents\n\nWritten by `python -m experiments.bench.cards` from the headers of the files and from the comparisons in "
         "docs/results/rl. `agents.load(algorithm, M=…, K=…)` loads them; docs/rl.md says what they are and how good.\n"
     ]
     for path in sorted(weights.glob("*.safetensors")):

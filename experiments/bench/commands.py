@@ -1,0 +1,326 @@
+"""`cfisac bench …` and `cfisac ablate …`: their options, and the tables that they print and write."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import tyro
+from rich.console import Console
+
+from agents.hetgnn.config import TrainingConfig
+from cfisac_env import SystemConfig, seeds
+from experiments.commands.common import (
+    GOES_ON,
+    Command,
+    Count,
+    Natural,
+    Range,
+    Seconds,
+    Seed,
+    Threads,
+    open_option,
+    progress,
+    wrote,
+)
+from experiments.sizes import configurations, parse_size
+
+MOBILE = 256
+"""Environments of `CfIsacMobile-v0`, at most: each keeps a whole episode."""
+
+
+@dataclass(frozen=True)
+class BenchAllocator(Command):
+    """Time the compiled allocator against Clarabel and cvxpy, or check that they agree; writes JSON and Markdown."""
+
+    configured: ClassVar[bool] = True
+
+    sizes: tuple[str, ...] = ("30x6", "50x10", "50x20", "100x40")
+    """APs x users."""
+    drops: Count = 5
+    """Drops of each size."""
+    sets: Count = 20
+    """Sets of each drop that are as small as those that a search solves."""
+    reference_sets: Natural = 1
+    """Sets of each drop that cvxpy solves as well, at most."""
+    agreement: Natural = 0
+    """Instead of timing, solve so many random instances with the compiled allocator and with cvxpy and compare the answers."""
+    seed: Seed = seeds.TEST
+    """Seed of the first drop; the others follow."""
+    out: Path = Path("runs/bench")
+    """Folder of the results."""
+
+    def run(self, fields: dict[str, Any], console: Console) -> None:
+        """Measure, write, print."""
+        from experiments import results
+        from experiments.bench import agreement, allocator
+
+        if self.agreement:
+            if fields:
+                raise ValueError(f"--agreement draws its own configurations; leave out {', '.join(sorted(fields))}")
+            with progress() as bar:
+                task = bar.add_task("solving", total=self.agreement)
+                rows = agreement.run(self.agreement, self.seed, self.out, lambda done: bar.advance(task, done))
+            agreement.table(rows).show(console, f"agreement.md in {self.out}")
+            wrote(console, [self.out / f"agreement.{kind}" for kind in ("csv", "json", "md")])
+            return
+        pairs = [parse_size(text) for text in self.sizes]
+        measures = []
+        with progress() as bar:
+            task = bar.add_task("timing", total=len(pairs) * len(allocator.KINDS) * self.drops)
+            for row in allocator.measure(
+                pairs, self.drops, self.sets, self.reference_sets, self.seed, fields, lambda: bar.advance(task)
+            ):
+                measures.append(row)
+        table = allocator.table(measures)
+        content = {"seed": self.seed, "drops": self.drops, "threads": 1, "fields": fields, "rows": measures}
+        written = results.write(self.out, {"allocator.md": table.markdown(), "allocator.json": content})
+        table.show(console, f"allocator.md in {self.out}")
+        wrote(console, written)
+
+
+@dataclass(frozen=True)
+class BenchEnv(Command):
+    """Measure decisions a second of the environments, beside mobile-env when it is installed; writes JSON and Markdown."""
+
+    configured: ClassVar[bool] = True
+
+    sizes: tuple[str, ...] = ("50x10", "30x6")
+    """APs x users."""
+    environments: Count = 1024
+    """In the vector environment."""
+    threads: Count = 2
+    """Of the vector environment."""
+    seconds: Seconds = 3.0
+    """For each rate."""
+    scaling: bool = True
+    """Measure how the cost grows with the number of environments and with the size, too."""
+    seed: Seed = seeds.TEST
+    """Of drops and actions."""
+    out: Path = Path("runs/bench")
+    """Folder of the results."""
+
+    def run(self, fields: dict[str, Any], console: Console) -> None:
+        """Measure, write, print."""
+        from experiments import results
+        from experiments.bench import environment as bench
+        from experiments.results import Table
+
+        if given := sorted({"M", "K"} & fields.keys()):
+            raise ValueError(f"--{given[0]} is in --sizes, such as --sizes 50x10 30x6")
+        configs = [SystemConfig(M, K, **fields) for M, K in map(parse_size, self.sizes)]
+        rates, n = [], self.environments
+        with progress() as bar:
+            task = bar.add_task("timing", total=None)
+            for config in configs:
+                rates.append(bench.scalar(config, self.seed, self.seconds))
+                for (decisions, instants), threads in itertools.product(
+                    ((1, 1), (1, 50), (50, 1)), sorted({1, self.threads})
+                ):
+                    rates.append(
+                        bench.vector(config, n, decisions, threads, self.seed, self.seconds, episode_steps=instants)
+                    )
+                rates.append(bench.scoring(config, n, 50, self.seed, self.seconds))
+                for threads in sorted({1, self.threads}):
+                    rates.append(bench.mobile(config, min(n, MOBILE), threads, self.seed, self.seconds))
+            with contextlib.suppress(ImportError):  # the row is left out without torch
+                rates.append(bench.vector(configs[0], n, 1, 1, self.seed, self.seconds, "torch"))
+            reference = bench.mobile_env(self.seed, self.seconds)
+            shares = bench.profile(configs[0], self.seed)
+            grown: list[bench.Rate] = []
+            if self.scaling:
+                counts = [4**i for i in range(7)]
+                sizes = [(10, 10), (50, 10), (100, 30), (300, 50), (1000, 100)]
+                grown = list(bench.scaling(configs[0], counts, sizes, self.seed, self.seconds / 3))
+            bar.remove_task(task)
+        fitted = bench.growth(grown) if grown else None
+        traffic, bandwidth = bench.bytes_per_decision(configs[0]), bench.copy_bandwidth()
+        tables: list[Table[Any]] = [bench.table(rates, reference)]
+        if fitted is not None:
+            tables.append(bench.growth_table(grown, fitted))
+        tables.append(bench.profile_table(shares, traffic, bandwidth))
+        content = {
+            "seed": self.seed,
+            "fields": fields,
+            "rates": rates,
+            "mobile_env": reference,
+            "scaling": grown,
+            "growth": fitted,
+            "profile": shares,
+            "bytes_per_decision": traffic,
+            "copy_bandwidth_bytes_per_s": bandwidth,
+        }
+        text = "\n".join(table.page() for table in tables)
+        written = results.write(self.out, {"env.md": text, "env.json": content})
+        for table in tables:
+            table.show(console, f"env.md in {self.out}")
+        wrote(console, written)
+
+
+@dataclass(frozen=True)
+class BenchScale(Command):
+    """Time the allocator with every AP on at up to a hundred thousand APs, with memory and certified gaps; writes JSON and Markdown."""
+
+    presets: tuple[str, ...] = ("urban", "paper", "high-rate")
+    """Presets."""
+    sizes: tuple[str, ...] = ("200x10", "1000x10", "1000x20", "10000x20", "100000x20")
+    """APs x users."""
+    drops: Count = 3
+    """Drops of each preset and size."""
+    seed: Seed = seeds.TEST
+    """Seed of the first drop; the others follow."""
+    out: Path = Path("runs/bench")
+    """Folder of the results."""
+
+    def run(self, fields: dict[str, Any], console: Console) -> None:
+        """Measure, write, print."""
+        from experiments import results
+        from experiments.bench import scale
+
+        pairs = [parse_size(text) for text in self.sizes]
+        with progress() as bar:
+            task = bar.add_task("timing", total=len(self.presets) * len(pairs) * self.drops)
+            rows = list(scale.measure(self.presets, pairs, self.drops, self.seed, lambda: bar.advance(task)))
+        table = scale.table(rows)
+        content = {"seed": self.seed, "drops": self.drops, "threads": 1, "rows": rows}
+        written = results.write(self.out, {"scale.md": table.markdown(), "scale.json": content})
+        table.show(console, f"scale.md in {self.out}")
+        wrote(console, written)
+
+
+@dataclass(frozen=True)
+class BenchSelection(Command):
+    """Prove optima, measure how far the heuristics are from them, and time it all; a run that was killed goes on where it was."""
+
+    kept: ClassVar[str] = GOES_ON
+
+    cases: tuple[str, ...] = (
+        "paper:30x6:2:100", "paper:50x10:2:100", "paper:50x20:60:20", "high-rate:30x6:60:8", "high-rate:50x10:60:4",
+        "precise-sensing:30x6:60:20", "precise-sensing:50x10:60:20", "urban:30x6:60:20", "urban:50x10:30:20", "urban:50x20:60:20",
+        "paper:100x40:60:2",
+    )  # fmt: skip
+    """preset:APs x users:seconds:drops."""
+    elimination: Annotated[str | None, tyro.conf.arg(metavar="MxK|None")] = "50x20"
+    """Size at which greedy elimination is timed against the same on cvxpy; None to leave it out."""
+    elimination_drops: Count = 3
+    """Drops of that size."""
+    elimination_solves: Annotated[int, Range(2, 1_000_000)] = 8
+    """Solves of cvxpy for each of them, from which the rest is extrapolated."""
+    seed: Seed = seeds.TEST
+    """Seed of the first drop of each case; the others follow."""
+    out: Path = Path("runs/bench")
+    """Folder of the results."""
+
+    def run(self, fields: dict[str, Any], console: Console) -> None:
+        """Measure, write, print."""
+        from experiments.bench import selection
+
+        cases = [selection.parse_case(text) for text in self.cases]
+        size = None if self.elimination is None else parse_size(self.elimination)
+        with progress() as bar:
+            task = bar.add_task("searching", total=sum(case.drops for case in cases))
+
+            def step(label: str) -> None:
+                bar.update(task, advance=1, description=label)
+
+            drops = selection.run(cases, self.seed, self.out, step)
+        timed: dict[str, Any] = {"drops": []}
+        if size is not None:
+            timed = selection.elimination(*size, self.elimination_drops, self.elimination_solves, self.seed, self.out)
+        selection.table(drops).show(console, f"selection.md in {self.out}")
+        for one in timed["drops"]:
+            console.print(
+                f"elimination at {self.elimination}, seed {one['seed']}: {one['compiled_s']:.2f} s compiled; on cvxpy "
+                f"{one['cvxpy_s']:.0f} s by {one['solves_timed']} of {one['solves_of_plain_elimination']} solves: "
+                f"{one['ratio']:.0f} times as long",
+                soft_wrap=True,
+            )
+        wrote(console, [self.out / "selection.json", self.out / "selection.md"])
+
+
+@dataclass(frozen=True)
+class AblateHetGnn(Command):
+    """Train small variants of the network that differ in one thing each, and measure them on validation drops."""
+
+    kept: ClassVar[str] = GOES_ON
+
+    variants: Annotated[tuple[str, ...], open_option("NAME [NAME ...]")] = ()
+    """Names of variants; by default all. An unknown one lists them."""
+    labels: Path = Path("runs/labels/train")
+    """Folder of labels by local-search."""
+    other_labels: Path = Path("runs/labels/modified-bb")
+    """Folder of labels by modified-bb, for the variant that learns from them."""
+    validation: Path = Path("runs/labels/validation")
+    """Folder of labels by local-search, of other seeds."""
+    sizes: tuple[str, ...] = ("30x6", "30x10", "50x10")
+    """APs x users to train and measure on."""
+    drops: Count = 300
+    """Labels of each size to train on."""
+    epochs: Count = 8
+    """Of every variant."""
+    seed: Seed = 0
+    """Of every variant."""
+    threads: Annotated[Threads | None, open_option("INT")] = None
+    """Threads of torch; by default as torch has it."""
+    out: Path = Path("runs/ablation")
+    """Folder of the results."""
+
+    def run(self, fields: dict[str, Any], console: Console) -> None:
+        """Train, measure, write."""
+        import torch
+
+        from experiments import hetgnn, results
+        from experiments.bench import ablation
+
+        names = self.variants or tuple(ablation.VARIANTS)
+        ablation.check(names)
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        base = TrainingConfig(epochs=self.epochs, patience=self.epochs, edges=8192, seed=self.seed)
+
+        def complain(line: str) -> None:
+            console.print(f"skipped: {line}", style="yellow", soft_wrap=True)
+
+        sizes = [(config.M, config.K) for config in configurations(("paper",), self.sizes, {})]
+
+        def read(folder: Path, drops: int | None) -> list[Any]:
+            shards = hetgnn.read(folder, ("paper",), drops, complain)
+            return [shard for shard in shards if (shard.config.M, shard.config.K) in sizes]
+
+        labels = {"local-search": read(self.labels, self.drops)}
+        if "labels of modified-bb" in names:
+            labels["modified-bb"] = read(self.other_labels, self.drops)
+        validation = read(self.validation, None)
+        for shards in labels.values():
+            hetgnn.check_seeds(shards, validation)
+        measures = []
+        for one in ablation.run(names, labels, validation, base, self.out):
+            measures.append(one)
+            console.print(
+                f"{one.variant}: names {one.hits:.1%}, hetgnn {one.own_gap:.2%}, prefix {one.prefix_gap:.2%} above"
+            )
+        table = ablation.table(measures)
+        content = {
+            "labels": {oracle: hetgnn.describe(shards) for oracle, shards in labels.items()},
+            "validation": hetgnn.describe(validation),
+            "measures": [vars(one) for one in measures],
+        }
+        written = results.write(self.out, {"ablation.md": table.markdown(), "ablation.json": content})
+        table.show(console, f"ablation.md in {self.out}")
+        wrote(console, written)
+
+
+BENCH: Mapping[str, type[Command]] = {
+    "allocator": BenchAllocator,
+    "env": BenchEnv,
+    "scale": BenchScale,
+    "selection": BenchSelection,
+}
+"""Second words of `cfisac bench`."""
+
+ABLATE: Mapping[str, type[Command]] = {"hetgnn": AblateHetGnn}
+"""Second words of `cfisac ablate`."""
