@@ -25,17 +25,17 @@ class Certificate:
     """What is proven about every decision on a drop, before any search."""
 
     problem: Problem
-    everyone: Allocation  # all APs on; proves `infeasible`
+    all_on: Allocation  # all APs on; proves `infeasible`
 
     @property
     def infeasible(self) -> bool:
         """No decision serves the drop."""
-        return bool(self.everyone.status == Status.INFEASIBLE)
+        return bool(self.all_on.status == Status.INFEASIBLE)
 
     @property
     def least_transmit_w(self) -> float:
         """P_all: no feasible decision transmits less, as an AP more never raises the optimum."""
-        return max(0.0, float(self.everyone.bound))
+        return max(0.0, float(self.all_on.bound))
 
     @cached_property
     def fewest(self) -> int:
@@ -50,20 +50,20 @@ class Certificate:
     @cached_property
     def lower_bound_w(self) -> float:
         """The best lower bound on the total power, see `certified_floor_w`; infinite when no decision is feasible."""
-        return np.inf if self.infeasible else certified_floor_w(self.problem, self.everyone)
+        return np.inf if self.infeasible else certified_floor_w(self.problem, self.all_on)
 
 
-def certify(problem: Problem, everyone: Allocation | None = None) -> Certificate:
+def certify(problem: Problem, all_on: Allocation | None = None) -> Certificate:
     """Prove what can be proven about every decision on one drop.
 
     Args:
         problem: one drop.
-        everyone: the answer with all APs on, if it is there already; by default that without contamination by shared pilots, which only
+        all_on: the answer with all APs on, if it is there already; by default that without contamination by shared pilots, which only
             makes the drop easier.
     """
-    if everyone is None:
-        everyone = fast.solve(replace(problem, pilot_overlap=None), np.ones(problem.M, dtype=bool))
-    return Certificate(problem, everyone)
+    if all_on is None:
+        all_on = fast.solve(replace(problem, pilot_overlap=None), np.ones(problem.M, dtype=bool))
+    return Certificate(problem, all_on)
 
 
 def relative_gap(total_w: Float, lower_bound_w: Float) -> Float:
@@ -96,7 +96,7 @@ def fewest_active(problem: Problem, least_transmit_w: float = 0.0) -> int:
     return min(problem.M, max(1, math.ceil(needed))) if math.isfinite(needed) else problem.M
 
 
-def certified_floor_w(problem: Problem, everyone: Allocation) -> float:
+def certified_floor_w(problem: Problem, all_on: Allocation) -> float:
     """Lower bound on the total power of every decision that serves the drop, W: the best of the bounds on each number of APs.
 
     n APs need n P_cir, the transmit power P_all that all APs on need, and what the share cuts and the share relaxation prove
@@ -104,16 +104,16 @@ def certified_floor_w(problem: Problem, everyone: Allocation) -> float:
 
     Args:
         problem: one drop; its users' pilots are taken as orthogonal, which only makes it easier.
-        everyone: `OPTIMAL` with all APs on.
+        all_on: `OPTIMAL` with all APs on.
     """
     problem = replace(problem, pilot_overlap=None)
-    transmit, least = max(0.0, float(everyone.bound)), np.inf
+    transmit, least = max(0.0, float(all_on.bound)), np.inf
     size = fewest_active(problem, transmit)
-    shares = ShareRelaxation(problem) if problem.M <= LARGEST_FLOOR and everyone.status == Status.OPTIMAL else None
+    shares = ShareRelaxation(problem) if problem.M <= LARGEST_FLOOR and all_on.status == Status.OPTIMAL else None
     while size <= problem.M and (floor := size * problem.circuit_power_w + transmit) < least:
         if shares is None or size == problem.M:
             return min(floor, least)
-        bound = max(transmit, shares.cold(everyone, size)[1], share_cut_w(problem, size))
+        bound = max(transmit, shares.cold(all_on, size)[1], share_cut_w(problem, size))
         least = min(least, size * problem.circuit_power_w + bound)
         size += 1
     return least
@@ -220,7 +220,7 @@ class DualPool:
         value, total = float(duals.sensing_value(problem)), float(duals.value(problem))
         net = value - problem.max_ap_power_w * float(duals.cap.sum())
         share = min(max(net / total, 0.0), 1.0) if total > 0.0 else 1.0
-        entry = (duals.rewards(problem)[self._order], duals.cap[self._order], value, share)
+        entry = (duals.sensing_credits(problem)[self._order], duals.cap[self._order], value, share)
         if all(np.isfinite(part).all() for part in entry):
             self._entries = [entry, *self._entries[: self._size - 1]]
 

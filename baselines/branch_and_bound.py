@@ -19,8 +19,8 @@ from baselines.allocation.certificate import ORTHOGONAL_ONLY, pilots_shared
 from baselines.allocation.result import Allocation, Float, Status
 from baselines.bounds import DualPool, sensing_qualities
 from baselines.enumeration import enumerate_sets
-from baselines.local_search import Search, deadline_in, improve
-from baselines.policy import Answer, Policy, allocate, everything
+from baselines.local_search import LocalSearch, deadline_in, improve
+from baselines.policy import Answer, Policy, all_on_at_max_power, allocate_with_margin
 from baselines.share_search import ShareSearch
 from cfisac_env.types import Decision, Problem
 
@@ -89,8 +89,8 @@ def solve(
     if pilots_shared(problem):
         raise ValueError(f"users of this problem share pilots, and exact search {ORTHOGONAL_ONLY}")
     begin = time.perf_counter()
-    run = Search(problem, threads=threads, deadline=deadline_in(time_limit_s))
-    if run.everyone.status == Status.INFEASIBLE:
+    run = LocalSearch(problem, threads=threads, deadline=deadline_in(time_limit_s))
+    if run.all_on.status == Status.INFEASIBLE:
         return _result(run, np.inf, 0, begin, "infeasible")
     proof = _Proof(run, gap, threads)
     try:
@@ -104,7 +104,7 @@ def solve(
 class _Proof:
     """The enumeration of all sizes: what is ruled out, and the bound that follows from it."""
 
-    def __init__(self, run: Search, gap: float, threads: int | None) -> None:
+    def __init__(self, run: LocalSearch, gap: float, threads: int | None) -> None:
         problem = run.problem
         self.run, self.gap = run, gap
         self.shares = ShareSearch(run, gap, threads)
@@ -114,7 +114,7 @@ class _Proof:
         self.started = False
         # APs that sense well first: where they are not, whole branches fall.
         quality = sensing_qualities(problem)
-        self.order = np.lexsort((-quality.max(0), -run.everyone.multipliers.rewards(problem)))
+        self.order = np.lexsort((-quality.max(0), -run.all_on.multipliers.sensing_credits(problem)))
         self.quality = np.ascontiguousarray(quality[:, self.order])
         self.ranking = np.ascontiguousarray(np.argsort(-self.quality, axis=1, kind="stable"))
         self.recent = np.arange(len(quality))
@@ -148,7 +148,7 @@ class _Proof:
 
     def search(self) -> None:
         """Take the sizes one after the other until none is left that could be better, or time is up."""
-        for allocation in (self.run.everyone, self.run.best):
+        for allocation in (self.run.all_on, self.run.best):
             if allocation is not None:
                 self.pool.add(allocation.multipliers)
         if self.run.best is not None and self.run.least_transmit_w < DEARER * float(self.run.best.transmit_power):
@@ -211,7 +211,7 @@ class _Proof:
             self.pool.add(answers[i].multipliers)
 
 
-def _proven(run: Search, proof: _Proof, begin: float) -> SearchResult:
+def _proven(run: LocalSearch, proof: _Proof, begin: float) -> SearchResult:
     """What a search has at its end, or where it was interrupted."""
     bound = proof.lower_bound_w()
     if run.best is None:
@@ -222,8 +222,8 @@ def _proven(run: Search, proof: _Proof, begin: float) -> SearchResult:
     return _result(run, bound, proof.nodes, begin, status)
 
 
-def _result(run: Search, bound: float, nodes: int, begin: float, status: Ended) -> SearchResult:
-    best = run.best if run.best is not None else run.everyone
+def _result(run: LocalSearch, bound: float, nodes: int, begin: float, status: Ended) -> SearchResult:
+    best = run.best if run.best is not None else run.all_on
     power = best.power if run.best is not None else np.zeros_like(best.power)
     return SearchResult(
         active=best.active,
@@ -273,7 +273,9 @@ class BranchAndBoundPolicy(Policy):
             raise
         if not np.isfinite(result.total_power_w):
             proof = result.allocation if result.status == "infeasible" else None
-            return Answer(everything(problem), feasible=False, certificate=proof, lower_bound_w=result.lower_bound_w)
-        answer = allocate(problem, result.active)
+            return Answer(
+                all_on_at_max_power(problem), feasible=False, certificate=proof, lower_bound_w=result.lower_bound_w
+            )
+        answer = allocate_with_margin(problem, result.active)
         power = answer.power if answer.status == Status.OPTIMAL else result.power
         return Answer(Decision(active=result.active, power=power), feasible=True, lower_bound_w=result.lower_bound_w)

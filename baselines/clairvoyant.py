@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from baselines import branch_and_bound, moves
+from baselines import ap_sets, branch_and_bound
 from baselines.allocation.result import Float
+from baselines.ap_sets import Bools
 from baselines.bounds import certify
-from baselines.moves import Bools
-from baselines.policy import Answer, allocate, everything, served, solved
+from baselines.policy import Answer, all_on_at_max_power, allocate_with_margin
 from baselines.sequential import ALLOCATOR, HysteresisPolicy, SequentialPolicy
 from cfisac_env.mobile import CfIsacMobileEnv, Switching
 from cfisac_env.types import Decision, Problem
@@ -139,7 +139,7 @@ class _Program:
         for t, instant in enumerate(self.instants):
             if not self.infeasible[t]:
                 answers = ALLOCATOR(instant, batch)
-                transmit[t] = np.where(served(answers), answers.transmit_power, np.inf)
+                transmit[t] = np.where(answers.feasible, answers.transmit_power, np.inf)
                 bound[t] = answers.bound
         self.sets = np.concatenate([self.sets, batch])
         self.transmit_w = np.concatenate([self.transmit_w, transmit], axis=1)
@@ -199,7 +199,7 @@ def _neighbours(run: _Program, chosen: Bools) -> list[Bools]:
     for newcomers in (np.flatnonzero(used), np.flatnonzero(~used)):
         for current in distinct[np.argsort(-counts, kind="stable")]:
             on, off = np.flatnonzero(current), newcomers[~current[newcomers]]
-            around = (moves.drops(current), moves.adds(current, off), moves.swaps(current, on, off))
+            around = (ap_sets.removals(current), ap_sets.additions(current, off), ap_sets.swaps(current, on, off))
             for other in np.concatenate(around):
                 if len(near) < NEIGHBOURS and other.tobytes() not in known:
                     near[other.tobytes()] = other
@@ -233,9 +233,11 @@ def _powers(instants: list[Problem], active: Bools, start: Switching, infeasible
         state = state.after(active[t])
         if infeasible[t]:
             continue
-        answer = allocate(instant, serving, ALLOCATOR)
-        feasible[t] = solved(answer)
-        power[t] = answer.power if solved(answer) else np.where(serving[:, None], everything(instant).power, 0.0)
+        answer = allocate_with_margin(instant, serving, ALLOCATOR)
+        feasible[t] = answer.feasible
+        power[t] = (
+            answer.power if answer.feasible else np.where(serving[:, None], all_on_at_max_power(instant).power, 0.0)
+        )
     return power, feasible
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from baselines import moves
+from baselines import ap_sets
 from baselines.allocation import Allocator
 from baselines.bounds import fewest_active
-from baselines.policy import Answer, Policy, everything, inside, solved
+from baselines.policy import Answer, Policy, all_on_at_max_power, with_margin
 from cfisac_env import physics
 from cfisac_env.types import Decision, Problem
 
@@ -35,7 +35,7 @@ class DecoupledPolicy(Policy):
 
     def decide(self, problem: Problem) -> Answer:
         """Grow, allocate, scale."""
-        aim = inside(problem)
+        aim = with_margin(problem)
         communication = replace(aim, fisher=aim.fisher[:, :0])
         channel = (problem.estimate_gain / problem.estimate_gain.sum(0)).mean(1)
         information = problem.fisher[..., 0] + problem.fisher[..., 1]
@@ -44,12 +44,12 @@ class DecoupledPolicy(Policy):
             for score in (channel, channel + (information / information.sum(0)).mean(1))
         ]
         for size, ranking in itertools.product(range(fewest_active(problem), problem.M + 1), rankings):
-            active = moves.prefixes(ranking, [size])[0]
+            active = ap_sets.prefixes(ranking, [size])[0]
             allocation = self._allocator(communication, active)
-            if not solved(allocation):
+            if not allocation.feasible:
                 continue
             crlb = physics.crlb(allocation.power.sum(-1), problem.fisher)
             power = allocation.power * max(1.0, float(crlb.max()) / aim.crlb_threshold_m2)
             if (power.sum(-1) <= problem.max_ap_power_w).all():
                 return Answer(Decision(active=active, power=power), feasible=True)
-        return Answer(everything(problem), feasible=False)
+        return Answer(all_on_at_max_power(problem), feasible=False)

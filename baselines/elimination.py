@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from baselines import moves
+from baselines import ap_sets
 from baselines.allocation import Allocation, Allocator, Status
 from baselines.bounds import removal_bounds
-from baselines.heuristics import answered
-from baselines.policy import Answer, Policy, everything, inside, solved
+from baselines.heuristics import answer_from
+from baselines.policy import Answer, Policy, all_on_at_max_power, with_margin
 from cfisac_env.types import Decision, Problem
 
 CHUNK = 16
@@ -41,17 +41,17 @@ class ModifiedBbPolicy(Policy):
 
     def decide(self, problem: Problem) -> Answer:
         """Eliminate."""
-        everyone = np.ones(problem.M, dtype=bool)
-        aim = inside(problem)
-        current = self._allocator(aim, everyone)
-        if not solved(current):
-            aim, current = problem, self._allocator(problem, everyone)
-        while solved(current):
+        all_on = np.ones(problem.M, dtype=bool)
+        aim = with_margin(problem)
+        current = self._allocator(aim, all_on)
+        if not current.feasible:
+            aim, current = problem, self._allocator(problem, all_on)
+        while current.feasible:
             smaller = cheapest_removal(self._allocator, aim, current)
             if smaller is None:
                 break
             current = smaller
-        return answered(current, problem)
+        return answer_from(current, problem)
 
 
 def cheapest_removal(allocate_power: Allocator, problem: Problem, current: Allocation) -> Allocation | None:
@@ -63,7 +63,7 @@ def cheapest_removal(allocate_power: Allocator, problem: Problem, current: Alloc
     when its certified bound is above the power of another, and the first that leaves T where it is ends the search.
     """
     on = np.flatnonzero(current.active)
-    sets = moves.drops(current.active)
+    sets = ap_sets.removals(current.active)
     if not len(sets):
         return None
     now = float(current.transmit_power)
@@ -83,7 +83,7 @@ def cheapest_removal(allocate_power: Allocator, problem: Problem, current: Alloc
             continue
         answers = allocate_power(problem, sets[chunk], least)
         for i in range(len(chunk)):
-            power = float(answers.transmit_power[i]) if solved(answers[i]) else np.inf
+            power = float(answers.transmit_power[i]) if answers[i].feasible else np.inf
             if power <= tie:
                 return answers[i]
             if power < least or (power == least and best is None):
@@ -108,11 +108,11 @@ class ModifiedBbPaperPolicy(Policy):
         active = np.ones(problem.M, dtype=bool)
         current = solve_paper(problem, active)
         if not current.feasible:
-            return Answer(everything(problem), feasible=False)
+            return Answer(all_on_at_max_power(problem), feasible=False)
         while True:
             best = None
             limit = float(current.power.sum()) + problem.circuit_power_w
-            for candidate in moves.drops(active):
+            for candidate in ap_sets.removals(active):
                 answer = solve_paper(problem, candidate)
                 if answer.feasible and (total := float(answer.power.sum())) <= limit:
                     best, limit = (candidate, answer), total

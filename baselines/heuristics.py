@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines import moves
+from baselines import ap_sets
 from baselines.allocation import Allocation, Allocator, Status
 from baselines.bounds import fewest_active
-from baselines.policy import Answer, Policy, allocate, everything, solved
+from baselines.policy import Answer, Policy, all_on_at_max_power, allocate_with_margin
 from cfisac_env import actions, physics
 from cfisac_env.types import Decision, Problem
 
 
-def answered(allocation: Allocation, problem: Problem) -> Answer:
+def answer_from(allocation: Allocation, problem: Problem) -> Answer:
     """An allocation for one set as an answer; without powers in it, everything is switched on."""
-    if solved(allocation):
+    if allocation.feasible:
         return Answer(Decision(active=allocation.active, power=allocation.power), feasible=True)
     proof = allocation if allocation.status == Status.INFEASIBLE and allocation.active.all() else None
-    return Answer(everything(problem), feasible=False, certificate=proof)
+    return Answer(all_on_at_max_power(problem), feasible=False, certificate=proof)
 
 
 class RandomPolicy(Policy):
@@ -51,7 +51,7 @@ class MaxPowerPolicy(Policy):
 
     def decide(self, problem: Problem) -> Answer:
         """Switch everything on."""
-        decision = everything(problem)
+        decision = all_on_at_max_power(problem)
         return Answer(decision, feasible=bool(physics.evaluate(problem, decision).feasible))
 
 
@@ -71,7 +71,7 @@ class FullApPolicy(Policy):
 
     def decide(self, problem: Problem) -> Answer:
         """Allocate."""
-        return answered(allocate(problem, np.ones(problem.M, dtype=bool), self._allocator), problem)
+        return answer_from(allocate_with_margin(problem, np.ones(problem.M, dtype=bool), self._allocator), problem)
 
 
 class RankedPolicy(Policy):
@@ -95,12 +95,12 @@ class RankedPolicy(Policy):
     def decide(self, problem: Problem) -> Answer:
         """Allocate on growing prefixes of the ranking."""
         scores = self.scores(problem)
-        ranking = moves.ranking(scores)
+        ranking = ap_sets.ranking(scores)
         size = max(fewest_active(problem), len(np.unique(scores.argmax(0))))
         while True:
-            answer = allocate(problem, moves.prefixes(ranking, [size])[0], self._allocator)
-            if solved(answer) or size == problem.M:
-                return answered(answer, problem)
+            answer = allocate_with_margin(problem, ap_sets.prefixes(ranking, [size])[0], self._allocator)
+            if answer.feasible or size == problem.M:
+                return answer_from(answer, problem)
             size = min(problem.M, max(size + 1, math.ceil(1.25 * size)))
 
 

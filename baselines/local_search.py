@@ -15,16 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from baselines import moves
+from baselines import ap_sets
 from baselines.allocation import Allocation, Allocator, Status
 from baselines.allocation.result import Float
+from baselines.ap_sets import Bools, Indices
 from baselines.bounds import certify
-from baselines.moves import Bools, Indices
-from baselines.policy import Answer, Policy, everything, inside, served, solved
+from baselines.policy import Answer, Policy, all_on_at_max_power, with_margin
 from cfisac_env.config import nearest
 from cfisac_env.types import Decision, Problem
 
-STARTS = ("greedy", "sensing", "users", "random")
+START_NAMES = ("greedy", "sensing", "users", "random")
 CHUNK = 48
 """Sets priced between two looks at whether one of them improved."""
 
@@ -47,7 +47,7 @@ class Incumbent:
         return bool(np.isfinite(self.total_power_w))
 
 
-class Search:
+class LocalSearch:
     """State of a local search, so that whoever interrupts it still has `best`.
 
     Args:
@@ -73,10 +73,10 @@ class Search:
         self._bounds: dict[bytes, float] = {}  # W, certified lower bound on the total power of sets already tried
         certificate = certify(problem, self._allocate(problem, np.ones(problem.M, dtype=bool)))
         self.solves += 1
-        self.everyone, self.fewest = certificate.everyone, certificate.fewest
+        self.all_on, self.fewest = certificate.all_on, certificate.fewest
         self.least_transmit_w, self._floor_w = certificate.least_transmit_w, certificate.floor_w
-        if solved(self.everyone):
-            self.best, self.best_w = self.everyone, self.cost(self.everyone)
+        if self.all_on.feasible:
+            self.best, self.best_w = self.all_on, self.cost(self.all_on)
 
     @property
     def lower_bound_w(self) -> float:
@@ -141,7 +141,7 @@ class Search:
         while not self.finished():
             limit = self.cost(current)
             better = None
-            for move in (self.drops, self.swaps, self.adds, self.merges):
+            for move in (self.removals, self.swaps, self.additions, self.merges):
                 better = self.first_better(move(current), limit)
                 if better is not None:
                     break
@@ -150,24 +150,24 @@ class Search:
             current = better
         return current
 
-    def drops(self, current: Allocation) -> Bools:
+    def removals(self, current: Allocation) -> Bools:
         """(n, M): without one AP, the one that radiates least first."""
-        return moves.drops(current.active, _by_power(current))
+        return ap_sets.removals(current.active, _by_power(current))
 
-    def adds(self, current: Allocation) -> Bools:
+    def additions(self, current: Allocation) -> Bools:
         """(M − n, M): with one more AP, the most attractive at the current prices first."""
-        return moves.adds(current.active, by_price(self.problem, current))
+        return ap_sets.additions(current.active, by_price(self.problem, current))
 
     def swaps(self, current: Allocation) -> Bools:
         """(n (M − n), M): one AP for another; attractive newcomers and quiet leavers first."""
-        return moves.swaps(current.active, _by_power(current), by_price(self.problem, current), jointly=True)
+        return ap_sets.swaps(current.active, _by_power(current), by_price(self.problem, current), jointly=True)
 
     def merges(self, current: Allocation) -> Bools:
         """(at most `MERGES`, M): two APs that are on for one that is off; quiet pairs and attractive newcomers first."""
         on = _by_power(current)
         if len(on) - 1 < self.fewest:
             return np.empty((0, self.problem.M), dtype=bool)
-        return moves.merges(current.active, on, by_price(self.problem, current), MERGES)
+        return ap_sets.merges(current.active, on, by_price(self.problem, current), MERGES)
 
     def eliminate(self) -> Allocation:
         """Lazy greedy elimination from all APs on.
@@ -175,19 +175,19 @@ class Search:
         First the longest tail of the ranking by power whose loss costs next to nothing goes at once. Then removals are tried in order of
         increasing power, and the first chunk with a cheaper set decides.
         """
-        current = self.everyone
+        current = self.all_on
         ranking = _by_power(current)[::-1]
         sizes = sorted({max(self.fewest, round(self.problem.M * 0.8**i)) for i in range(1, 40)})
         allowance = 0.02 * self.problem.circuit_power_w
         for size in sizes:
-            prefix = moves.prefixes(ranking, [size])
-            limit = float(self.everyone.transmit_power) + allowance + size * self.problem.circuit_power_w
+            prefix = ap_sets.prefixes(ranking, [size])
+            limit = float(self.all_on.transmit_power) + allowance + size * self.problem.circuit_power_w
             answer = self.first_better(prefix, min(limit, self.cost(current)))
             if answer is not None:
                 current = answer
                 break
         while not self.finished():
-            better = self.first_better(self.drops(current), self.cost(current))
+            better = self.first_better(self.removals(current), self.cost(current))
             if better is None:
                 break
             current = better
@@ -197,8 +197,8 @@ class Search:
         """The cheapest prefix of a ranking, or None when none is cheaper than all APs on."""
         found = None
         sizes = np.arange(self.fewest, self.problem.M)
-        prefixes = moves.prefixes(ranking, sizes)
-        limit = self.cost(self.everyone)
+        prefixes = ap_sets.prefixes(ranking, sizes)
+        limit = self.cost(self.all_on)
         for start in range(0, len(sizes), 8):
             answer = self.first_better(prefixes[start : start + 8], limit)
             if answer is not None:
@@ -217,7 +217,7 @@ class Search:
                 return
             active[rng.choice(on, count, replace=False)] = False
             active[rng.choice(off, count, replace=False)] = True
-            kicked = self.first_better(active[None], self.cost(self.everyone))
+            kicked = self.first_better(active[None], self.cost(self.all_on))
             if kicked is not None:
                 self.descend(kicked)
             failures = 0 if self.best_w < before else failures + 1
@@ -225,14 +225,14 @@ class Search:
     def _totals(self, answers: Allocation) -> Float:
         """Total powers of solved sets, infinite for the others."""
         totals = answers.transmit_power + self.problem.circuit_power_w * answers.active.sum(-1)
-        return np.asarray(np.where(served(answers), totals, np.inf))
+        return np.asarray(np.where(answers.feasible, totals, np.inf))
 
 
 def search(
     problem: Problem,
     *,
     seed: int = 0,
-    starts: Sequence[str] = STARTS,
+    starts: Sequence[str] = START_NAMES,
     kicks: int = 10,
     threads: int | None = None,
     time_limit_s: float | None = None,
@@ -244,7 +244,7 @@ def search(
     Args:
         problem: one drop with orthogonal pilots.
         seed: of the random start and of the kicks; the same seed gives the same answer unless time runs out.
-        starts: of `STARTS`, in their order: `greedy` eliminates from all APs on, `sensing` and `users` take the cheapest prefix of the
+        starts: of `START_NAMES`, in their order: `greedy` eliminates from all APs on, `sensing` and `users` take the cheapest prefix of the
             ranking by Fisher information and by channel, `random` that of a random order.
         kicks: the search ends after so many random exchanges of two APs of the best set that did not help.
         threads: of the allocator.
@@ -254,19 +254,19 @@ def search(
     Raises:
         ValueError: an unknown start, a negative number, reused pilots or a batch of drops.
     """
-    run = Search(problem, threads=threads, deadline=deadline_in(time_limit_s))
+    run = LocalSearch(problem, threads=threads, deadline=deadline_in(time_limit_s))
     improve(run, seed=seed, starts=starts, kicks=kicks)
-    return Incumbent(run.best if run.best is not None else run.everyone, run.best_w, run.lower_bound_w, run.solves)
+    return Incumbent(run.best if run.best is not None else run.all_on, run.best_w, run.lower_bound_w, run.solves)
 
 
-def improve(run: Search, *, seed: int = 0, starts: Sequence[str] = STARTS, kicks: int = 10) -> None:
+def improve(run: LocalSearch, *, seed: int = 0, starts: Sequence[str] = START_NAMES, kicks: int = 10) -> None:
     """Run every start and the kicks; `run.best` is the best set at any moment. The first start is not subject to the deadline."""
     if kicks < 0:
         raise ValueError(f"kicks is {kicks}, expected zero or more")
     for start in starts:
-        if start not in STARTS:
+        if start not in START_NAMES:
             raise ValueError(
-                f"unknown start {start!r}{nearest(start, list(STARTS))}; valid starts: {', '.join(STARTS)}"
+                f"unknown start {start!r}{nearest(start, list(START_NAMES))}; valid starts: {', '.join(START_NAMES)}"
             )
     rng = np.random.default_rng(seed)
     if run.best is None:
@@ -281,7 +281,9 @@ def improve(run: Search, *, seed: int = 0, starts: Sequence[str] = STARTS, kicks
     run.kicks(rng, kicks)
 
 
-def _starts(run: Search, starts: Sequence[str], rng: np.random.Generator) -> Iterator[Callable[[], Allocation | None]]:
+def _starts(
+    run: LocalSearch, starts: Sequence[str], rng: np.random.Generator
+) -> Iterator[Callable[[], Allocation | None]]:
     problem = run.problem
     for start in starts:
         if start == "greedy":
@@ -293,7 +295,7 @@ def _starts(run: Search, starts: Sequence[str], rng: np.random.Generator) -> Ite
             scores = problem.estimate_gain
         else:
             scores = rng.random((problem.M, 1))
-        yield partial(run.grow, moves.ranking(scores))
+        yield partial(run.grow, ap_sets.ranking(scores))
 
 
 def _by_power(current: Allocation) -> Indices:
@@ -332,17 +334,17 @@ class LocalSearchPolicy(Policy):
 
     name = "local-search"
 
-    def __init__(self, *, seed: int = 0, starts: Sequence[str] = STARTS, kicks: int = 10, **sizes: Any) -> None:
+    def __init__(self, *, seed: int = 0, starts: Sequence[str] = START_NAMES, kicks: int = 10, **sizes: Any) -> None:
         super().__init__(**sizes)
         self._options: dict[str, Any] = {"seed": seed, "starts": tuple(starts), "kicks": kicks}
 
     def decide(self, problem: Problem) -> Answer:
         """Search, a hair inside the requirements where there is room for that."""
-        found = search(inside(problem), **self._options)
+        found = search(with_margin(problem), **self._options)
         if not found.feasible:
             found = search(problem, **self._options)
         if not found.feasible:
             proof = found.allocation if found.allocation.status == Status.INFEASIBLE else None
-            return Answer(everything(problem), feasible=False, certificate=proof)
+            return Answer(all_on_at_max_power(problem), feasible=False, certificate=proof)
         answer = found.allocation
         return Answer(Decision(active=answer.active, power=answer.power), feasible=True)

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from baselines.allocation import Allocation, Allocator
 from baselines.allocation.certificate import pilots_shared
 from baselines.allocation.closed_form import ScaledDrops
+from baselines.ap_sets import Bools, prefixes
 from baselines.bounds import fewest_active
-from baselines.heuristics import answered
-from baselines.moves import Bools, prefixes
-from baselines.policy import FAST, Answer, Policy, allocate, inside, solved
-from baselines.set_search import Budget, improved
+from baselines.heuristics import answer_from
+from baselines.policy import FAST, Answer, Policy, allocate_with_margin, with_margin
+from baselines.set_search import Budget, guided_search
 from cfisac_env.types import Problem
 
 
@@ -57,17 +57,17 @@ def exact_prefix(problem: Problem, ranking: NDArray[np.int64], allocator: Alloca
     """The shortest prefix of a ranking that exact powers serve, by bisection: more APs never serve less."""
 
     def prefix(size: int) -> Allocation:
-        return allocate(problem, prefixes(ranking, [size])[0], allocator)
+        return allocate_with_margin(problem, prefixes(ranking, [size])[0], allocator)
 
     low, high, best = 0, problem.M, prefix(problem.M)
-    while solved(best) and high - low > 1:
+    while best.feasible and high - low > 1:
         middle = (low + high) // 2
         answer = prefix(middle)
-        if solved(answer):
+        if answer.feasible:
             high, best = middle, answer
         else:
             low = middle
-    return answered(best, problem)
+    return answer_from(best, problem)
 
 
 class MostInformativePolicy(Policy):
@@ -99,9 +99,9 @@ class MostInformativePolicy(Policy):
         if not pilots_shared(problem):
             found = shortest_prefix(ScaledDrops.of(problem), ranking, fewest_active(problem), self.completions)
             if found is not None:
-                answer = allocate(problem, self.improve(problem, found), self._allocator)
-                if solved(answer):
-                    return answered(answer, problem)
+                answer = allocate_with_margin(problem, self.improve(problem, found), self._allocator)
+                if answer.feasible:
+                    return answer_from(answer, problem)
         return exact_prefix(problem, ranking, self._allocator)
 
     def improve(self, problem: Problem, active: Bools) -> Bools:
@@ -143,6 +143,6 @@ class MostInformativeSearchPolicy(MostInformativePolicy):
     def improve(self, problem: Problem, active: Bools) -> Bools:
         """Move while that lowers the total power."""
         rng = np.random.default_rng(self.seed)
-        return improved(
-            inside(problem), active, lambda sets: rng.random(len(sets)), self.budget, fewest_active(problem)
+        return guided_search(
+            with_margin(problem), active, lambda sets: rng.random(len(sets)), self.budget, fewest_active(problem)
         )

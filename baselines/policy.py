@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.allocation import Allocation, Allocator, Status
+from baselines.allocation import Allocation, Allocator
 from cfisac_env import actions, observations
 from cfisac_env.observations import Observation
 from cfisac_env.types import Decision, Problem
@@ -145,7 +145,7 @@ def encoded(problem: Problem, answer: Answer) -> NDArray[np.float32]:
     return actions.encode(answer.decision, problem.max_ap_power_w, problem.estimate_gain)
 
 
-def inside(problem: Problem) -> Problem:
+def with_margin(problem: Problem) -> Problem:
     """The same drop with every requirement tightened by `MARGIN`."""
     return replace(
         problem,
@@ -154,23 +154,13 @@ def inside(problem: Problem) -> Problem:
     )
 
 
-def solved(allocation: Allocation) -> bool:
-    """Whether an allocation for one set holds powers that meet every requirement."""
-    return bool(served(allocation))
-
-
-def served(allocation: Allocation) -> NDArray[np.bool_]:
-    """The same for every set of a batch, (…,)."""
-    return np.asarray((allocation.status == Status.OPTIMAL) | (allocation.status == Status.LOCAL))
-
-
-def allocate(problem: Problem, active: NDArray[np.bool_], allocator: Allocator = FAST) -> Allocation:
+def allocate_with_margin(problem: Problem, active: NDArray[np.bool_], allocator: Allocator = FAST) -> Allocation:
     """Exact powers for one set, a hair inside the requirements; on them when there is no room for that."""
-    answer = allocator(inside(problem), active)
-    return answer if solved(answer) else allocator(problem, active)
+    answer = allocator(with_margin(problem), active)
+    return answer if answer.feasible else allocator(problem, active)
 
 
-def everything(problem: Problem) -> Decision:
+def all_on_at_max_power(problem: Problem) -> Decision:
     """Every AP on, radiating P_max in equal parts for every user: what is left when no requirement can be met."""
     power = np.full((problem.M, problem.K), problem.max_ap_power_w / problem.K)
     return Decision(active=np.ones(problem.M, dtype=bool), power=power)

@@ -12,12 +12,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines import moves
+from baselines import ap_sets
 from baselines.allocation import Allocator
 from baselines.allocation.result import Float
+from baselines.ap_sets import Bools
 from baselines.local_search import LocalSearchPolicy
-from baselines.moves import Bools
-from baselines.policy import Answer, Policy, allocate, encoded, everything, inside, served, solved
+from baselines.policy import Answer, Policy, all_on_at_max_power, allocate_with_margin, encoded, with_margin
 from cfisac_env.mobile import Switching, switching
 from cfisac_env.mobility import checked_number
 from cfisac_env.observations import Observation
@@ -71,15 +71,15 @@ class CausalPolicy(SequentialPolicy):
             wanted: (M,), or None when no set serves the drop.
         """
         if wanted is None:
-            return Answer(everything(problem), feasible=False)
+            return Answer(all_on_at_max_power(problem), feasible=False)
         awake = state.awake(problem.M)
         kept = wanted | (awake if state.previous_active is None else state.previous_active & awake)
         for serving in (wanted & awake, kept & awake):
-            answer = allocate(problem, serving, ALLOCATOR)
-            if solved(answer):
+            answer = allocate_with_margin(problem, serving, ALLOCATOR)
+            if answer.feasible:
                 return Answer(Decision(active=wanted | serving, power=answer.power), feasible=True)
         # What is awake cannot serve this instant: as loud as it can, until the others are.
-        power = np.where((kept & awake)[:, None], everything(problem).power, 0.0)
+        power = np.where((kept & awake)[:, None], all_on_at_max_power(problem).power, 0.0)
         return Answer(Decision(active=kept, power=power), feasible=False)
 
     @abstractmethod
@@ -87,7 +87,7 @@ class CausalPolicy(SequentialPolicy):
         """(M,) APs that should serve, as soon as they can; None when no set serves the drop."""
 
 
-class Selection(LocalSearchPolicy):
+class CachedLocalSearch(LocalSearchPolicy):
     """`local-search` that remembers its last answers: policies that play the same episodes ask for the same ones."""
 
     _ANSWERS: ClassVar[OrderedDict[tuple[Any, ...], Answer]] = OrderedDict()
@@ -124,7 +124,7 @@ class MyopicPolicy(CausalPolicy):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{key: value for key, value in options.items() if key in ("M", "K")})
-        self._selection = Selection(**options)
+        self._selection = CachedLocalSearch(**options)
 
     def wanted(self, problem: Problem, state: Switching) -> Bools | None:
         """What local search selects."""
@@ -152,7 +152,7 @@ class HysteresisPolicy(CausalPolicy):
     def __init__(self, *, payback_s: float = 10.0, **options: Any) -> None:
         super().__init__(**{key: value for key, value in options.items() if key in ("M", "K")})
         self._payback_s = checked_number("payback_s", payback_s, 1e9, positive=True)
-        self._selection = Selection(**options)
+        self._selection = CachedLocalSearch(**options)
 
     def wanted(self, problem: Problem, state: Switching) -> Bools | None:
         """What is cheapest with the surcharge."""
@@ -216,8 +216,8 @@ def descend(problem: Problem, starts: list[Bools], upkeep_w: Float) -> Bools:
     Returns:
         (M,) bool
     """
-    aim = inside(problem)
-    if not solved(ALLOCATOR(aim, np.ones(problem.M, dtype=bool))):
+    aim = with_margin(problem)
+    if not ALLOCATOR(aim, np.ones(problem.M, dtype=bool)).feasible:
         aim = problem
     least_w = float(ALLOCATOR(aim, np.ones(problem.M, dtype=bool)).bound)
     best, best_w = starts[-1], np.inf
@@ -225,7 +225,7 @@ def descend(problem: Problem, starts: list[Bools], upkeep_w: Float) -> Bools:
     for start in starts:
         current, current_w = start, np.inf
         answer = ALLOCATOR(aim, start)
-        if solved(answer):
+        if answer.feasible:
             current_w = float(answer.transmit_power) + float(upkeep_w[start].sum())
         while np.isfinite(current_w):
             if current_w < best_w:
@@ -243,7 +243,7 @@ def _first_better(
     """The best set of the first chunk of neighbours that holds one below `limit_w`, with its cost; None when there is none."""
     limit_w *= 1.0 - 1e-9
     on, off = np.flatnonzero(current), np.flatnonzero(~current)
-    for sets in (moves.drops(current), moves.swaps(current, on, off), moves.adds(current)):
+    for sets in (ap_sets.removals(current), ap_sets.swaps(current, on, off), ap_sets.additions(current)):
         fixed = sets @ upkeep_w
         open_ = np.flatnonzero(fixed + least_w < limit_w)
         open_ = open_[np.argsort(fixed[open_], kind="stable")]
@@ -253,7 +253,7 @@ def _first_better(
             chunk = rows[begin : begin + CHUNK]
             answers = ALLOCATOR(problem, sets[chunk], limit_w - fixed[chunk])
             tried.update(keys[i].tobytes() for i in chunk)
-            totals = np.where(served(answers), answers.transmit_power + fixed[chunk], np.inf)
+            totals = np.where(answers.feasible, answers.transmit_power + fixed[chunk], np.inf)
             winner = int(np.argmin(totals))
             if totals[winner] < limit_w:
                 return sets[chunk[winner]], float(totals[winner])

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from baselines import moves
+from baselines import ap_sets
 from baselines.allocation import Allocator
 from baselines.allocation.result import Float
-from baselines.moves import Bools
-from baselines.policy import served
+from baselines.ap_sets import Bools
 from cfisac_env.types import Problem
 
-Order = Callable[[Bools], Float]
+SetScore = Callable[[Bools], Float]
 
 ONE_THREAD = Allocator(threads=1)
 """Batches are small."""
@@ -44,7 +43,7 @@ class Budget:
                 raise ValueError(f"{name} must be a whole number of 1 or more, got {value!r}")
 
 
-def improved(problem: Problem, active: Bools, order: Order, budget: Budget, fewest: int = 1) -> Bools:
+def guided_search(problem: Problem, active: Bools, order: SetScore, budget: Budget, fewest: int = 1) -> Bools:
     """The set (M,) that moves lead to, each round to the cheapest of the next neighbours.
 
     Args:
@@ -81,13 +80,13 @@ def total_power(problem: Problem, sets: Bools, below_w: float) -> Float:
     """Least total power of sets (n, M) in W, (n,); infinite where it isn't below a limit or no powers serve."""
     circuit = sets.sum(-1) * problem.circuit_power_w
     answer = ONE_THREAD(problem, sets, below_w - circuit)
-    return np.asarray(np.where(served(answer), answer.transmit_power + circuit, np.inf))
+    return np.asarray(np.where(answer.feasible, answer.transmit_power + circuit, np.inf))
 
 
 def neighbours(active: Bools, fewest: int = 1) -> Bools:
     """Every set of `fewest` APs or more that dropping, swapping or adding one AP, or putting one in the place of two, makes of (M,)."""
     on, off = np.flatnonzero(active), np.flatnonzero(~active)
     most = len(off) * len(on) * (len(on) - 1) // 2
-    sets = [moves.drops_and_swaps(active), moves.adds(active), moves.merges(active, on, off, most)]
+    sets = [ap_sets.removals_and_swaps(active), ap_sets.additions(active), ap_sets.merges(active, on, off, most)]
     found: Bools = np.concatenate(sets)
     return np.asarray(found[found.sum(-1) >= fewest])

@@ -20,7 +20,7 @@ from baselines import interruption
 from baselines.allocation import interior_point
 from baselines.allocation.result import Allocation, Float
 from baselines.bounds import DualPool
-from baselines.local_search import Search
+from baselines.local_search import LocalSearch
 from baselines.node_kernels import next_candidate, reduce_node
 from baselines.share_kernels import tighten
 from baselines.shares import ShareRelaxation
@@ -83,7 +83,7 @@ class ShareSearch:
         threads: to work on nodes; by default as many as processors.
     """
 
-    def __init__(self, run: Search, gap: float, threads: int | None = None) -> None:
+    def __init__(self, run: LocalSearch, gap: float, threads: int | None = None) -> None:
         problem = run.problem
         self.run, self.gap = run, gap
         self.threads = threads if threads is not None else _processors()
@@ -133,7 +133,7 @@ class ShareSearch:
         bound = self.relaxation.tighten(point, size, target_w=limit, evaluations=ROOT_EVALUATIONS)
         if bound < self.run.least_transmit_w:
             # The set's multipliers make an AP outside look far too good; those of all APs on don't.
-            other, found = self.relaxation.cold(self.run.everyone, size, limit)
+            other, found = self.relaxation.cold(self.run.all_on, size, limit)
             if found > bound:
                 point, bound = other, found
         if bound <= limit:

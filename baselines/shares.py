@@ -140,15 +140,15 @@ class ShareRelaxation:
         )  # fmt: skip
         return np.inf if value > most else value * self.cap_w
 
-    def cold(self, everyone: Allocation, size: int, target_w: float = np.inf) -> tuple[Point, float]:
+    def cold(self, all_on: Allocation, size: int, target_w: float = np.inf) -> tuple[Point, float]:
         """Multipliers and bound (W) for every set of a size, without a set near the best to start from: the choice hardens by and by.
 
         Args:
-            everyone: allocation with all APs on.
+            all_on: allocation with all APs on.
             size: of the sets.
             target_w: see `tighten`.
         """
-        point, best = self.start(everyone), -np.inf
+        point, best = self.start(all_on), -np.inf
         for softness, evaluations in COLD_STAGES:
             best = max(best, self.tighten(point, size, target_w=target_w, evaluations=evaluations, softness=softness))
             if best > target_w:

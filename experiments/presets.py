@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import baselines
-from baselines import moves
+from baselines import ap_sets
 from baselines.allocation import Allocator, Status
 from baselines.bounds import fewest_active
 from cfisac_env import Decision, Scenario, SystemConfig, physics, reward, sample
@@ -103,7 +103,7 @@ def adversaries(scenario: Scenario, optimum: Decision, rng: np.random.Generator)
     problem = scenario.problem
     M, K, cap = problem.M, problem.K, problem.max_ap_power_w
     yield Decision(np.zeros(M, dtype=bool), np.zeros((M, K)))
-    smaller = moves.drops(optimum.active)
+    smaller = ap_sets.removals(optimum.active)
     for active in smaller:
         left = np.where(active[:, None], optimum.power, 0.0)
         yield Decision(active, left)

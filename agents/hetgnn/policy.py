@@ -23,8 +23,8 @@ from agents.hetgnn.network import Embedding, HetGnn
 from agents.hetgnn.search import Rankings, Search
 from baselines.allocation import Status, fast
 from baselines.bounds import fewest_active
-from baselines.heuristics import answered
-from baselines.policy import Answer, ObservationPolicy, encoded, everything, inside
+from baselines.heuristics import answer_from
+from baselines.policy import Answer, ObservationPolicy, all_on_at_max_power, encoded, with_margin
 from cfisac_env.observations import Observation
 from cfisac_env.types import Decision, Problem
 
@@ -121,7 +121,7 @@ class HetGnnPolicy(GraphPolicy):
             bare = Decision(active=likely[0], power=power[0] * problem.max_ap_power_w)
             return Answer(bare, feasible=bool(served[0]))
         rankings = Rankings(Guide(self.network, embedding), problem.M, self.width)
-        best, least = everything(problem), np.inf
+        best, least = all_on_at_max_power(problem), np.inf
         for sizes in _growing(fewest_active(problem), problem.M):
             if sizes[0] * problem.circuit_power_w >= least:
                 break
@@ -175,11 +175,11 @@ class HetGnnExactPolicy(GraphPolicy):
 
     def decide(self, problem: Problem, graph: Graph) -> Answer:
         """Rank, price, swap."""
-        search = Search(inside(problem), Guide(self.network, self.network.embed(graph)), self.accept)
+        search = Search(with_margin(problem), Guide(self.network, self.network.embed(graph)), self.accept)
         if search.follow(self.width) is None:
             exact = fast.solve(problem, np.ones(problem.M, dtype=bool))  # there may be no room for a margin
             if exact.status != Status.OPTIMAL:
-                return answered(exact, problem)
+                return answer_from(exact, problem)
             search.start(exact)
         best = search.improve(self.rounds, self.outsiders)
         return Answer(Decision(active=best.active, power=best.power), feasible=True)

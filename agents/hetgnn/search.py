@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.hetgnn.compiled import Guide
-from baselines import moves
+from baselines import ap_sets
 from baselines.allocation import Allocation, Status, fast
 from baselines.bounds import DualScreen, SensingKnapsack, fewest_active
 from baselines.local_search import by_price
@@ -129,11 +129,11 @@ class Search:
         """Sets around the best one, (n, M), those with one AP less last."""
         on = np.flatnonzero(best.active)
         prices = by_price(self.problem, best)[:outsiders]
-        without = moves.drops(best.active)
+        without = ap_sets.removals(best.active)
         yield np.concatenate([without, self._joined(np.concatenate([without, best.active[None]]), best.active, prices)])
         if len(on) > self.fewest:
             pairs = on[np.stack(np.triu_indices(len(on), 1), axis=1)]
-            yield self._joined(moves.exchanged(best.active, leavers=pairs), best.active, prices)
+            yield self._joined(ap_sets.exchanged(best.active, leavers=pairs), best.active, prices)
 
     def _joined(self, bases: Bools, barred: Bools, prices: NDArray[np.int64]) -> Bools:
         """Sets (n, M) with one AP more: as many as have a price that the network would rather have, and those."""

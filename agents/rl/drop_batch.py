@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from agents.hetgnn.graph import Graph, build
 from baselines.allocation.closed_form import ScaledDrops
+from baselines.ap_sets import Bools
 from baselines.bounds import fewest_active
 from baselines.most_informative import exact_prefix
-from baselines.moves import Bools
-from baselines.policy import inside, served
+from baselines.policy import with_margin
 from baselines.set_search import ONE_THREAD
 from cfisac_env import actions, observations
 from cfisac_env.types import Decision, Problem
@@ -72,8 +72,8 @@ class DropBatch:
             if len(mine) == 0:
                 continue
             here, active = problem[self._place[drop[mine]]], sets[mine]
-            answer = ONE_THREAD(inside(here), active)
-            power, good = answer.power, served(answer)
+            answer = ONE_THREAD(with_margin(here), active)
+            power, good = answer.power, answer.feasible
             if not good.all():
                 power = np.where(good[:, None, None], power, problem.max_ap_power_w / problem.K * active[..., None])
             serving[mine] = good

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from baselines.allocation import Allocator
 from baselines.heuristics import StrongestApPolicy
-from baselines.policy import allocate, solved
+from baselines.policy import allocate_with_margin
 from cfisac_env import actions, info, observations, physics
 from cfisac_env.attributes import Fixed
 from cfisac_env.config import SystemConfig, nearest
@@ -36,8 +36,8 @@ def priced(allocator: Allocator, problem: Problem, active: NDArray[np.bool_]) ->
         problem: one drop.
         active: (M,) bool.
     """
-    answer = allocate(problem, active, allocator)
-    if solved(answer):
+    answer = allocate_with_margin(problem, active, allocator)
+    if answer.feasible:
         return Decision(active=active, power=answer.power)
     power = np.full((problem.M, problem.K), problem.max_ap_power_w / problem.K)
     return Decision(active=active, power=np.where(active[:, None], power, 0.0))

@@ -18,8 +18,8 @@ from agents.hetgnn.network import Embedding
 from agents.rl.drop_batch import DropBatch
 from agents.rl.set_actor import NETWORK, SetActor, grow
 from agents.rl.set_critic import SetCritic
-from baselines.policy import inside, read_observation
-from baselines.set_search import Budget, improved
+from baselines.policy import read_observation, with_margin
+from baselines.set_search import Budget, guided_search
 
 Bools = NDArray[np.bool_]
 
@@ -150,5 +150,5 @@ def searched(critic: SetCritic, batch: DropBatch, sets: Bools, served: Bools, bu
             values: NDArray[np.float64] = critic(view, torch.from_numpy(pool)[None])[0, :, 0].double().numpy()
             return values
 
-        result[i] = improved(inside(batch.problem(i)), sets[i], value, budget, int(batch.fewest[i]))
+        result[i] = guided_search(with_margin(batch.problem(i)), sets[i], value, budget, int(batch.fewest[i]))
     return result

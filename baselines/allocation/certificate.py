@@ -75,12 +75,12 @@ def dual_bound(problem: Problem, active: NDArray[np.bool_], multipliers: Multipl
         broken = active & (w <= 0.0)
         if not broken.any() and (demand <= 1.0 + 1e-13).all():
             break
-        cap = np.where(broken, cap - w + 1e-14 * (1.0 + np.abs(repaired.rewards(problem))), cap)
+        cap = np.where(broken, cap - w + 1e-14 * (1.0 + np.abs(repaired.sensing_credits(problem))), cap)
         lam = lam / np.maximum(demand, 1.0)
     else:
         # Cannot be repaired in 50 rounds: fall back to the multipliers that are always valid.
         # λ = 0, with which μ = max(0, reward − 1) makes every price non-negative.
-        cap = np.where(active, np.maximum(repaired.rewards(problem) - 1.0, 0.0), 0.0)
+        cap = np.where(active, np.maximum(repaired.sensing_credits(problem) - 1.0, 0.0), 0.0)
         return np.maximum(Multipliers(sinr=0.0 * lam, cap=cap, sensing=sensing).value(problem), 0.0)
     return repaired.value(problem)
 

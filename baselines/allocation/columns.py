@@ -193,7 +193,7 @@ class _Network:
         """Multipliers near the given ones that are dual feasible, their bound, and the prices before they were made so."""
         problem = self.problem
         Z, lam, cap = duals.sensing, duals.sinr, duals.cap
-        reward = duals.rewards(problem)
+        reward = duals.sensing_credits(problem)
         w = first = duals.prices(problem)
         for _ in range(60):
             short = w <= 0.0
@@ -213,7 +213,7 @@ class _Network:
 
     def crowded(self, w: Float, duals: Multipliers) -> NDArray[np.bool_]:
         """(M,) APs too cheap, or too good at sensing, to be one of many."""
-        return np.asarray((w < 0.2) | (duals.rewards(self.problem) > 0.6))
+        return np.asarray((w < 0.2) | (duals.sensing_credits(self.problem) > 0.6))
 
 
 def _whole(

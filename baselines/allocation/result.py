@@ -39,9 +39,11 @@ class Multipliers:
 
     def prices(self, problem: Problem) -> Float:
         """w_m, (…, M): what a watt at each AP costs."""
-        return np.asarray(1.0 + self.cap + problem.sinr_threshold * self.sinr @ problem.gain.T - self.rewards(problem))
+        return np.asarray(
+            1.0 + self.cap + problem.sinr_threshold * self.sinr @ problem.gain.T - self.sensing_credits(problem)
+        )
 
-    def rewards(self, problem: Problem) -> Float:
+    def sensing_credits(self, problem: Problem) -> Float:
         """Σ_s ⟨Z_s, Q_ms⟩, (…, M): what the targets pay for a watt at each AP."""
         weights = self.sensing * np.array([1.0, 1.0, 2.0])
         return np.asarray(np.einsum("...sj,msj->...m", weights, problem.fisher), dtype=np.float64)
@@ -69,6 +71,11 @@ class Allocation:
     status: NDArray[np.str_]  # (…,) of Status
     multipliers: Multipliers
     iterations: NDArray[np.int64]  # (…,)
+
+    @property
+    def feasible(self) -> NDArray[np.bool_]:
+        """(…,) Whether the powers meet every requirement."""
+        return np.asarray((self.status == Status.OPTIMAL) | (self.status == Status.LOCAL))
 
     def __getitem__(self, index: Any) -> Allocation:
         """The answers at `index` of the leading axes."""

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines import moves
+from baselines import ap_sets
 from baselines.allocation.certificate import pilots_shared
 from baselines.allocation.result import Float
+from baselines.ap_sets import Bools
 from baselines.foresight import kernels
 from baselines.foresight.futures import Futures, Laws, draw
-from baselines.moves import Bools
-from baselines.policy import Answer, allocate, encoded, everything, inside, served, solved
-from baselines.sequential import ALLOCATOR, CausalPolicy, Selection
+from baselines.policy import Answer, all_on_at_max_power, allocate_with_margin, encoded, with_margin
+from baselines.sequential import ALLOCATOR, CachedLocalSearch, CausalPolicy
 from cfisac_env.mobile import MAX_STEPS, Switching, switching
 from cfisac_env.mobility import checked_number
 from cfisac_env.observations import Observation
@@ -92,7 +92,7 @@ class PredictivePolicy(CausalPolicy):
         self.horizon = None if horizon is None else _checked_count("horizon", horizon, MAX_STEPS)
         self.miss_j = None if miss_j is None else checked_number("miss_j", miss_j, 1e9)
         self.apart_m = checked_number("apart_m", apart_m, 1e6)
-        self._selection = Selection(**options)
+        self._selection = CachedLocalSearch(**options)
 
     def wanted(self, problem: Problem, state: Switching) -> Bools | None:
         """What local search selects: without a forecast there is only this instant."""
@@ -107,11 +107,11 @@ class PredictivePolicy(CausalPolicy):
 
     def _ahead(self, observation: Observation, problem: Problem) -> NDArray[np.float32]:
         state = switching(observation)
-        active = _Search(self, observation, problem, state).run()
+        active = _Lookahead(self, observation, problem, state).run()
         serving = active & state.awake(problem.M)
-        answer = allocate(problem, serving, ALLOCATOR)
-        power = answer.power if solved(answer) else np.where(serving[:, None], everything(problem).power, 0.0)
-        return encoded(problem, Answer(Decision(active, power), feasible=solved(answer)))
+        answer = allocate_with_margin(problem, serving, ALLOCATOR)
+        power = answer.power if answer.feasible else np.where(serving[:, None], all_on_at_max_power(problem).power, 0.0)
+        return encoded(problem, Answer(Decision(active, power), feasible=bool(answer.feasible)))
 
 
 def _checked_count(name: str, value: Any, most: int) -> int:
@@ -120,7 +120,7 @@ def _checked_count(name: str, value: Any, most: int) -> int:
     return int(value)
 
 
-class _Search:
+class _Lookahead:
     """One decision: sets of APs, what they cost now, and what they come to."""
 
     def __init__(self, policy: PredictivePolicy, observation: Observation, problem: Problem, state: Switching) -> None:
@@ -141,11 +141,11 @@ class _Search:
             self.apart = self.futures.apart(policy.apart_m)
         self.newcomers = np.zeros(problem.M)
         self.until = np.zeros((policy.count, problem.M), np.int64)
-        self.aim = inside(problem)
-        self.servable = solved(ALLOCATOR(self.aim, state.awake(problem.M)))
+        self.aim = with_margin(problem)
+        self.servable = bool(ALLOCATOR(self.aim, state.awake(problem.M)).feasible)
         if not self.servable:
             self.aim = problem
-            self.servable = solved(ALLOCATOR(self.aim, state.awake(problem.M)))
+            self.servable = bool(ALLOCATOR(self.aim, state.awake(problem.M)).feasible)
         self.now_w: dict[bytes, float] = {}  # transmit power by the APs that serve
         self.later: dict[bytes, tuple[Bools, Float]] = {}  # sets and their energies in the futures
         self.checked: dict[bytes, float] = {}
@@ -195,7 +195,7 @@ class _Search:
         members = members[np.argsort(self.until[:, members].sum(0), kind="stable")][:DROPPED]
         if not np.isfinite(self.cost_now(current[None])[0]):
             off = np.flatnonzero(~current & (self.ready == 0))
-            off = off[np.isfinite(self.cost_now(moves.adds(current, off)))]
+            off = off[np.isfinite(self.cost_now(ap_sets.additions(current, off)))]
         else:
             # An AP that can be switched on later as well waits, until more is known.
             lacking = self.newcomers + 1e-3 * self.on
@@ -207,7 +207,7 @@ class _Search:
         several = np.repeat(current[None], max(0, len(urgent) - 1), axis=0)
         for i in range(len(several)):
             several[i, urgent[: i + 2]] = True
-        return np.concatenate([moves.drops(current, members), moves.adds(current, off), several])
+        return np.concatenate([ap_sets.removals(current, members), ap_sets.additions(current, off), several])
 
     def supports(self, current: Bools) -> NDArray[np.int64]:
         """APs whose addition relieves a set most at the first instant at which they can be awake."""
@@ -250,7 +250,7 @@ class _Search:
             self.now_w.update(dict.fromkeys(fresh, 0.0))
         elif fresh:
             answers = ALLOCATOR(self.aim, serving[list(fresh.values())])
-            transmit_w = np.where(served(answers), answers.transmit_power, np.inf)
+            transmit_w = np.where(answers.feasible, answers.transmit_power, np.inf)
             self.now_w.update(zip(fresh, transmit_w.tolist(), strict=True))
         power_w = np.array([self.now_w[key] for key in keys]) + self.problem.circuit_power_w * sets.sum(1)
         switched = (sets & ~self.on).sum(1)
@@ -307,10 +307,10 @@ class _Search:
                 break
             serving = active & (self.ready <= t)
             if pilots_shared(problem):  # slow: one future has to do
-                exact = served(ALLOCATOR(problem[0, i], serving)).reshape(1)
+                exact = ALLOCATOR(problem[0, i], serving).feasible.reshape(1)
             else:
                 many = problem[:, i]
-                exact = served(ALLOCATOR(many, np.repeat(serving[None], len(many.gain), axis=0)))
+                exact = ALLOCATOR(many, np.repeat(serving[None], len(many.gain), axis=0)).feasible
             claimed = np.empty((len(exact), i + 1), np.bool_)
             kernels.serves(futures.rows, serving, problem.S, problem.K, futures.requirement, claimed)
             missed = float(np.mean(claimed[:, i] & ~exact))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines import branch_and_bound, local_search, moves
+from baselines import ap_sets, branch_and_bound, local_search
 from baselines.allocation import Allocation, Allocator, Status, reference
 from baselines.elimination import cheapest_removal
 from cfisac_env import PRESETS, SystemConfig, sample
@@ -289,7 +289,7 @@ def elimination(M: int, K: int, drops: int, solves: int, seed: int, out: Path) -
         chosen = np.unique(np.linspace(0, len(path) - 1, solves).round().astype(int))
         times = []
         for place in chosen:
-            candidate = moves.drops(path[place].active)[0]
+            candidate = ap_sets.removals(path[place].active)[0]
             reference.solve(problem, candidate)
             times.append(_timed(lambda p=problem, c=candidate: reference.solve(p, c))[1])  # type: ignore[misc]
         each = np.interp(sizes, sizes[chosen][::-1], np.array(times)[::-1])

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 
 import baselines
-from baselines import moves
+from baselines import ap_sets
 from baselines.allocation import Allocator
 from baselines.allocation.paper import solve_paper
 from baselines.allocation.reference import SOLVERS
-from baselines.policy import solved
 from cfisac_env import Decision, Problem, Scenario, SystemConfig, physics, sample
 from experiments.reproduction.link_simulation import simulate
 
@@ -41,7 +40,7 @@ def measure_drop(config: SystemConfig, seed: int) -> Drop:
     numbers |= _integration(scenario) | _convexity(problem, rng) | _sensing_alone(problem)
     optimum = baselines.make("modified-bb").decide(problem)
     everyone = allocate(problem, np.ones(problem.M, dtype=bool))
-    if optimum.feasible and solved(everyone):
+    if optimum.feasible and everyone.feasible:
         numbers |= _optimum(problem, optimum.decision, everyone.power, config) | _removals(problem, allocate)
         numbers |= _relaxation(problem, optimum.decision, allocate) | _loss(problem, optimum.decision)
     return numbers
@@ -223,7 +222,7 @@ def _relaxation(problem: Problem, optimum: Decision, allocate: Allocator) -> Dro
 def _removals(problem: Problem, allocate: Allocator) -> Drop:
     """E12: how often the least transmit power falls when one AP of all is removed."""
     whole = allocate(problem, np.ones(problem.M, dtype=bool))
-    answers = allocate(problem, moves.drops(np.ones(problem.M, dtype=bool)))
+    answers = allocate(problem, ap_sets.removals(np.ones(problem.M, dtype=bool)))
     saved = answers.transmit_power < float(whole.bound) * (1 - 1e-6)  # below the certified least with all on
     return {"removals": float(len(saved)), "removals_that_save": float(saved.sum())}
 

@@ -10,7 +10,7 @@ import numpy as np
 
 import agents
 import baselines
-from baselines.policy import Answer, Policy, everything
+from baselines.policy import Answer, Policy, all_on_at_max_power
 from cfisac_env import Decision, Problem
 from experiments.reproduction.points import Point
 
@@ -50,7 +50,7 @@ class FullApPaperPolicy(Policy):
 
         active = np.ones(problem.M, dtype=bool)
         answer = solve_paper(problem, active)
-        decision = Decision(active, answer.power) if answer.feasible else everything(problem)
+        decision = Decision(active, answer.power) if answer.feasible else all_on_at_max_power(problem)
         return Answer(decision, feasible=False)
 
 

@@ -39,20 +39,20 @@ def test_columns_agree_with_the_direct_method_also_where_caps_bind_and_where_not
                 crlb_threshold_m2=problem.crlb_threshold_m2 * 10 ** rng.uniform(-3, 1),
                 max_ap_power_w=problem.max_ap_power_w * 10 ** rng.uniform(-1.5, 0.5),
             )
-        everyone = np.ones(problem.M, dtype=bool)
+        all_on = np.ones(problem.M, dtype=bool)
         reference = directly(problem)
-        found = columns.solve_one(problem, everyone, np.inf, directly)
+        found = columns.solve_one(problem, all_on, np.inf, directly)
         seen[None if found is None else str(found.status), str(reference.status)] += 1
         if found is not None:
             assert found.status == reference.status
-            certified = float(dual_bound(problem, everyone, found.multipliers))
+            certified = float(dual_bound(problem, all_on, found.multipliers))
             if found.status == Status.OPTIMAL:
                 assert float(found.transmit_power) == pytest.approx(float(reference.transmit_power), rel=2e-6)
                 assert meets(problem, found.power)
                 assert certified == pytest.approx(float(found.bound), rel=1e-9)
             else:
                 assert certified > problem.M * problem.max_ap_power_w
-        whole = fast.solve(problem, everyone, threads=1)
+        whole = fast.solve(problem, all_on, threads=1)
         assert whole.status == reference.status
     assert seen["optimal", "optimal"] >= 3
 

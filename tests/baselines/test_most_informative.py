@@ -12,7 +12,7 @@ from baselines.allocation import Allocator, fast
 from baselines.allocation.closed_form import ScaledDrops
 from baselines.allocation.result import Status
 from baselines.most_informative import by_information, exact_prefix
-from baselines.set_search import Budget, improved, neighbours, total_power
+from baselines.set_search import Budget, guided_search, neighbours, total_power
 from cfisac_env import PRESETS, SystemConfig, actions, observations, sample
 from cfisac_env.scenario import Scenario
 from cfisac_env.types import Decision
@@ -78,7 +78,7 @@ def test_a_search_ends_at_a_set_without_cheaper_neighbours_whatever_the_order() 
         rng = np.random.default_rng(i)
         for order in (lambda sets: rng.random(len(sets)), lambda sets: -sets.sum(-1), lambda sets: np.zeros(len(sets))):  # noqa: B023
             start = np.ones(14, dtype=bool)
-            active = improved(problem, start, order, Budget(moves=20, patience=100, rounds=200))
+            active = guided_search(problem, start, order, Budget(moves=20, patience=100, rounds=200))
             total = total_power(problem, active[None], np.inf)[0]
             assert not np.isfinite(total_power(problem, neighbours(active), total * (1 - 1e-6))).any()
 

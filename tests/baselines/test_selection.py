@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import baselines
 from agents.hetgnn.labels import label
-from baselines import branch_and_bound, local_search, moves
+from baselines import ap_sets, branch_and_bound, local_search
 from baselines.allocation import Allocation, Allocator, Status, fast
 from baselines.allocation.certificate import dual_bound
 from baselines.bounds import DualPool, DualScreen, SensingKnapsack, certify, fewest_active, sensing_qualities
@@ -178,8 +178,8 @@ def test_no_set_smaller_than_the_cardinality_bound_is_feasible() -> None:
         problem = drop(seed, M=8, K=4, preset=preset, noise_figure_db=9.0 + 10.0 * seed)
         sets = every_set(8)
         answers = fast.solve(problem, sets, threads=1)
-        everyone = answers.transmit_power[-1]
-        if np.isfinite(everyone):
+        all_on = answers.transmit_power[-1]
+        if np.isfinite(all_on):
             feasible = sets.sum(-1)[answers.status == Status.OPTIMAL]
             assert feasible.min() >= fewest_active(problem, float(answers.bound[-1])) >= fewest_active(problem)
 
@@ -191,8 +191,8 @@ def scip(problem: Problem) -> float:
     M, K, cap, gamma, nu = (
         problem.M, problem.K, problem.max_ap_power_w, problem.sinr_threshold, problem.crlb_threshold_m2
     )  # fmt: skip
-    everyone = fast.solve(problem, np.ones(M, dtype=bool), threads=1)
-    need = gamma * (everyone.power.sum(-1) @ problem.gain + problem.noise_w)  # t_k with all APs on
+    all_on = fast.solve(problem, np.ones(M, dtype=bool), threads=1)
+    need = gamma * (all_on.power.sum(-1) @ problem.gain + problem.noise_w)  # t_k with all APs on
     unit = need / problem.estimate_gain / cap  # p_mk in caps, by p'_mk = v_mk p_mk/t_k
     model = Model()
     model.hideOutput()
@@ -278,7 +278,7 @@ def test_greedy_elimination_is_never_better_than_exact_search() -> None:
 def plain_removal(problem: Problem, current: Allocation) -> Allocation | None:
     """The round of plain elimination: every set with one AP less is solved to its end."""
     on = np.flatnonzero(current.active)
-    answers = fast.solve(problem, moves.drops(current.active), threads=1)
+    answers = fast.solve(problem, ap_sets.removals(current.active), threads=1)
     quiet = np.argsort(current.power.sum(-1)[on], kind="stable")
     now = float(current.transmit_power)
     for i in quiet:
@@ -310,8 +310,8 @@ def test_a_time_limit_of_zero_gives_greedy_elimination_and_the_floor() -> None:
     assert quick.status == "feasible"
     assert quick.nodes == 0
     assert quick.lower_bound_w <= exact.total_power_w <= quick.total_power_w <= 1.2 * exact.total_power_w
-    everyone = fast.solve(problem, np.ones(30, dtype=bool))
-    assert quick.lower_bound_w == pytest.approx(float(everyone.bound) + 7 * problem.circuit_power_w, rel=1e-12)
+    all_on = fast.solve(problem, np.ones(30, dtype=bool))
+    assert quick.lower_bound_w == pytest.approx(float(all_on.bound) + 7 * problem.circuit_power_w, rel=1e-12)
     assert physics.evaluate(problem, Decision(active=quick.active, power=quick.power)).feasible
     assert local_search.search(problem, time_limit_s=0.0).total_power_w == pytest.approx(quick.total_power_w)
 
@@ -319,7 +319,7 @@ def test_a_time_limit_of_zero_gives_greedy_elimination_and_the_floor() -> None:
 @pytest.mark.parametrize("ending", ["at once", "in the first start", "by an interruption", "in the end"])
 def test_a_search_has_its_deadline_again_however_it_ends(ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
     deadline = time.perf_counter() + 1e6
-    run = local_search.Search(drop(1, M=12, K=3), threads=1, deadline=deadline)
+    run = local_search.LocalSearch(drop(1, M=12, K=3), threads=1, deadline=deadline)
     if ending == "at once":
         run.best_w = 0.0  # nothing can be better
     if ending == "in the first start":
@@ -345,8 +345,8 @@ def test_labels_searches_and_comparisons_rest_on_one_certificate(preset: str, sh
     for seed in range(3):
         problem = sample(config, np.random.default_rng(seed)).problem
         certificate = certify(problem)
-        run = local_search.Search(problem, threads=1)
-        assert certificate.infeasible == (run.everyone.status == Status.INFEASIBLE) or shared
+        run = local_search.LocalSearch(problem, threads=1)
+        assert certificate.infeasible == (run.all_on.status == Status.INFEASIBLE) or shared
         if certificate.infeasible:
             assert certificate.lower_bound_w == certificate.floor_w == np.inf
             continue

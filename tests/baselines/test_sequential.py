@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 import baselines
 from baselines import clairvoyant
 from baselines.allocation import Status, fast
-from baselines.policy import inside
+from baselines.policy import with_margin
 from baselines.sequential import HysteresisPolicy, descend
 from cfisac_env import CfIsacMobileEnv, SystemConfig, sample
 from cfisac_env.mobile import Switching
@@ -179,9 +179,9 @@ def test_descent_with_different_upkeeps_mostly_finds_the_cheapest_set_of_all() -
         problem = sample(SystemConfig(M=8, K=3, preset="urban"), rng).problem
         upkeep_w = 0.2 + rng.random(8) * (rng.random(8) < 0.5)
         found = descend(problem, [np.ones(8, dtype=bool), rng.random(8) < 0.6], upkeep_w)
-        answer = fast.solve(inside(problem), found)
+        answer = fast.solve(with_margin(problem), found)
         total = float(answer.transmit_power) + float(upkeep_w[found].sum())
-        least = cheapest_by_enumeration(inside(problem), upkeep_w)
+        least = cheapest_by_enumeration(with_margin(problem), upkeep_w)
         assert total >= least * (1 - 1e-6)
         hits += total <= least * (1 + 1e-4)
     assert hits >= 13
@@ -208,7 +208,7 @@ def test_hysteresis_keeps_what_is_on_when_the_episode_ends_before_a_switch_pays(
     best = baselines.make("local-search").decide(problem).decision.active
     previous = np.ones(10, dtype=bool)
     previous[np.flatnonzero(best)[0]] = False
-    serves = fast.solve(inside(problem), previous).status == Status.OPTIMAL
+    serves = fast.solve(with_margin(problem), previous).status == Status.OPTIMAL
     assert serves
     policy = HysteresisPolicy(payback_s=1000.0)
     switched = []

@@ -155,11 +155,11 @@ def test_the_floor_is_below_every_decision_and_never_below_all_on_power_with_the
 def test_where_users_decide_the_floor_closes_most_of_the_gap_that_counting_leaves() -> None:
     for seed in range(3):
         problem = drop(seed, M=50, K=10, preset="urban")
-        everyone = fast.solve(problem, np.ones(50, dtype=bool))
+        all_on = fast.solve(problem, np.ones(50, dtype=bool))
         found = local_search.search(problem, threads=1)
-        transmit = float(everyone.bound)
+        transmit = float(all_on.bound)
         plain = transmit + fewest_active(problem, transmit) * problem.circuit_power_w
-        floor = certified_floor_w(problem, everyone)
+        floor = certified_floor_w(problem, all_on)
         assert floor <= found.total_power_w
         assert found.total_power_w - floor < 0.5 * (found.total_power_w - plain)
 
@@ -168,11 +168,11 @@ def test_bounds_prove_that_too_few_aps_cannot_serve() -> None:
     problem = drop(0, M=12, K=6, preset="high-rate")
     assert share_cut_w(problem, 6) == np.inf
     assert share_cut_w(problem, 12, np.zeros(12, dtype=bool)) == np.inf
-    everyone = fast.solve(problem, np.ones(12, dtype=bool))
+    all_on = fast.solve(problem, np.ones(12, dtype=bool))
     relaxation = ShareRelaxation(problem)
     state = np.zeros(12, np.int8)
     state[:3] = 1
-    assert relaxation.bound_w(relaxation.start(everyone).theta, 2, state) == np.inf  # three APs are on already
+    assert relaxation.bound_w(relaxation.start(all_on).theta, 2, state) == np.inf  # three APs are on already
     state[3:] = -1
-    assert relaxation.bound_w(relaxation.start(everyone).theta, 4, state) == np.inf  # no fourth is left
-    assert everyone.status in (Status.OPTIMAL, Status.INFEASIBLE)
+    assert relaxation.bound_w(relaxation.start(all_on).theta, 4, state) == np.inf  # no fourth is left
+    assert all_on.status in (Status.OPTIMAL, Status.INFEASIBLE)

@@ -99,17 +99,17 @@ def test_both_back_ends_allocate_alike_and_a_target_less_never_costs_more(S: int
     compared = 0
     for seed in range(8):
         problem = sample(config(S, M=10), np.random.default_rng(seed)).problem
-        everyone = np.ones(10, dtype=bool)
-        ours, theirs = (Allocator(name)(problem, everyone) for name in ("fast", "clarabel"))
+        all_on = np.ones(10, dtype=bool)
+        ours, theirs = (Allocator(name)(problem, all_on) for name in ("fast", "clarabel"))
         assert ours.status == theirs.status
         if ours.status != Status.OPTIMAL:
             continue
         compared += 1
         assert float(ours.transmit_power) == pytest.approx(float(theirs.transmit_power), rel=1e-5)
-        assert float(dual_bound(problem, everyone, ours.multipliers)) >= float(ours.transmit_power) * (1 - 2e-6)
+        assert float(dual_bound(problem, all_on, ours.multipliers)) >= float(ours.transmit_power) * (1 - 2e-6)
         assert (physics.crlb(ours.power.sum(-1), problem.fisher) <= 4.0 * (1 + 1e-6)).all()
         for s in range(S):
-            fewer = fast.solve(replace(problem, fisher=np.delete(problem.fisher, s, axis=1)), everyone)
+            fewer = fast.solve(replace(problem, fisher=np.delete(problem.fisher, s, axis=1)), all_on)
             assert float(fewer.transmit_power) <= float(ours.transmit_power) * (1 + 1e-6)
     assert compared >= 3
 

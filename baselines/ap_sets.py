@@ -30,14 +30,14 @@ def exchanged(active: Bools, leavers: Indices | None = None, joiners: Indices | 
     return sets
 
 
-def drops(active: Bools, leavers: Indices | None = None) -> Bools:
+def removals(active: Bools, leavers: Indices | None = None) -> Bools:
     """Sets with one AP less, (n, M), in the order of `leavers` (by default by number); never the empty set."""
     leavers = np.flatnonzero(active) if leavers is None else leavers
     sets = exchanged(active, leavers=leavers[:, None])
     return sets[sets.any(1)]
 
 
-def adds(active: Bools, joiners: Indices | None = None) -> Bools:
+def additions(active: Bools, joiners: Indices | None = None) -> Bools:
     """Sets with one AP more, (n, M), in the order of `joiners` (by default by number)."""
     joiners = np.flatnonzero(~active) if joiners is None else joiners
     return exchanged(active, joiners=joiners[:, None])
@@ -56,9 +56,9 @@ def swaps(active: Bools, leavers: Indices, joiners: Indices, *, jointly: bool = 
     return exchanged(active, leavers[pairs[0], None], joiners[pairs[1], None])
 
 
-def drops_and_swaps(active: Bools) -> Bools:
+def removals_and_swaps(active: Bools) -> Bools:
     """Sets with one AP less, then those with one AP for another, (n, M)."""
-    return np.concatenate([drops(active), swaps(active, np.flatnonzero(active), np.flatnonzero(~active))])
+    return np.concatenate([removals(active), swaps(active, np.flatnonzero(active), np.flatnonzero(~active))])
 
 
 def merges(active: Bools, leavers: Indices, joiners: Indices, most: int) -> Bools:

@@ -7,8 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
-from baselines import moves
-from baselines.moves import Bools
+from baselines import ap_sets
+from baselines.ap_sets import Bools
 
 KINDS = {  # APs that go and that come
     "drops": (1, 0),
@@ -21,10 +21,10 @@ KINDS = {  # APs that go and that come
 def made(kind: str, active: Bools) -> Bools:
     on, off = np.flatnonzero(active), np.flatnonzero(~active)
     if kind == "swaps":
-        return moves.swaps(active, on, off)
+        return ap_sets.swaps(active, on, off)
     if kind == "merges":
-        return moves.merges(active, on, off, most=10**6)
-    return moves.drops(active) if kind == "drops" else moves.adds(active)
+        return ap_sets.merges(active, on, off, most=10**6)
+    return ap_sets.removals(active) if kind == "drops" else ap_sets.additions(active)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -47,23 +47,23 @@ def test_a_move_gives_every_set_of_its_kind_once_and_no_other(kind: str) -> None
 def test_moves_come_in_the_order_of_their_aps() -> None:
     active = np.array([True, True, False, False, True])
     leavers, joiners = np.array([4, 0, 1]), np.array([3, 2])
-    assert [np.flatnonzero(active & ~row).tolist() for row in moves.drops(active, leavers)] == [[4], [0], [1]]
-    assert [np.flatnonzero(~active & row).tolist() for row in moves.adds(active, joiners)] == [[3], [2]]
+    assert [np.flatnonzero(active & ~row).tolist() for row in ap_sets.removals(active, leavers)] == [[4], [0], [1]]
+    assert [np.flatnonzero(~active & row).tolist() for row in ap_sets.additions(active, joiners)] == [[3], [2]]
 
     def pairs(sets: Bools) -> list[tuple[list[int], list[int]]]:
         return [(np.flatnonzero(active & ~row).tolist(), np.flatnonzero(~active & row).tolist()) for row in sets]
 
     plain = [([4], [3]), ([4], [2]), ([0], [3]), ([0], [2]), ([1], [3]), ([1], [2])]
-    assert pairs(moves.swaps(active, leavers, joiners)) == plain
+    assert pairs(ap_sets.swaps(active, leavers, joiners)) == plain
     # Places 0, 1, 2 of three leavers weigh 0, 2, 4, those of two joiners 0, 3.
     jointly = [([4], [3]), ([0], [3]), ([4], [2]), ([1], [3]), ([0], [2]), ([1], [2])]
-    assert pairs(moves.swaps(active, leavers, joiners, jointly=True)) == jointly
-    assert pairs(moves.merges(active, leavers, joiners, most=3)) == [([0, 4], [3]), ([1, 4], [3]), ([0, 4], [2])]
+    assert pairs(ap_sets.swaps(active, leavers, joiners, jointly=True)) == jointly
+    assert pairs(ap_sets.merges(active, leavers, joiners, most=3)) == [([0, 4], [3]), ([1, 4], [3]), ([0, 4], [2])]
 
 
 def test_prefixes_are_the_first_aps_of_a_ranking() -> None:
     scores = np.array([[0.0, 5.0], [9.0, 1.0], [8.0, 4.0], [7.0, 0.0]])
-    ranking = moves.ranking(scores)
+    ranking = ap_sets.ranking(scores)
     assert ranking.tolist() == [1, 0, 2, 3]  # best places 0, 0, 1, 2; mean places 1, 1.5, 1, 2.5
-    for size, row in enumerate(moves.prefixes(ranking, range(5))):
+    for size, row in enumerate(ap_sets.prefixes(ranking, range(5))):
         assert np.flatnonzero(row).tolist() == sorted(ranking[:size].tolist())
