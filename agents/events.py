@@ -13,6 +13,8 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from cfisac_env import files
+
 
 class Events:
     """Scalars for TensorBoard, each written at once by the thread that calls.
@@ -47,4 +49,5 @@ class Events:
         self._file.close()
 
     def _write(self, event: Event) -> None:
-        self._records.write(event.SerializeToString())
+        with files.naming(Path(self._file.name)):
+            self._records.write(event.SerializeToString())

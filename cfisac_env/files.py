@@ -17,6 +17,17 @@ _LOCK, _HOLDER = ".lock", ".lock.json"
 
 
 @contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Give an `OSError` without a file name, as a full disk raises it, the name of the file that is being written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` that takes its place when the block ends without an error.
 
@@ -32,9 +43,10 @@ def replacing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _beside(path)
     try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        with naming(path):
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -55,7 +67,7 @@ def write_together(contents: Mapping[Path, bytes]) -> list[Path]:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = _beside(path)
             waiting.callback(temporary.unlink, missing_ok=True)
-            with temporary.open("wb") as file:
+            with naming(path), temporary.open("wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
@@ -87,7 +99,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     temporary, old = _beside(path), _beside(path)
     try:
         temporary.mkdir()
-        yield temporary
+        with naming(path):
+            yield temporary
         if path.exists():
             path.rename(old)
         try:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import cfisac_env
-from cfisac_env.files import write_text
+from cfisac_env.files import naming, write_text
 from experiments import schemas
 from experiments.results import plain, provenance
 
@@ -93,7 +93,7 @@ class Journal:
             self.torn = False
         if not self.path.exists():
             self.rewrite([])
-        with self.path.open("a", encoding="utf-8") as file:
+        with naming(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(_line(line))
         return line
 

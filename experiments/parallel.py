@@ -63,14 +63,14 @@ def _on_joblib(function: Callable[[T], R], tasks: Iterable[T], workers: int | No
     )
     for tracker in (resource_tracker, loky_tracker):
         tracker.ensure_running()  # before: starting them would let the signal through
+    # Results are left when their reader fails or is interrupted; joblib then warns from whatever collects the generator.
+    warnings.filterwarnings("ignore", message=r"\d+ tasks (which were still|have been successfully)", module=r"joblib")
     with interruption.held():
         results = pool(joblib.delayed(function)(task) for task in tasks)
     try:
         yield from results
     finally:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that tasks were cancelled: it is meant
-            results.close()  # ends the workers when results were left
+        results.close()  # ends the workers when results were left
 
 
 def _follow(parent: int) -> None:

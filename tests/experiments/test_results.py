@@ -158,7 +158,7 @@ def test_files_of_a_result_appear_together_or_not_at_all(tmp_path: Path, monkeyp
         original(number)
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match="No space left on device: '"):
         results.write(tmp_path, contents)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(contents, "old")
     written = results.write(tmp_path, contents)
