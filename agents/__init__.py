@@ -38,9 +38,18 @@ def _rl(algorithm: str, **options: Any) -> Any:
 AGENTS: dict[str, Callable[..., Any]] = {
     "hetgnn": _hetgnn,
     "hetgnn-exact": _hetgnn_exact,
-    **{name: partial(_rl, name) for name in ("graph-ddpg", "ddpg", "td3", "sac", "ppo", "maskable-ppo")},
+    **{name: partial(_rl, name) for name in ("ddpg", "ddpg-paper", "td3", "sac", "ppo", "maskable-ppo")},
 }
 """Name of an agent → what loads it, with the agent's own options. Loaders import torch when they are called, not before."""
+
+
+RENAMED = {"graph-ddpg": "ddpg"}
+"""Earlier name of an agent → its present name."""
+
+
+def hint(name: str, valid: list[str]) -> str:
+    """The present name of a renamed agent, or the nearest valid name, as the end of a message; nothing when none is close."""
+    return f" (its name is {RENAMED[name]!r} now)" if name in RENAMED else nearest(name, valid)
 
 
 @overload
@@ -48,9 +57,9 @@ def load(name: Literal["hetgnn"], **options: Any) -> HetGnnPolicy: ...
 @overload
 def load(name: Literal["hetgnn-exact"], **options: Any) -> HetGnnExactPolicy: ...
 @overload
-def load(name: Literal["graph-ddpg"], **options: Any) -> SetAgent: ...
+def load(name: Literal["ddpg"], **options: Any) -> SetAgent: ...
 @overload
-def load(name: Literal["ddpg", "td3", "sac", "ppo"], **options: Any) -> DirectAgent | BySize: ...
+def load(name: Literal["ddpg-paper", "td3", "sac", "ppo"], **options: Any) -> DirectAgent | BySize: ...
 @overload
 def load(name: Literal["maskable-ppo"], **options: Any) -> SequentialAgent: ...
 @overload
@@ -67,7 +76,7 @@ def load(name: str, *, config: SystemConfig | None = None, **options: Any) -> Ob
         ValueError: there is no agent of that name; the message lists those that there are.
     """
     if name not in AGENTS:
-        raise ValueError(f"unknown agent {name!r}{nearest(name, list(AGENTS))}; valid agents: {', '.join(AGENTS)}")
+        raise ValueError(f"unknown agent {name!r}{hint(name, list(AGENTS))}; valid agents: {', '.join(AGENTS)}")
     sizes = {} if config is None else {"M": config.M, "K": config.K}
     policy = cast("ObservationPolicy", AGENTS[name](**(sizes | options)))
     if config is not None:

@@ -16,7 +16,6 @@ import baselines
 from agents.coverage import described
 from baselines.bounds import certify, relative_gap
 from cfisac_env import Decision, Scenario, SystemConfig, actions, seeds
-from cfisac_env.config import nearest
 from cfisac_env.env import CfIsacEnv
 from experiments.statistics import Interval, bootstrap
 
@@ -248,7 +247,7 @@ def build(names: Sequence[str], config: SystemConfig) -> list[Any]:
     valid = [*baselines.POLICIES, *agents.AGENTS]
     for name in names:
         if name not in valid:
-            raise ValueError(f"unknown policy {name!r}{nearest(name, valid)}; valid policies: {', '.join(valid)}")
+            raise ValueError(f"unknown policy {name!r}{agents.hint(name, valid)}; valid policies: {', '.join(valid)}")
     return [
         agents.load(name, config=config) if name in agents.AGENTS else baselines.make(name, M=config.M, K=config.K)
         for name in dict.fromkeys(names)

@@ -178,7 +178,7 @@ def made(spec: EnvSpec) -> Any:
 
 def policy(name: str) -> Any:
     """A policy that has decided already, and the observations that it is to decide about next."""
-    M, K = (30, 6) if name == "ddpg" else (8, 3)  # shipped for some sizes alone
+    M, K = (30, 6) if name == "ddpg-paper" else (8, 3)  # shipped for some sizes alone
     env = gym.make("CfIsacMobile-v0", M=M, K=K, episode_steps=4, wake_up_steps=1, switching_energy_j=3.0)
     observation, _ = env.reset(seed=3)
     if name in agents.AGENTS:

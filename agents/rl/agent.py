@@ -101,7 +101,7 @@ class DirectAgent(Agent):
 
 
 class SetAgent(Agent):
-    """The policy of `graph-ddpg`, for every size.
+    """The policy of `ddpg`, for every size.
 
     Args:
         policy: that decides.
@@ -205,7 +205,7 @@ class _Game:
 
 
 def agent_of(policy: BasePolicy, run: Run) -> Agent:
-    """The agent around a policy, as it is while it learns; that of `graph-ddpg` without its search, which hides what was learned."""
+    """The agent around a policy, as it is while it learns; that of `ddpg` without its search, which hides what was learned."""
     if isinstance(policy, SetPolicy):
         return SetAgent(policy, run, search=False)
     if isinstance(policy, GraphMaskablePolicy):
@@ -278,7 +278,7 @@ def load(
         weights: file that a training run wrote; None takes the shipped one.
         device: of torch, or `gpu`, or `auto`.
         seed: of the actions that are drawn, when `predict` isn't to be deterministic.
-        options: of `graph-ddpg`: `completions`, `search` and `budget`, see `SetPolicy`.
+        options: of `ddpg`: `completions`, `search` and `budget`, see `SetPolicy`.
 
     Raises:
         TypeError: options that the algorithm doesn't have.
@@ -286,7 +286,7 @@ def load(
         ValueError: the file's agent is of another algorithm or size; or none is shipped for the size; or there is no such device.
     """
     for name in options:
-        if algorithm != "graph-ddpg" or name not in SET_OPTIONS:
+        if algorithm != "ddpg" or name not in SET_OPTIONS:
             raise TypeError(f"{algorithm} got an unexpected keyword argument {name!r}")
     chosen, size = defaults.device(device), {"M": M, "K": K}
     if weights is not None:

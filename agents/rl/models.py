@@ -70,14 +70,18 @@ class SlowActorSAC(_SlowActor, SAC):
 
 
 CLASSES: dict[str, type[BaseAlgorithm]] = {
-    "graph-ddpg": GraphDDPG, "ddpg": SlowActorDDPG, "td3": SlowActorTD3, "sac": SlowActorSAC, "ppo": PPO, "maskable-ppo": MaskablePPO,
+    "ddpg": GraphDDPG, "ddpg-paper": SlowActorDDPG, "td3": SlowActorTD3, "sac": SlowActorSAC, "ppo": PPO, "maskable-ppo": MaskablePPO,
 }  # fmt: skip
 
 GRAPHS: dict[str, type[BasePolicy]] = {
-    "ddpg": GraphTD3Policy, "td3": GraphTD3Policy, "sac": GraphSACPolicy, "ppo": GraphPPOPolicy, "maskable-ppo": GraphMaskablePolicy,
+    "ddpg-paper": GraphTD3Policy, "td3": GraphTD3Policy, "sac": GraphSACPolicy, "ppo": GraphPPOPolicy, "maskable-ppo": GraphMaskablePolicy,
 }  # fmt: skip
 
-INFORMED: dict[str, type[BasePolicy]] = {"ddpg": InformedTD3Policy, "td3": InformedTD3Policy, "sac": InformedSACPolicy}
+INFORMED: dict[str, type[BasePolicy]] = {
+    "ddpg-paper": InformedTD3Policy,
+    "td3": InformedTD3Policy,
+    "sac": InformedSACPolicy,
+}
 
 LIFT = 1.0
 """Of the activation logits of a graph policy that starts from scratch: every AP is on."""
@@ -98,7 +102,7 @@ class Run:
         policy: one of `POLICIES`; None is the usual one of the algorithm; `maskable-ppo` always has the graph.
         start_from: HetGNN weights that the graph policy begins with, a file or `shipped`; None begins from scratch.
         network: sizes of the graph policy's layers; those of the weights that it begins with.
-        mixed: presets whose drops `graph-ddpg` trains on besides those of `config`, as often each; M and K are those of `config`.
+        mixed: presets whose drops `ddpg` trains on besides those of `config`, as often each; M and K are those of `config`.
         validation_drops: by which the best agent is chosen.
 
     Raises:
@@ -133,13 +137,13 @@ class Run:
             raise ValueError(
                 f"policy must be one of {', '.join(POLICIES)}, got {self.policy!r}{nearest(str(self.policy), list(POLICIES))}"
             )
-        sets = self.algorithm == "graph-ddpg"
+        sets = self.algorithm == "ddpg"
         if sets != (self.policy == "sets"):
             raise ValueError(
-                f"graph-ddpg and the policy 'sets' go together, got {self.algorithm} with {self.policy!r}; leave the policy out"
+                f"ddpg and the policy 'sets' go together, got {self.algorithm} with {self.policy!r}; leave the policy out"
             )
         if len(self.configs) > 1 and not sets:  # whose making refuses presets that aren't there
-            raise ValueError(f"only graph-ddpg trains on several presets, got {self.algorithm} with {self.mixed}")
+            raise ValueError(f"only ddpg trains on several presets, got {self.algorithm} with {self.mixed}")
         if sets and self.network == SMALL:
             object.__setattr__(self, "network", NETWORK)
         if masked and self.policy != "graph":

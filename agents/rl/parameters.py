@@ -8,15 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from agents import hint
 from cfisac_env.config import SystemConfig, nearest
 
-ALGORITHMS = ("graph-ddpg", "ddpg", "td3", "sac", "ppo", "maskable-ppo")
+ALGORITHMS = ("ddpg", "ddpg-paper", "td3", "sac", "ppo", "maskable-ppo")
 """`maskable-ppo` plays `CfIsacSequential-v0` with the graph policy, the others play `CfIsac-v0`."""
 
 POLICIES = ("mlp", "sorted-mlp", "graph", "sets")
 """`mlp` is the paper's: it reads the flattened observation as APs and users are numbered, and its critics state and action
 alone. In `sorted-mlp` APs and users stand in an order (`agents.rl.order`), and critics hear what an action comes to
-(`agents.rl.informed`). `graph` has the layers of the HetGNN; `sets` (`graph-ddpg` alone) has them too, and chooses sets of APs
+(`agents.rl.informed`). `graph` has the layers of the HetGNN; `sets` (`ddpg` alone) has them too, and chooses sets of APs
 (`agents.rl.set_policy`)."""
 
 FROM_ZERO = ("warm_up", "actor_from", "margin_db", "entropy", "noise_std", "penalty")
@@ -201,8 +202,8 @@ class SetOffPolicy(HyperParameters):
 Family = type[OffPolicy] | type[OnPolicy] | type[SetOffPolicy]
 
 FAMILY: Mapping[str, Family] = {
-    "graph-ddpg": SetOffPolicy,
-    "ddpg": OffPolicy,
+    "ddpg": SetOffPolicy,
+    "ddpg-paper": OffPolicy,
     "td3": OffPolicy,
     "sac": OffPolicy,
     "ppo": OnPolicy,
@@ -216,7 +217,7 @@ _SORTED = {
 }  # fmt: skip
 
 DEFAULTS: Mapping[tuple[str, str], Mapping[str, Any]] = {
-    ("ddpg", "sorted-mlp"): _SORTED,
+    ("ddpg-paper", "sorted-mlp"): _SORTED,
     ("td3", "sorted-mlp"): _SORTED,
     ("maskable-ppo", "graph"): {
         "steps": 8_192, "envs": 8, "learning_rate": 1e-3, "batch_size": 256, "rollout": 128, "epochs": 4, "penalty": 1.0,
@@ -226,11 +227,11 @@ DEFAULTS: Mapping[tuple[str, str], Mapping[str, Any]] = {
 """(algorithm, policy) → what differs from the defaults of the family, at every size."""
 
 TUNED: Mapping[tuple[str, str, int, int], Mapping[str, Any]] = {
-    ("ddpg", "sorted-mlp", 20, 5): {"first_on": 0.4},
-    ("ddpg", "sorted-mlp", 30, 6): {"first_on": 0.27},
-    ("ddpg", "sorted-mlp", 30, 10): {"first_on": 0.4},
-    ("ddpg", "sorted-mlp", 50, 10): {"steps": 100_000, "first_on": 0.24},
-    ("ddpg", "sorted-mlp", 50, 20): {
+    ("ddpg-paper", "sorted-mlp", 20, 5): {"first_on": 0.4},
+    ("ddpg-paper", "sorted-mlp", 30, 6): {"first_on": 0.27},
+    ("ddpg-paper", "sorted-mlp", 30, 10): {"first_on": 0.4},
+    ("ddpg-paper", "sorted-mlp", 50, 10): {"steps": 100_000, "first_on": 0.24},
+    ("ddpg-paper", "sorted-mlp", 50, 20): {
         "steps": 120_000, "buffer_size": 20_000, "actor_share": 0.5, "first_on": 0.4, "validate_every": 8_000, "checkpoint_every": 40_000,
     },
 }  # fmt: skip
@@ -245,14 +246,14 @@ def family(algorithm: str) -> Family:
     """
     if algorithm not in ALGORITHMS:
         raise ValueError(
-            f"unknown algorithm {algorithm!r}{nearest(algorithm, list(ALGORITHMS))}; valid ones: {', '.join(ALGORITHMS)}"
+            f"unknown algorithm {algorithm!r}{hint(algorithm, list(ALGORITHMS))}; valid ones: {', '.join(ALGORITHMS)}"
         )
     return FAMILY[algorithm]
 
 
 def usual_policy(algorithm: str) -> str:
     """The policy of an algorithm when none is named."""
-    return {"graph-ddpg": "sets", "ddpg": "sorted-mlp", "td3": "sorted-mlp", "maskable-ppo": "graph"}.get(
+    return {"ddpg": "sets", "ddpg-paper": "sorted-mlp", "td3": "sorted-mlp", "maskable-ppo": "graph"}.get(
         algorithm, "mlp"
     )
 

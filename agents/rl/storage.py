@@ -127,6 +127,11 @@ def read(path: Path) -> tuple[Run, dict[str, Tensor], dict[str, Any]]:
             f"{path} was trained with cfisac {theirs}, this is {cfisac_env.__version__}; observations or physics may "
             "differ, so train it again or install that version"
         )
+    if content["algorithm"] == "ddpg" and content["policy"] != "sets":
+        raise ValueError(
+            f"{path} holds a DDPG agent on the flattened observation, in the format from before `ddpg` became the name of the graph "
+            "agent; train it again with `cfisac train ddpg-paper`"
+        )
     try:
         return Run.from_dict(content), tensors, header["card"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -44,7 +44,7 @@ class TrainRl(Command):
     mixed: Annotated[
         tuple[Literal["paper", "high-rate", "urban"], ...], open_option("{paper,high-rate,urban} [...]")
     ] = ()
-    """Presets whose drops graph-ddpg trains on besides those of the configuration, as often each."""
+    """Presets whose drops ddpg trains on besides those of the configuration, as often each."""
     start_from: Annotated[str | None, open_option("FILE")] = None
     """HetGNN weights that a graph policy begins with: a file, or shipped."""
     device: str = "cpu"

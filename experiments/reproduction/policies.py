@@ -14,7 +14,7 @@ from baselines.policy import Answer, Policy, all_on_at_max_power
 from cfisac_env import Decision, Problem
 from experiments.reproduction.points import Point
 
-PAPER = ("hetgnn", "ddpg", "modified-bb-paper", "decoupled")
+PAPER = ("hetgnn", "ddpg-paper", "modified-bb-paper", "decoupled")
 """The columns of Table II."""
 
 ORACLES = (
@@ -26,7 +26,7 @@ ORACLES = (
     "local-search",
     "branch-and-bound",
 )
-LEARNED = ("hetgnn", "hetgnn-exact", "ddpg")
+LEARNED = ("hetgnn", "hetgnn-exact", "ddpg-paper")
 """Agents that the tables name even where their weights are missing; whatever else `agents.AGENTS` holds comes after them."""
 
 SLOW = ("modified-bb-paper",)

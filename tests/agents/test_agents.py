@@ -12,6 +12,7 @@ import pytest
 import agents
 import baselines
 from cfisac_env import SystemConfig
+from experiments import compare
 
 
 def test_an_unknown_name_is_refused_with_a_suggestion(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,6 +21,12 @@ def test_an_unknown_name_is_refused_with_a_suggestion(monkeypatch: pytest.Monkey
         ValueError, match=r"unknown agent 'teecher' \(did you mean 'teacher'\?\); valid agents: .*teacher"
     ):
         agents.load("teecher")
+
+
+def test_an_earlier_name_is_refused_with_the_present_one() -> None:
+    for build in (lambda: agents.load("graph-ddpg"), lambda: compare.build(["graph-ddpg"], SystemConfig())):
+        with pytest.raises(ValueError, match=r"'graph-ddpg' \(its name is 'ddpg' now\)"):
+            build()
 
 
 def test_options_reach_the_loader(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,7 +48,7 @@ def test_type_checkers_know_what_every_name_builds(function: Callable[..., Any])
         assert type(agents.load("hetgnn")).__name__ == names["hetgnn"]
         assert type(agents.load("maskable-ppo")).__name__ == names["maskable-ppo"]
         for sizes in ({"M": 30, "K": 6}, {}):
-            assert type(agents.load("ddpg", **sizes)).__name__ in names["ddpg"].split(" | ")
+            assert type(agents.load("ddpg-paper", **sizes)).__name__ in names["ddpg-paper"].split(" | ")
     else:
         known = baselines.POLICIES | baselines.SEQUENTIAL
         assert names == {name: policy.__name__ for name, policy in known.items()}

@@ -18,7 +18,7 @@ from cfisac_env import PRESETS, SystemConfig
 from experiments import compare, outputs
 
 PRESETS_OF = {
-    "hetgnn": set(PRESETS), "hetgnn-exact": set(PRESETS), "graph-ddpg": {"paper", "urban"}, "ddpg": {"paper"}, "maskable-ppo": {"paper"},
+    "hetgnn": set(PRESETS), "hetgnn-exact": set(PRESETS), "ddpg": {"paper", "urban"}, "ddpg-paper": {"paper"}, "maskable-ppo": {"paper"},
 }  # fmt: skip
 CHANGED: dict[str, Any] = {"rcs_model": "exponential", "pilot_assignment": "greedy", "effective_bandwidth_hz": 5e6}
 
@@ -49,7 +49,7 @@ def test_an_agent_was_trained_for_its_presets_and_for_no_other(name: str, preset
 def test_every_field_that_differs_is_named(name: str, field: str) -> None:
     config = SystemConfig(30, 6)
     other = changed(config, field)
-    free = (*NEUTRAL, *(SIZES if name != "ddpg" else ()))
+    free = (*NEUTRAL, *(SIZES if name != "ddpg-paper" else ()))
     differing = agents.trained_for(loaded(name), other)
     assert {name: here for name, (_, here) in differing.items()} == (
         {} if field in free else {field: getattr(other, field)}
@@ -93,8 +93,8 @@ def test_a_comparison_says_which_agents_were_trained_for_something_else() -> Non
     config = SystemConfig(30, 6, crlb_threshold_m2=0.5)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", agents.UntrainedConfigurationWarning)
-        comparison = compare.run(config, compare.build(["ddpg", "strongest-ap"], config), 1)
+        comparison = compare.run(config, compare.build(["ddpg-paper", "strongest-ap"], config), 1)
     rows = {row.policy: row.untrained for row in compare.summarise(comparison)}
-    assert rows == {"ddpg": "crlb_threshold_m2 0.5 (trained: 1)", "strongest-ap": ""}
+    assert rows == {"ddpg-paper": "crlb_threshold_m2 0.5 (trained: 1)", "strongest-ap": ""}
     notes = outputs.table(comparison, compare.summarise(comparison)).notes
-    assert notes.endswith("; `ddpg` wasn't trained for crlb_threshold_m2 0.5 (trained: 1)")
+    assert notes.endswith("; `ddpg-paper` wasn't trained for crlb_threshold_m2 0.5 (trained: 1)")

@@ -25,7 +25,9 @@ Tensors = dict[str, torch.Tensor]
 Header = dict[str, str]
 SHIPPED = {"hetgnn": weights.SHIPPED}
 for path in sorted(WEIGHTS.glob("*.safetensors")):
-    SHIPPED[path.stem.rsplit("-", 1)[0] if "x" in path.stem else path.stem] = path  # `ddpg-30x6` is one of ddpg
+    SHIPPED[path.stem.rsplit("-", 1)[0] if "x" in path.stem else path.stem] = (
+        path  # `ddpg-paper-30x6` is one of ddpg-paper
+    )
 KINDS = [*SHIPPED]
 
 

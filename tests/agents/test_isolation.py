@@ -24,7 +24,7 @@ from agents.rl.parameters import hyper_parameters
 from cfisac_env import SystemConfig
 
 M, K = 30, 6
-SHIPPED = ("hetgnn", "hetgnn-exact", "graph-ddpg", "ddpg", "maskable-ppo")
+SHIPPED = ("hetgnn", "hetgnn-exact", "ddpg", "ddpg-paper", "maskable-ppo")
 
 
 def load(name: str) -> Any:

@@ -30,7 +30,7 @@ CONFIG = SystemConfig(8, 2, crlb_threshold_m2=20.0)
 STEPS: dict[str, Any] = {
     "steps": 32, "envs": 4, "batch_size": 8, "warm_up": 8, "actor_from": 8, "validate_every": 32, "checkpoint_every": 16,
 }  # fmt: skip
-RUN = Run("ddpg", CONFIG, hyper_parameters("ddpg", CONFIG, **STEPS), validation_drops=1)
+RUN = Run("ddpg-paper", CONFIG, hyper_parameters("ddpg-paper", CONFIG, **STEPS), validation_drops=1)
 TRAINING = TrainingConfig(NetworkConfig(1, (8,), (8,), 8, steps=2), epochs=2)
 
 
@@ -160,7 +160,7 @@ def test_the_command_refuses_a_pickled_checkpoint_in_one_line(
     mark, run = tmp_path / "mark", tmp_path / "run"
     (run / "checkpoint-16").mkdir(parents=True)
     (run / "checkpoint-16" / "state.pkl").write_bytes(pickled(Payload(mark)))
-    assert main(["train", "ddpg", "--M", "8", "--K", "2", "--out", str(run)]) == 2
+    assert main(["train", "ddpg-paper", "--M", "8", "--K", "2", "--out", str(run)]) == 2
     error = " ".join(capsys.readouterr().err.split())
     assert "state.pkl is a pickled checkpoint, which could run any code, so it is not opened; remove" in error
     assert not mark.exists()

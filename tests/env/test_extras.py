@@ -53,7 +53,7 @@ DOORS: dict[str, tuple[str, frozenset[str], str]] = {
         "baselines",
     ),
     "hetgnn": ("import agents\nagents.load('hetgnn')", ONLY_CORE, "agents"),
-    "ddpg": ("import agents\nagents.load('ddpg', M=30, K=6)", ONLY_CORE, "agents"),
+    "ddpg-paper": ("import agents\nagents.load('ddpg-paper', M=30, K=6)", ONLY_CORE, "agents"),
     "an agent's module": ("from agents.hetgnn.policy import HetGnnPolicy", ONLY_CORE, "agents"),
     "the adapter": ("from agents.rl.vec_env import SB3VecEnv", ONLY_CORE, "agents"),
     "tensors": (ENV + "gym.make_vec('CfIsac-v0', num_envs=2, M=4, K=2, backend='torch')", ONLY_CORE, "agents"),

@@ -27,7 +27,7 @@ def test_the_page_of_cards_is_that_of_the_shipped_files() -> None:
 
 
 ODD = (
-    Run("ddpg", CONFIG, hyper_parameters("ddpg", CONFIG, tau=0.5, steps=70_000), 7, validation_drops=3),
+    Run("ddpg-paper", CONFIG, hyper_parameters("ddpg-paper", CONFIG, tau=0.5, steps=70_000), 7, validation_drops=3),
     Run(
         "sac",
         CONFIG,
@@ -38,7 +38,7 @@ ODD = (
         network=SHIPPED,
     ),
     Run("ppo", SystemConfig(9, 2, preset="urban"), hyper_parameters("ppo", SystemConfig(9, 2)), 399),
-    Run("graph-ddpg", CONFIG, hyper_parameters("graph-ddpg", CONFIG), mixed=("paper", "urban")),
+    Run("ddpg", CONFIG, hyper_parameters("ddpg", CONFIG), mixed=("paper", "urban")),
 )
 
 

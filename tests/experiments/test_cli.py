@@ -35,7 +35,7 @@ WRONG: dict[str, list[str]] = {
         "--M 1000000", "--K -1", "--K 2.5", "--noise-figure-db nan", "--noise-figure-db inf", "--rcs-model round", "--bandwidth-hz 0",
         "--drops-file missing.npz", "--drops-file .", "--drops-file PAGE", "--drops-file EMPTY", "--reference nosuch", "--out FILE",
         "--out FILE/below", "--out", "--nosuch 3", "7", "--policies modified-bb-paper --K 4 --pilot-length 2",
-        "--policies ddpg --M 7 --K 3", "--drops-file DROPS --K 3",
+        "--policies ddpg-paper --M 7 --K 3", "--drops-file DROPS --K 3",
     ],
     "mobile": [
         "--episodes 0", f"--episodes {MANY}", "--seed -1", "--episode-steps 0", "--step-s nan", "--step-s 0", "--bound-s nan",
@@ -80,7 +80,7 @@ WRONG: dict[str, list[str]] = {
     ],
     "ablate hetgnn": ["--sizes", "--sizes 3", "--labels missing", "--variants nosuch", "--variants", "--out FILE"],
     "train hetgnn": ["--labels missing", "--labels PAGE", "--epochs 0", "--out FILE"],
-    "train ddpg": ["--steps 0", "--policy nosuch", "--seed -1", "--learning-rate nan", "--preset rural", "--out FILE"],
+    "train ddpg-paper": ["--steps 0", "--policy nosuch", "--seed -1", "--learning-rate nan", "--preset rural", "--out FILE"],
 }  # fmt: skip
 """Command → options that it refuses; capital words stand for files of the test."""
 
@@ -227,7 +227,8 @@ def test_options_are_the_fields_of_the_configuration() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["compare", "--help"], ["train", "ddpg", "--help"], ["compare", "--preset", "rural"]]
+    "arguments",
+    [["--help"], ["compare", "--help"], ["train", "ddpg-paper", "--help"], ["compare", "--preset", "rural"]],
 )
 def test_without_docstrings_the_command_works(arguments: list[str]) -> None:
     done = subprocess.run(

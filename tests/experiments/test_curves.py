@@ -16,7 +16,7 @@ from experiments.cli import main
 def write_run(folder: Path, seed: int, gaps: list[float | None], K: int = 6) -> Path:
     folder.mkdir(parents=True)
     run = {
-        "algorithm": "ddpg",
+        "algorithm": "ddpg-paper",
         "seed": seed,
         "policy": "mlp",
         "config": {"M": 30, "K": K},
@@ -34,9 +34,9 @@ def test_the_command_tables_and_draws_every_run(tmp_path: Path, capsys: pytest.C
     runs = [write_run(tmp_path / f"run{seed}", seed, [None, 8.0, 5.0 + seed]) for seed in (1, 0)]
     assert main(["curves", *map(str, runs), "--out", str(tmp_path / "out")]) == 0
     table = (tmp_path / "out" / "runs.md").read_text()
-    assert "| ddpg, mlp | 30, 6 | 0 | 200 | 4 | 200 | 50% | 500% | 9.0 |" in table
+    assert "| ddpg-paper, mlp | 30, 6 | 0 | 200 | 4 | 200 | 50% | 500% | 9.0 |" in table
     assert table.index("| 0 | 200") < table.index("| 1 | 200")
-    assert capsys.readouterr().out.count("ddpg, mlp") == 2
+    assert capsys.readouterr().out.count("ddpg-paper, mlp") == 2
     stored = json.loads((tmp_path / "out" / "curves.json").read_text())
     assert [entry["run"]["seed"] for entry in stored["runs"]] == [0, 1]
     assert stored["runs"][0]["curve"][0]["gap"] is None
@@ -88,7 +88,7 @@ def test_folders_without_a_run_are_refused(tmp_path: Path) -> None:
         (json.dumps({**whole, "curve": [{**whole["curve"][0], "feasible": 2}]}), "2 is greater than the maximum of 1"),
         (json.dumps({**whole, "curve": [{**whole["curve"][0], "reward": None}]}), "None is not of type 'number'"),
         (json.dumps({**whole, "run": None}), "None is not of type 'object'"),
-        (json.dumps({**whole, "run": {"algorithm": "ddpg"}}), "'config' is a required property"),
+        (json.dumps({**whole, "run": {"algorithm": "ddpg-paper"}}), "'config' is a required property"),
         (json.dumps({**whole, "run": {**whole["run"], "algorithm": "dqn"}}), "dqn"),
         (
             json.dumps({**whole, "run": {**whole["run"], "parameters": {"steps": "many"}}}),

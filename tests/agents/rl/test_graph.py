@@ -21,7 +21,7 @@ from cfisac_env import SystemConfig, actions, observations, physics, sample
 torch.set_num_threads(1)
 
 CONFIG = SystemConfig(7, 3, T=2, crlb_threshold_m2=20.0)
-DIRECT = ("ddpg", "td3", "sac", "ppo")
+DIRECT = ("ddpg-paper", "td3", "sac", "ppo")
 BRIEF: dict[str, Any] = {"steps": 32, "envs": 4, "batch_size": 8, "validate_every": 32, "checkpoint_every": 32}
 
 
@@ -136,11 +136,11 @@ def test_what_was_trained_at_one_size_plays_at_another(algorithm: str, tmp_path:
 
 def test_a_policy_that_is_not_there_is_refused() -> None:
     with pytest.raises(ValueError, match="did you mean 'graph'"):
-        Run("ddpg", CONFIG, hyper_parameters("ddpg", CONFIG), 0, "grph")
+        Run("ddpg-paper", CONFIG, hyper_parameters("ddpg-paper", CONFIG), 0, "grph")
     assert Run("maskable-ppo", CONFIG, hyper_parameters("maskable-ppo", CONFIG)).policy == "graph"
 
 
-@pytest.mark.parametrize("algorithm", ["ddpg", "maskable-ppo"])
+@pytest.mark.parametrize("algorithm", ["ddpg-paper", "maskable-ppo"])
 def test_a_graph_policy_starts_from_the_weights_of_a_hetgnn(algorithm: str, tmp_path: Path) -> None:
     torch.manual_seed(4)
     network = HetGnn(NetworkConfig(layers=1, edge_widths=(8,), node_widths=(8,), head_width=8, steps=3))
@@ -152,7 +152,7 @@ def test_a_graph_policy_starts_from_the_weights_of_a_hetgnn(algorithm: str, tmp_
     assert found
     for module in found:
         assert all(torch.equal(value, network.state_dict()[name]) for name, value in module.state_dict().items())
-    if algorithm == "ddpg":  # the untouched policy proposes what the network proposes
+    if algorithm == "ddpg-paper":  # the untouched policy proposes what the network proposes
         observation = observations.encode(sample(CONFIG, np.random.default_rng(0), 3))
         with torch.no_grad():
             logits = network.propose(network.embed(build(observation)), torch.zeros(3, 7, dtype=torch.bool))
@@ -167,6 +167,6 @@ def test_a_graph_policy_starts_from_the_weights_of_a_hetgnn(algorithm: str, tmp_
 
 def test_only_a_graph_policy_starts_from_the_weights_of_a_hetgnn(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no file"):
-        models.starting_from(run_of("ddpg"), str(tmp_path / "none.safetensors"))
+        models.starting_from(run_of("ddpg-paper"), str(tmp_path / "none.safetensors"))
     with pytest.raises(ValueError, match="only a graph policy can start"):
-        Run("ddpg", CONFIG, hyper_parameters("ddpg", CONFIG), start_from="shipped")
+        Run("ddpg-paper", CONFIG, hyper_parameters("ddpg-paper", CONFIG), start_from="shipped")

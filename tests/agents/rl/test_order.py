@@ -76,7 +76,7 @@ def test_an_arranged_drop_earns_what_the_drop_earns(config: SystemConfig) -> Non
             np.testing.assert_array_equal(sorted_infos[2]["terminal_observation"][key], value[0])
 
 
-@pytest.mark.parametrize("algorithm", ["ddpg", "sac"])
+@pytest.mark.parametrize("algorithm", ["ddpg-paper", "sac"])
 def test_actions_follow_the_numbering_of_aps_and_users(algorithm: str) -> None:
     run = run_of(algorithm)
     model = models.build(run, models.training_environments(run))
@@ -98,7 +98,7 @@ def test_actions_follow_the_numbering_of_aps_and_users(algorithm: str) -> None:
 
 
 def test_the_first_aps_are_on_at_first_and_the_hidden_layers_are_the_papers() -> None:
-    run = run_of("ddpg")
+    run = run_of("ddpg-paper")
     venv = models.training_environments(run)
     model: Any = models.build(run, venv)
     action, _ = model.predict(venv.reset(), deterministic=True)
@@ -109,7 +109,7 @@ def test_the_first_aps_are_on_at_first_and_the_hidden_layers_are_the_papers() ->
         assert [layer.out_features for layer in network if isinstance(layer, torch.nn.Linear)] == [64, 128, 1]
 
 
-@pytest.mark.parametrize("algorithm", ["ddpg", "td3", "sac"])
+@pytest.mark.parametrize("algorithm", ["ddpg-paper", "td3", "sac"])
 def test_critics_are_told_by_how_much_an_action_serves(algorithm: str) -> None:
     run = run_of(algorithm)
     model: Any = models.build(run, models.training_environments(run))
@@ -133,7 +133,7 @@ def test_critics_are_told_by_how_much_an_action_serves(algorithm: str) -> None:
 def test_where_users_share_pilots_critics_are_the_plain_ones_and_training_works(tmp_path: Any) -> None:
     from agents.rl import training
 
-    run = run_of("ddpg", SHARED)
+    run = run_of("ddpg-paper", SHARED)
     model: Any = models.build(run, models.training_environments(run))
     assert not isinstance(model.critic, informed.InformedCritic)
     assert training.train(run, tmp_path).curve[-1]["steps"] == 32
@@ -144,7 +144,7 @@ def test_told_critics_explain_what_actions_earn_on_drops_that_they_have_not_seen
     policy: str, least: float, most: float
 ) -> None:
     config = SystemConfig(30, 6, sinr_penalty=20.0, crlb_penalty=20.0)
-    run = Run("ddpg", config, hyper_parameters("ddpg", config, policy), 0, policy)
+    run = Run("ddpg-paper", config, hyper_parameters("ddpg-paper", config, policy), 0, policy)
     model: Any = models.build(run, models.training_environments(run))
     generator = np.random.default_rng(1)
 

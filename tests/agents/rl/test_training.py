@@ -33,9 +33,9 @@ BRIEF: dict[str, dict[str, Any]] = {
     name: {"steps": 96, "envs": 4, "batch_size": 16, "validate_every": 48, "checkpoint_every": 48}
     for name in ALGORITHMS
 }
-for name in ("ddpg", "td3", "sac"):
+for name in ("ddpg-paper", "td3", "sac"):
     BRIEF[name] |= {"warm_up": 16, "actor_from": 24, "gradient_steps": 2, "buffer_size": 200}
-BRIEF["graph-ddpg"] |= {"decisions": 6, "gradient_steps": 2, "policy_delay": 1, "actor_from": 1, "buffer_size": 60}
+BRIEF["ddpg"] |= {"decisions": 6, "gradient_steps": 2, "policy_delay": 1, "actor_from": 1, "buffer_size": 60}
 for name in ("ppo", "maskable-ppo"):
     BRIEF[name] |= {"rollout": 12, "epochs": 2}
 
@@ -45,7 +45,7 @@ def run_of(algorithm: str, seed: int = 1, policy: str | None = None, drops: int 
     return Run(algorithm, CONFIG, parameters, seed, policy, validation_drops=drops)
 
 
-@pytest.mark.parametrize(("algorithm", "saving"), [*((name, False) for name in ALGORITHMS), ("ddpg", True)])
+@pytest.mark.parametrize(("algorithm", "saving"), [*((name, False) for name in ALGORITHMS), ("ddpg-paper", True)])
 def test_a_run_that_was_killed_ends_with_the_weights_it_would_have_ended_with(
     algorithm: str, saving: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,7 +88,7 @@ def test_a_run_that_was_killed_ends_with_the_weights_it_would_have_ended_with(
 
 
 def test_ddpg_starts_with_every_ap_on_at_moderate_power_and_has_the_papers_networks(tmp_path: Path) -> None:
-    run = run_of("ddpg", policy="mlp")
+    run = run_of("ddpg-paper", policy="mlp")
     venv = models.training_environments(run)
     model: Any = models.build(run, venv)
     observation: Any = venv.reset()
@@ -123,7 +123,7 @@ def test_the_other_algorithms_start_there_too(algorithm: str) -> None:
 
 
 def test_what_is_asked_for_in_training_is_tightened_and_what_is_missed_costs_the_runs_penalty() -> None:
-    venv = models.training_environments(run_of("ddpg", margin_db=0.5, penalty=7.0, reward_scale=0.25))
+    venv = models.training_environments(run_of("ddpg-paper", margin_db=0.5, penalty=7.0, reward_scale=0.25))
     config = venv.get_attr("unwrapped")[0].config
     assert config.sinr_threshold_db == pytest.approx(CONFIG.sinr_threshold_db + 0.5)
     assert config.crlb_threshold_m2 == pytest.approx(20.0 / 1.1220184543)
@@ -155,8 +155,8 @@ def test_a_thousand_moves_teach_an_agent_to_switch_off_what_is_not_needed(tmp_pa
 
 
 def test_an_agent_answers_one_observation_as_it_answers_a_batch(tmp_path: Path) -> None:
-    training.train(run_of("ddpg"), tmp_path)
-    learned = agent.load("ddpg", M=8, K=2, weights=tmp_path / training.BEST)
+    training.train(run_of("ddpg-paper"), tmp_path)
+    learned = agent.load("ddpg-paper", M=8, K=2, weights=tmp_path / training.BEST)
     env = gym.make("CfIsac-v0", M=8, K=2, crlb_threshold_m2=20.0)
     drops = [env.reset(seed=seed)[0] for seed in range(3)]
     batch = {key: np.stack([drop[key] for drop in drops]) for key in drops[0]}
@@ -173,16 +173,16 @@ def test_an_agent_answers_one_observation_as_it_answers_a_batch(tmp_path: Path) 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    training.train(run_of("ddpg", steps=32, validate_every=32, drops=1), folder)
+    training.train(run_of("ddpg-paper", steps=32, validate_every=32, drops=1), folder)
     return folder / training.BEST
 
 
 @pytest.mark.parametrize(
     ("algorithm", "options", "message"),
     [
-        ("ddpg", {"M": 9}, "holds an agent for M=8, not M=9"),
-        ("ddpg", {"K": 3}, "holds an agent for K=2, not K=3"),
-        ("td3", {}, "holds a ddpg agent, not td3"),
+        ("ddpg-paper", {"M": 9}, "holds an agent for M=8, not M=9"),
+        ("ddpg-paper", {"K": 3}, "holds an agent for K=2, not K=3"),
+        ("td3", {}, "holds a ddpg-paper agent, not td3"),
     ],
 )
 def test_an_agent_of_another_kind_is_refused(algorithm: str, options: Any, message: str, weights: Path) -> None:
@@ -194,19 +194,24 @@ def test_an_agent_of_another_version_or_a_damaged_one_is_refused(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(FileNotFoundError, match="no file"):
-        agent.load("ddpg", weights=tmp_path / "none.safetensors")
+        agent.load("ddpg-paper", weights=tmp_path / "none.safetensors")
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(weights.read_bytes()[:-1000])
     with pytest.raises(ValueError, match="truncated or not a safetensors file"):
-        agent.load("ddpg", weights=broken)
+        agent.load("ddpg-paper", weights=broken)
     broken.write_bytes(b"hello")
     with pytest.raises(ValueError, match="truncated or not a safetensors file"):
-        agent.load("ddpg", weights=broken)
-    with pytest.raises(ValueError, match="no ddpg agent is shipped for M=3, K=1; there are agents for 20x5"):
-        agent.load("ddpg", M=3, K=1)
+        agent.load("ddpg-paper", weights=broken)
+    with pytest.raises(ValueError, match="no ddpg-paper agent is shipped for M=3, K=1; there are agents for 20x5"):
+        agent.load("ddpg-paper", M=3, K=1)
     with safe_open(weights, framework="pt") as file:
         header = file.metadata()
     run = json.loads(header["run"])
+    broken.write_bytes(save(load_file(weights), {**header, "run": json.dumps({**run, "algorithm": "ddpg"})}))
+    with pytest.raises(
+        ValueError, match=r"broken\.safetensors .* in the format from before `ddpg` .* train ddpg-paper`"
+    ):
+        agent.load("ddpg", weights=broken)
     for damage in (
         {"run": json.dumps({name: value for name, value in run.items() if name != "policy"})},
         {"run": json.dumps({name: value for name, value in run.items() if name != "version"})},
@@ -217,19 +222,19 @@ def test_an_agent_of_another_version_or_a_damaged_one_is_refused(
     ):
         broken.write_bytes(save(load_file(weights), {**header, **damage}))
         with pytest.raises(ValueError, match=r"broken\.safetensors"):
-            agent.load("ddpg", weights=broken)
+            agent.load("ddpg-paper", weights=broken)
     broken.write_bytes(save({name: value * torch.nan for name, value in load_file(weights).items()}, header))
     with pytest.raises(ValueError, match=r"the weights .* aren't finite"):
-        agent.load("ddpg", weights=broken)
+        agent.load("ddpg-paper", weights=broken)
     with pytest.raises(FileNotFoundError, match=r"no file .* \(it is a folder\)"):
-        agent.load("ddpg", weights=weights.parent)
+        agent.load("ddpg-paper", weights=weights.parent)
     monkeypatch.setattr(cfisac_env, "__version__", "0.9.0")
     with pytest.raises(ValueError, match=r"trained with cfisac 0\.1\.0, this is 0\.9\.0"):
-        agent.load("ddpg", weights=weights)
+        agent.load("ddpg-paper", weights=weights)
 
 
 def test_observations_of_another_size_are_refused(weights: Path) -> None:
-    learned = agent.load("ddpg", weights=weights)
+    learned = agent.load("ddpg-paper", weights=weights)
     observation, _ = gym.make("CfIsac-v0", M=9, K=2).reset(seed=0)
     with pytest.raises(ValueError, match=r"trained for 'ap' of shape .8, 3., got .9, 3."):
         learned.predict(observation)
@@ -252,20 +257,20 @@ def test_a_folder_has_one_training_at_a_time(tmp_path: Path) -> None:
         files.locked(tmp_path),
         pytest.raises(BlockingIOError, match=rf"another process is writing to .*: process {os.getpid()} on"),
     ):
-        training.train(run_of("ddpg"), tmp_path)
+        training.train(run_of("ddpg-paper"), tmp_path)
 
 
 def test_a_folder_with_another_run_is_refused_by_what_differs(weights: Path) -> None:
     with pytest.raises(ValueError, match=r"parameters.*steps \(there 32, now 96\)|steps \(there 32, now 96\)"):
-        training.train(run_of("ddpg", validate_every=32), weights.parent)
-    with pytest.raises(ValueError, match=r"algorithm \(there 'ddpg', now 'td3'\)"):
+        training.train(run_of("ddpg-paper", validate_every=32), weights.parent)
+    with pytest.raises(ValueError, match=r"algorithm \(there 'ddpg-paper', now 'td3'\)"):
         training.train(run_of("td3"), weights.parent)
     with pytest.raises(ValueError, match=r"validation_drops \(there 1, now 2\)"):
-        training.train(run_of("ddpg", steps=32, validate_every=32), weights.parent)
+        training.train(run_of("ddpg-paper", steps=32, validate_every=32), weights.parent)
     with pytest.raises(FileExistsError, match="holds a run already"):
-        training.train(run_of("ddpg", steps=32, validate_every=32), weights.parent, resume=False)
+        training.train(run_of("ddpg-paper", steps=32, validate_every=32), weights.parent, resume=False)
     with pytest.raises(NotADirectoryError, match="is not a folder; choose another --out"):
-        training.train(run_of("ddpg"), weights / "run")
+        training.train(run_of("ddpg-paper"), weights / "run")
 
 
 @pytest.mark.parametrize(
@@ -295,23 +300,23 @@ def test_a_folder_with_a_damaged_run_is_refused(
     else:
         (folder / name).write_text(content)
     with pytest.raises(ValueError, match=message):
-        training.train(run_of("ddpg", steps=32, validate_every=32, drops=1), folder)
+        training.train(run_of("ddpg-paper", steps=32, validate_every=32, drops=1), folder)
 
 
 def test_what_cannot_be_trained_is_refused_before_the_folder_is_taken(tmp_path: Path) -> None:
     for device in ("cudda", "meta", "gpu", "cuda:7", ""):
         with pytest.raises(ValueError, match=f"torch cannot compute on the device '{device}'"):
-            training.train(run_of("ddpg"), tmp_path, device=device)
+            training.train(run_of("ddpg-paper"), tmp_path, device=device)
     for drops in (-1, 0, 100_001, 10**30):
         with pytest.raises(ValueError, match=f"validation drops must be from 1 to 100000, got {drops}"):
-            training.train(run_of("ddpg", drops=drops), tmp_path)
+            training.train(run_of("ddpg-paper", drops=drops), tmp_path)
     hopeless = SystemConfig(8, 2, crlb_threshold_m2=1e-9)
     with pytest.raises(ValueError, match="local-search serves none of the 2 validation drops"):
-        training.train(Run("ddpg", hopeless, run_of("ddpg").parameters, validation_drops=2), tmp_path)
+        training.train(Run("ddpg-paper", hopeless, run_of("ddpg-paper").parameters, validation_drops=2), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("algorithm", ["ddpg", "ppo"])
+@pytest.mark.parametrize("algorithm", ["ddpg-paper", "ppo"])
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
 def test_training_that_diverges_says_so(algorithm: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"training diverged: after .* steps the weights aren't finite"):
@@ -319,41 +324,43 @@ def test_training_that_diverges_says_so(algorithm: str, tmp_path: Path) -> None:
 
 
 def test_hyper_parameters_that_are_not_there_are_refused_with_the_nearest() -> None:
-    with pytest.raises(TypeError, match=r"ddpg has no hyper-parameter 'learning_rat'.*did you mean 'learning_rate'"):
-        hyper_parameters("ddpg", CONFIG, learning_rat=1.0)
+    with pytest.raises(
+        TypeError, match=r"ddpg-paper has no hyper-parameter 'learning_rat'.*did you mean 'learning_rate'"
+    ):
+        hyper_parameters("ddpg-paper", CONFIG, learning_rat=1.0)
     with pytest.raises(TypeError, match="ppo has no hyper-parameter 'tau'"):
         hyper_parameters("ppo", CONFIG, tau=0.1)
     with pytest.raises(ValueError, match="did you mean 'ddpg'"):
         hyper_parameters("dpg", CONFIG)
     with pytest.raises(ValueError, match="did you mean 'ddpg'"):
-        Run("dpg", CONFIG, hyper_parameters("ddpg", CONFIG))
+        Run("dpg", CONFIG, hyper_parameters("ddpg-paper", CONFIG))
     with pytest.raises(TypeError, match="ppo takes OnPolicy hyper-parameters, got OffPolicy"):
-        Run("ppo", CONFIG, hyper_parameters("ddpg", CONFIG))
+        Run("ppo", CONFIG, hyper_parameters("ddpg-paper", CONFIG))
     with pytest.raises(ValueError, match="maskable-ppo always has the graph policy, got 'mlp'"):
         Run("maskable-ppo", CONFIG, hyper_parameters("maskable-ppo", CONFIG), policy="mlp")
     with pytest.raises(ValueError, match="seed must be a whole number from 0 to 399"):
-        run_of("ddpg", seed=400)
+        run_of("ddpg-paper", seed=400)
 
 
 @pytest.mark.parametrize(
     ("algorithm", "given", "message"),
     [
-        ("ddpg", {"steps": -1}, "steps must be a whole number above 0, got -1"),
-        ("ddpg", {"batch_size": 1.5}, "batch_size must be a whole number above 0, got 1.5"),
-        ("ddpg", {"steps": "96"}, "steps must be a whole number above 0, got '96'"),
-        ("ddpg", {"envs": True}, "envs must be a whole number above 0, at most 1000, got True"),
-        ("ddpg", {"envs": 1001}, "envs must be a whole number above 0, at most 1000, got 1001"),
-        ("ddpg", {"learning_rate": np.nan}, "learning_rate must be a number above 0, at most 1, got nan"),
-        ("ddpg", {"reward_scale": np.inf}, "reward_scale must be a number above 0, got inf"),
-        ("ddpg", {"noise_std": np.nan}, "noise_std must be a number of 0 or more, got nan"),
-        ("ddpg", {"tau": 2.0}, "tau must be a number above 0, at most 1, got 2.0"),
+        ("ddpg-paper", {"steps": -1}, "steps must be a whole number above 0, got -1"),
+        ("ddpg-paper", {"batch_size": 1.5}, "batch_size must be a whole number above 0, got 1.5"),
+        ("ddpg-paper", {"steps": "96"}, "steps must be a whole number above 0, got '96'"),
+        ("ddpg-paper", {"envs": True}, "envs must be a whole number above 0, at most 1000, got True"),
+        ("ddpg-paper", {"envs": 1001}, "envs must be a whole number above 0, at most 1000, got 1001"),
+        ("ddpg-paper", {"learning_rate": np.nan}, "learning_rate must be a number above 0, at most 1, got nan"),
+        ("ddpg-paper", {"reward_scale": np.inf}, "reward_scale must be a number above 0, got inf"),
+        ("ddpg-paper", {"noise_std": np.nan}, "noise_std must be a number of 0 or more, got nan"),
+        ("ddpg-paper", {"tau": 2.0}, "tau must be a number above 0, at most 1, got 2.0"),
         (
-            "ddpg",
+            "ddpg-paper",
             {"warm_up": 93},
             "nothing would be learned in 96 steps of 4 envs when warm_up is 93 and actor_from 24",
         ),
-        ("ddpg", {"steps": 3, "warm_up": 0}, "nothing would be learned in 3 steps of 4 envs"),
-        ("ddpg", {"batch_size": 201}, "batch_size must be at most the 200 transitions of buffer_size, got 201"),
+        ("ddpg-paper", {"steps": 3, "warm_up": 0}, "nothing would be learned in 3 steps of 4 envs"),
+        ("ddpg-paper", {"batch_size": 201}, "batch_size must be at most the 200 transitions of buffer_size, got 201"),
         ("ppo", {"gamma": 1.5}, "gamma must be a number above 0, at most 1, got 1.5"),
         ("ppo", {"steps": 47}, r"steps must be 48 \(envs × rollout\) or more"),
         ("ppo", {"batch_size": 49}, r"batch_size must be 2 or more, at most 48 \(envs × rollout\)"),
@@ -367,11 +374,11 @@ def test_hyper_parameters_out_of_range_are_refused(algorithm: str, given: dict[s
 
 
 def test_the_last_warm_up_from_which_something_is_learned_is_taken(tmp_path: Path) -> None:
-    assert training.train(run_of("ddpg", warm_up=92, drops=1), tmp_path).curve[-1]["steps"] == 96
+    assert training.train(run_of("ddpg-paper", warm_up=92, drops=1), tmp_path).curve[-1]["steps"] == 96
 
 
 def test_the_actor_waits_for_the_critics_and_slows_down() -> None:
-    model: Any = models.build(run := run_of("ddpg", actor_share=0.5), models.training_environments(run))
+    model: Any = models.build(run := run_of("ddpg-paper", actor_share=0.5), models.training_environments(run))
     model.set_logger(configure(None, []))
     rates = []
     for steps, left in ((23, 0.8), (24, 0.75), (96, 0.0)):
@@ -395,28 +402,28 @@ def test_seeds_of_training_validation_and_test_never_meet() -> None:
 @pytest.mark.parametrize(
     ("algorithm", "arguments", "message"),
     [
-        ("ddpg", ["--seed", "-1"], "seed must be a whole number from 0 to 399, got -1"),
-        ("ddpg", ["--seed", "400"], "seed must be a whole number from 0 to 399, got 400"),
-        ("ddpg", ["--seed", "9" * 30], "seed must be a whole number from 0 to 399"),
-        ("ddpg", ["--validation-drops", "0"], "validation drops must be from 1 to 100000, got 0"),
-        ("ddpg", ["--validation-drops", "9" * 30], "validation drops must be from 1 to 100000"),
-        ("ddpg", ["--device", "cuda"], "torch cannot compute on the device 'cuda' here"),
-        ("ddpg", ["--device", "gpu"], "torch cannot compute on the device 'gpu' here"),
-        ("ddpg", ["--device", ""], "torch cannot compute on the device '' here"),
-        ("ddpg", ["--steps", "0"], "steps must be a whole number above 0, got 0"),
-        ("ddpg", ["--envs", "9999"], "envs must be a whole number above 0, at most 1000, got 9999"),
-        ("ddpg", ["--learning-rate", "inf"], "learning_rate must be a number above 0, at most 1, got inf"),
-        ("ddpg", ["--learning-rate", "nan"], "learning_rate must be a number above 0, at most 1, got nan"),
-        ("ddpg", ["--tau", "-1"], "tau must be a number above 0, at most 1, got -1"),
-        ("ddpg", ["--start-from", "nowhere"], "no file nowhere; `cfisac train hetgnn` writes it"),
-        ("ddpg", ["--start-from", "shipped"], "only a graph policy can start from the weights of a HetGNN"),
-        ("ddpg", ["--policy", "sets"], "graph-ddpg and the policy 'sets' go together"),
-        ("ddpg", ["--mixed", "urban"], "only graph-ddpg trains on several presets"),
-        ("ddpg", ["--mixed"], "--mixed needs at least one value"),
-        ("ddpg", ["--M", "100000", "--K", "10000"], "agents are trained for at most 1,000,000 AP–user links"),
-        ("ddpg", ["--crlb-threshold-m2", "1e-9"], "local-search serves none of the 2 validation drops"),
-        ("graph-ddpg", ["--envs", "1", "--mixed", "urban", "high-rate"], "3 presets need as many envs or more, got 1"),
-        ("graph-ddpg", ["--decisions", "2"], "decisions must be 5 or more"),
+        ("ddpg-paper", ["--seed", "-1"], "seed must be a whole number from 0 to 399, got -1"),
+        ("ddpg-paper", ["--seed", "400"], "seed must be a whole number from 0 to 399, got 400"),
+        ("ddpg-paper", ["--seed", "9" * 30], "seed must be a whole number from 0 to 399"),
+        ("ddpg-paper", ["--validation-drops", "0"], "validation drops must be from 1 to 100000, got 0"),
+        ("ddpg-paper", ["--validation-drops", "9" * 30], "validation drops must be from 1 to 100000"),
+        ("ddpg-paper", ["--device", "cuda"], "torch cannot compute on the device 'cuda' here"),
+        ("ddpg-paper", ["--device", "gpu"], "torch cannot compute on the device 'gpu' here"),
+        ("ddpg-paper", ["--device", ""], "torch cannot compute on the device '' here"),
+        ("ddpg-paper", ["--steps", "0"], "steps must be a whole number above 0, got 0"),
+        ("ddpg-paper", ["--envs", "9999"], "envs must be a whole number above 0, at most 1000, got 9999"),
+        ("ddpg-paper", ["--learning-rate", "inf"], "learning_rate must be a number above 0, at most 1, got inf"),
+        ("ddpg-paper", ["--learning-rate", "nan"], "learning_rate must be a number above 0, at most 1, got nan"),
+        ("ddpg-paper", ["--tau", "-1"], "tau must be a number above 0, at most 1, got -1"),
+        ("ddpg-paper", ["--start-from", "nowhere"], "no file nowhere; `cfisac train hetgnn` writes it"),
+        ("ddpg-paper", ["--start-from", "shipped"], "only a graph policy can start from the weights of a HetGNN"),
+        ("ddpg-paper", ["--policy", "sets"], "ddpg and the policy 'sets' go together"),
+        ("ddpg-paper", ["--mixed", "urban"], "only ddpg trains on several presets"),
+        ("ddpg-paper", ["--mixed"], "--mixed needs at least one value"),
+        ("ddpg-paper", ["--M", "100000", "--K", "10000"], "agents are trained for at most 1,000,000 AP–user links"),
+        ("ddpg-paper", ["--crlb-threshold-m2", "1e-9"], "local-search serves none of the 2 validation drops"),
+        ("ddpg", ["--envs", "1", "--mixed", "urban", "high-rate"], "3 presets need as many envs or more, got 1"),
+        ("ddpg", ["--decisions", "2"], "decisions must be 5 or more"),
         ("ppo", ["--rollout", "0"], "rollout must be a whole number above 0, got 0"),
         ("maskable-ppo", ["--policy", "mlp"], "maskable-ppo always has the graph policy"),
     ],
@@ -435,7 +442,7 @@ def test_bad_input_is_one_clear_line_and_leaves_no_folder(
 
 def test_the_command_trains_resumes_and_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = "--M 8 --K 2 --crlb-threshold-m2 20 --steps 32 --envs 4 --warm-up 8 --actor-from 8 --batch-size 8 --validation-drops 2"
-    command = ["train", "ddpg", "--out", str(tmp_path / "run"), *options.split()]
+    command = ["train", "ddpg-paper", "--out", str(tmp_path / "run"), *options.split()]
     assert main(command) == 0
     assert "% feasible" in capsys.readouterr().out
     assert main(command) == 0
@@ -448,7 +455,7 @@ def test_the_command_trains_resumes_and_refuses(tmp_path: Path, capsys: pytest.C
     assert main([*command, "--out", str(tmp_path / "large"), "--buffer-size", str(10**15)]) == 2
     assert "Unable to allocate" in capsys.readouterr().err
     assert main([*command, "--out", str(tmp_path / "large")]) == 0  # not taken by the run that couldn't be built
-    assert main(["train", "ddpg", "--learning-rat", "1"]) == 2
+    assert main(["train", "ddpg-paper", "--learning-rat", "1"]) == 2
 
 
 def test_the_shipped_agent_serves_every_drop_close_to_the_oracle_at_sizes_it_was_not_trained_for() -> None:
@@ -457,7 +464,7 @@ def test_the_shipped_agent_serves_every_drop_close_to_the_oracle_at_sizes_it_was
 
     for M, K in ((24, 5), (36, 8)):
         validation = Validation(SystemConfig(M, K), 4, 1.0)
-        for name in ("maskable-ppo", "graph-ddpg"):
+        for name in ("maskable-ppo", "ddpg"):
             score = validation.score(agents.load(name, M=M, K=K))
             assert score.feasible == 1.0
             assert score.gap < 0.1
@@ -472,8 +479,8 @@ def test_graph_ddpg_refuses_options_that_it_lacks_or_that_are_out_of_range() -> 
         ({"budget": 64}, "budget must be a Budget"),
     ):
         with pytest.raises(ValueError, match=message):
-            agents.load("graph-ddpg", **options)
-    for name, option in (("graph-ddpg", "complitions"), ("maskable-ppo", "completions")):
+            agents.load("ddpg", **options)
+    for name, option in (("ddpg", "complitions"), ("maskable-ppo", "completions")):
         with pytest.raises(TypeError, match=f"unexpected keyword argument '{option}'"):
             agents.load(name, **{option: 2})
 
