@@ -192,7 +192,7 @@ class SensingKnapsack:
     def rules_out(self, sets: NDArray[np.bool_], limit_w: Float) -> NDArray[np.bool_]:
         """Whether sets (n, M) are proven to need more transmit power than limits (n,) W; infinite ones leave the caps."""
         out = np.empty(len(sets), dtype=bool)
-        enumeration.hopeless_sets(
+        enumeration.knapsack_infeasible(
             np.ascontiguousarray(sets), limit_w / self._cap, self._quality, self._ranking, self._recent, out
         )
         return out

@@ -20,15 +20,13 @@ from baselines.allocation.result import Allocation, Float, Status
 from baselines.bounds import DualPool, sensing_qualities
 from baselines.enumeration import enumerate_sets
 from baselines.local_search import LocalSearch, deadline_in, improve
+from baselines.node_kernels import ROUNDING_MARGIN
 from baselines.policy import Answer, Policy, all_on_at_max_power, allocate_with_margin
 from baselines.share_search import ShareSearch
 from cfisac_env.types import Decision, Problem
 
 BATCH = 64
 """Sets priced at once."""
-
-MARGIN = 1e-9
-"""Relative distance that the screens keep from a limit, far above their rounding."""
 
 DEARER = 0.85
 """Part of the best set's transmit power below which the all-on optimum leaves the share relaxation something to add."""
@@ -189,7 +187,7 @@ class _Proof:
             duals = self.pool.arrays()
             useful = np.arange(len(duals[0]))
             rows, depth, nodes = enumerate_sets(
-                position, depth, size, self.V, self.S, self.b, problem.max_ap_power_w, limit * (1.0 + MARGIN),
+                position, depth, size, self.V, self.S, self.b, problem.max_ap_power_w, limit * (1.0 + ROUNDING_MARGIN),
                 self.quality, self.ranking, self.recent, *duals, useful, found, steps,
             )  # fmt: skip
             self.nodes += nodes

@@ -1,17 +1,17 @@
 """Compiled enumeration of the sets of n APs that two families of lower bounds cannot rule out.
 
-Sets are visited depth first in lexicographic order of the APs' positions. Nothing is skipped without proof that its transmit power is
-above a limit c:
+Sets are visited depth first in lexicographic order of the APs' positions. A set or branch is pruned only with a proof that its transmit
+power exceeds a limit c:
 
-- **Sensing knapsack.** For every Z ⪰ 0 the CRLB asks Σ_m P_m ⟨Z, Q_m⟩ ≥ (tr Z^½)²/ν. A total of c, at most P_max each, collects no more
-  than its greedy filling: the ⌊c/P_max⌋ best APs at P_max and the rest of c at the next one. Applied to a partial set, with the best
-  APs that may still join, it rules out whole branches.
+- **Sensing knapsack.** For every Z ⪰ 0 the CRLB requires Σ_m P_m ⟨Z, Q_m⟩ ≥ (tr Z^½)²/ν. With a total power of c, at most P_max per AP,
+  the left side is at most its greedy filling: the ⌊c/P_max⌋ best APs at P_max and the remainder of c at the next one. Applied to a
+  partial set and the best APs that may still be added, it prunes whole branches.
 - **Dual screen.** Multipliers Z, μ of a set solved before, scaled, and prices w found for the set at hand by Newton's method on
 
       w_m = 1 + μ_m + γ Σ_k λ_k ς_mk − ⟨Z, Q_m⟩,    λ_k = 1/Σ_m (v_mk/w_m).
 
   The right-hand side is concave and increasing in w, so the iterates fall towards the largest solution. Any w > 0 gives a valid bound
-  once μ has made up for what is missing: γσ² Σλ + (tr Z^½)²/ν − P_max Σ_m (μ_m + [w_m − rhs_m]₊)  ≤  T.
+  once μ covers the residuals: γσ² Σλ + (tr Z^½)²/ν − P_max Σ_m (μ_m + [w_m − rhs_m]₊)  ≤  T.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def _newton(
     n: int, V: Float, S: Float, b: Float, cap: float, limit: float, rhs: Float, constant: float, w: Float, lam: Float,
     squared: Float, J: Float,
 ) -> bool:  # fmt: skip
-    """Whether prices for n APs prove that their transmit power is above `limit`.
+    """Return whether prices for n APs prove that their transmit power exceeds `limit`.
 
     Args:
-        n: how many APs.
+        n: number of APs.
         V: (n, K) v_mk/Σ_j v_jk, the sum over all M.
         S: (n, K) γ ς_mk/Σ_j v_jk.
         b: (K,) γσ²/Σ_j v_jk, W.
@@ -44,13 +44,13 @@ def _newton(
         limit: W.
         rhs: (n,) 1 + μ_m − ⟨Z, Q_m⟩.
         constant: (tr Z^½)²/ν − P_max Σ μ, W.
-        w: (n,) receives prices.
+        w: (n,) receives the prices.
         lam: (K,) scratch.
         squared: (K,) scratch.
         J: (n, n + 1) scratch.
     """
     K = V.shape[1]
-    # The direction in which the homogeneous map balances the APs: power iterations.
+    # Power iterations of the homogeneous map give the starting direction.
     for a in range(n):
         w[a] = 1.0
     for step in range(WARM_STEPS + NEWTON_STEPS):
@@ -114,7 +114,7 @@ def screened(
     members: Any, n: int, V: Float, S: Float, b: Float, cap: float, limit: float, reward: Float, mu: Float, value: Float,
     share: Float, order: Any, rows: Float, rhs: Float, w: Float, lam: Float, J: Float,
 ) -> bool:  # fmt: skip
-    """Whether any dual in the pool rules out the first n `members`; the one that does moves to the front of `order`."""
+    """Return whether any multipliers in the pool rule out the first n `members`; those that do come first in `order` afterwards."""
     for a in range(n):
         for k in range(V.shape[1]):
             rows[0, a, k] = V[members[a], k]
@@ -145,7 +145,7 @@ def screened_sets(
     sets: Any, limits: Float, V: Float, S: Float, b: Float, cap: float, reward: Float, mu: Float, value: Float, share: Float,
     out: Any,
 ) -> None:  # fmt: skip
-    """Which of the sets (n, M) the dual screen rules out at limits (n,) W, into `out` (n,); the rest as in `enumerate_sets`."""
+    """Mark in `out` (n,) the sets (n, M) that the dual screen rules out at limits (n,) W; other arguments as in `enumerate_sets`."""
     M, K = V.shape
     members, order = np.empty(M, np.int64), np.arange(value.shape[0])
     rhs, w, lam, J, rows = np.empty(M), np.empty(M), np.empty((2, K)), np.empty((M, M + 1)), np.empty((2, M, K))
@@ -159,17 +159,19 @@ def screened_sets(
 
 
 @compiled()
-def _hopeless(inside: Any, last: int, room: int, quality: Float, ranking: Any, budget: float, recent: Any) -> bool:
-    """Whether the sensing knapsack rules out every completion of a partial set.
+def _ruled_out_by_knapsack(
+    inside: Any, last: int, room: int, quality: Float, ranking: Any, budget: float, recent: Any
+) -> bool:
+    """Return whether the sensing knapsack rules out every completion of a partial set.
 
     Args:
         inside: (M,) bool, the partial set.
-        last: APs after this position may still join.
-        room: how many may join.
+        last: APs after this position may still be added.
+        room: number of APs that may be added.
         quality: (D, M) P_max ⟨Z, Q_m⟩ ν/(tr Z^½)², by direction.
-        ranking: (D, M) positions by falling quality.
+        ranking: (D, M) positions by decreasing quality.
         budget: c/P_max.
-        recent: (D,) directions, the last successful first; updated.
+        recent: (D,) directions, the most recently successful first; updated.
     """
     D, M = quality.shape
     for place in range(D):
@@ -194,10 +196,10 @@ def _hopeless(inside: Any, last: int, room: int, quality: Float, ranking: Any, b
 
 
 @compiled("(boolean[:, ::1], float64[::1], float64[:, ::1], int64[:, ::1], int64[::1], boolean[::1])")
-def hopeless_sets(sets: Any, budgets: Float, quality: Float, ranking: Any, recent: Any, out: Any) -> None:
-    """Which of the sets (n, M) the sensing knapsack rules out with budgets (n,) of c/P_max; arguments of `_hopeless`, into `out` (n,)."""
+def knapsack_infeasible(sets: Any, budgets: Float, quality: Float, ranking: Any, recent: Any, out: Any) -> None:
+    """Mark in `out` (n,) the sets (n, M) that the sensing knapsack rules out at budgets (n,), see `_ruled_out_by_knapsack`."""
     for i in range(sets.shape[0]):
-        out[i] = _hopeless(sets[i], sets.shape[1], 0, quality, ranking, budgets[i], recent)
+        out[i] = _ruled_out_by_knapsack(sets[i], sets.shape[1], 0, quality, ranking, budgets[i], recent)
 
 
 @compiled(
@@ -208,11 +210,11 @@ def enumerate_sets(
     position: Any, depth: int, n: int, V: Float, S: Float, b: Float, cap: float, limit: float, quality: Float, ranking: Any,
     recent: Any, reward: Float, mu: Float, value: Float, share: Float, order: Any, found: Any, steps: int,
 ) -> tuple[int, int, int]:  # fmt: skip
-    """Go on with the enumeration until `found` is full, `steps` nodes are done or no set is left.
+    """Continue the enumeration until `found` is full, `steps` nodes are visited or no set is left.
 
     Args:
-        position: (n,) the partial set where to go on, and where it stopped on return.
-        depth: how many of `position` are set; the last is the next to try.
+        position: (n,) partial set to continue from; on return, where the enumeration stopped.
+        depth: number of valid entries of `position`; the last one is tried next.
         n: size of the sets.
         V: (M, K) v_mk/Σ_j v_jk.
         S: (M, K) γ ς_mk/Σ_j v_jk.
@@ -220,15 +222,15 @@ def enumerate_sets(
         cap: P_max, W.
         limit: W, sets above it are ruled out.
         quality: (D, M) P_max ⟨Z, Q_m⟩ ν/(tr Z^½)², by direction.
-        ranking: (D, M) positions by falling quality.
-        recent: (D,) directions, the last successful first; updated.
-        reward: (d, M) ⟨Z, Q_m⟩ of the duals in the pool.
+        ranking: (D, M) positions by decreasing quality.
+        recent: (D,) directions, the most recently successful first; updated.
+        reward: (d, M) sensing credits ⟨Z, Q_m⟩ of the multipliers in the pool.
         mu: (d, M) their cap prices.
         value: (d,) their (tr Z^½)²/ν, W.
-        share: (d,) which part of the limit sensing is to pay for; the users pay for the rest.
-        order: (d,) the order in which to try the pool; updated.
-        found: (rows, n) receives the sets that remain.
-        steps: nodes to visit at most.
+        share: (d,) part of the limit that the sensing term covers; the users' term covers the rest.
+        order: (d,) order in which the pool is tried; updated.
+        found: (rows, n) receives the remaining sets.
+        steps: maximum number of nodes to visit.
 
     Returns:
         Sets found, depth (zero when nothing is left), nodes visited.
@@ -243,7 +245,7 @@ def enumerate_sets(
     while depth > 0:
         m = position[depth - 1]
         if m > M - (n - depth) - 1:
-            # No room to the right: back to the level above.
+            # Backtrack: too few positions are left.
             depth -= 1
             if depth > 0:
                 inside[position[depth - 1]] = False
@@ -252,20 +254,20 @@ def enumerate_sets(
         if nodes >= steps or rows == found.shape[0]:
             break
         nodes += 1
-        # Nothing from here on to the right: every set with a later AP in this place is ruled out with it.
-        if _hopeless(inside, m - 1, n - depth + 1, quality, ranking, budget, recent):
+        # Rules out all sets with this or a later AP at this depth.
+        if _ruled_out_by_knapsack(inside, m - 1, n - depth + 1, quality, ranking, budget, recent):
             position[depth - 1] = M
             continue
         inside[m] = True
         if depth == n:
-            if not _hopeless(inside, M, 0, quality, ranking, budget, recent) and not screened(
+            if not _ruled_out_by_knapsack(inside, M, 0, quality, ranking, budget, recent) and not screened(
                 position, n, V, S, b, cap, limit, reward, mu, value, share, order, copies, rhs, w, lam, J
             ):
                 copy(position, found[rows])
                 rows += 1
             inside[m] = False
             position[depth - 1] += 1
-        elif _hopeless(inside, m, n - depth, quality, ranking, budget, recent):
+        elif _ruled_out_by_knapsack(inside, m, n - depth, quality, ranking, budget, recent):
             inside[m] = False
             position[depth - 1] += 1
         else:

@@ -1,6 +1,6 @@
-"""Compiled work on one node of the search, but for its bound and the solves: fix APs by reduced costs, list and screen the sets left.
+"""Compiled node processing of `share_search`: fixing APs by reduced costs, listing and screening the remaining sets.
 
-A node stands for the sets of n APs that hold the APs that are on and none that is off.
+A node represents the sets of n APs that contain every AP fixed on and none fixed off.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from baselines.enumeration import screened
 from baselines.share_kernels import least
 from cfisac_env.jit import compiled
 
-MARGIN = 1e-9
-"""Relative distance that fixing and screening keep from a limit, far above their rounding."""
+ROUNDING_MARGIN = 1e-9
+"""Relative tolerance on limits in fixing and screening, far above rounding errors."""
 
 
 @compiled()
 def _fix(state: Any, c: Float, n: int, constant: float, target: float, order: Any) -> int:
-    """Switch on or off for good what the prices c decide; returns how many APs that are.
+    """Fix APs on or off by their reduced costs c; return how many.
 
-    With the n' = n − |on| smallest of the free APs chosen, an AP outside costs c_m − c_(n') more when it must be on, and one inside
-    c_(n'+1) − c_m more when it must be off.
+    With the n' = n − |on| cheapest free APs selected, forcing on an unselected AP costs c_m − c_(n') more, and forcing off a selected one
+    c_(n'+1) − c_m more.
     """
     count, free = n, 0
     for m in range(c.shape[0]):
@@ -50,7 +50,7 @@ def _fix(state: Any, c: Float, n: int, constant: float, target: float, order: An
 
 @compiled()
 def _branch(state: Any, a: Float, P: Float) -> int:
-    """The free AP about which the relaxation is least decided, by min(a, 1 − a) √P; any free one when it is about none."""
+    """Select the most fractional free AP by min(a, 1 − a) √P; −1 when no AP is free."""
     best, chosen = -1.0, -1
     for m in range(a.shape[0]):
         if state[m] == 0:
@@ -62,9 +62,10 @@ def _branch(state: Any, a: Float, P: Float) -> int:
 
 @compiled()
 def _completions(c: Float, order: Any, free: int, count: int, room: float, most: int, picks: Any) -> int:
-    """Every choice of `count` of the free APs in `order` (by rising c) whose c sum to at most `room`, into `picks` (most, count).
+    """List in `picks` (most, count) every choice of `count` free APs in `order` (by increasing c) with Σ c at most `room`.
 
-    Returns their number, or `most` + 1 when there are more.
+    Returns:
+        Their number, or `most` + 1 when there are more.
     """
     if count == 0:
         return 1 if room >= 0.0 else 0
@@ -73,7 +74,7 @@ def _completions(c: Float, order: Any, free: int, count: int, room: float, most:
     while depth >= 0:
         i = position[depth]
         left = count - depth
-        # The cheapest completion from here on; later ones only cost more.
+        # The cheapest completion; later ones cost more.
         total = sums[depth]
         fits = i + left <= free
         if fits:
@@ -99,11 +100,11 @@ def _completions(c: Float, order: Any, free: int, count: int, room: float, most:
 
 
 @compiled()
-def _remember(
+def _store_multipliers(
     sinr: Float, mu: Float, Z: Float, fisher: Float, noise: float, gamma: float, nu: float, cap: float, place: int,
     reward: Float, caps: Float, value: Float, share: Float,
 ) -> bool:  # fmt: skip
-    """Put multipliers into row `place` of a pool, as `bounds.DualPool` has it; False when they aren't finite."""
+    """Store multipliers in row `place` of a pool in the layout of `bounds.DualPool`; return whether they are finite."""
     worth = net = 0.0
     for s in range(Z.shape[0]):
         root = np.sqrt(max((1.0 - 4e-15) * Z[s, 0] * Z[s, 1] - Z[s, 2] * Z[s, 2], 0.0))
@@ -128,23 +129,23 @@ def _remember(
 def reduce_node(
     state: Any, c: Float, a: Float, P: Float, n: int, bound: float, target: float, picks: Any, out: Any
 ) -> None:
-    """Fix what the prices of a node's APs decide, and list its sets if they fit into `picks`.
+    """Fix APs of a node by their reduced costs, and list its sets if they fit into `picks`.
 
     Args:
         state: (M,) 1 on, 0 free, −1 off; updated.
-        c: (M,) prices that go with the bound.
+        c: (M,) reduced costs at the bound.
         a: (M,) weights.
         P: (M,) powers.
         n: size of the sets.
-        bound: on the power of all of them, in units of P_max.
-        target: sets whose bound is above are of no interest.
-        picks: (most, n) receives the APs that each set has on top of those that are on.
-        out: (4,) receives how many sets there are, or most + 1 if more, how many APs each picks, how many were fixed, and the AP to
-            split on.
+        bound: lower bound on the transmit power of all sets, in units of P_max.
+        target: sets with a bound above are pruned.
+        picks: (most, n) receives the APs that each set adds to the fixed ones.
+        out: (4,) receives the number of sets (most + 1 if there are more), the number of APs that each adds, the number of APs fixed, and
+            the AP to branch on.
     """
     M = c.shape[0]
     order = np.empty(M, np.int64)
-    limit = target + MARGIN * abs(target)
+    limit = target + ROUNDING_MARGIN * abs(target)
     constant = bound - least(c, state, n, order)
     out[2] = _fix(state, c, n, constant, limit, order)
     out[3] = _branch(state, a, P)
@@ -174,17 +175,20 @@ def next_candidate(
     gamma: float, nu: float, cap: float, limit: float, reward: Float, caps: Float, value: Float, share: Float, order: Any, filled: Any,
     learn: bool, sinr: Float, mu: Float, Z: Float, active: Any,
 ) -> int:  # fmt: skip
-    """The first set from row `start` of `picks` on that the pool of multipliers doesn't rule out at `limit` W, or `rows`.
+    """Find the first set from row `start` of `picks` that the pool of multipliers does not rule out at `limit` W.
 
     The first `filled[0]` rows of the pool (reward (d, M), caps (d, M), value (d,), share (d,), see `enumeration`) hold multipliers, `order`
-    (d,) the most useful first. With `learn`, those of the set solved last, λ (K,), μ (M,) and Z (S, 3), join them, in place of the ones
-    that were of use longest ago. The set is written into `active` (M,).
+    (d,) lists the most recently useful first. With `learn`, the multipliers λ (K,), μ (M,) and Z (S, 3) of the last solve are added,
+    replacing the least recently useful ones of a full pool. The set is written into `active` (M,).
+
+    Returns:
+        Its row, or `rows` when every set is ruled out.
     """
     M, K = V.shape
     size = value.shape[0]
     if learn:
         place = order[size - 1] if filled[0] == size else filled[0]
-        if _remember(sinr, mu, Z, fisher, noise, gamma, nu, cap, place, reward, caps, value, share):
+        if _store_multipliers(sinr, mu, Z, fisher, noise, gamma, nu, cap, place, reward, caps, value, share):
             filled[0] = min(filled[0] + 1, size)
             at = filled[0] - 1
             for o in range(at, 0, -1):
@@ -205,7 +209,8 @@ def next_candidate(
         for j in range(count):
             members[on + j] = picks[i, j]
         if not screened(
-            members, n, V, S, b, cap, limit * (1.0 + MARGIN), reward, caps, value, share, order[: filled[0]], copies, rhs, w, lam, J
+            members, n, V, S, b, cap, limit * (1.0 + ROUNDING_MARGIN), reward, caps, value, share, order[: filled[0]], copies, rhs, w,
+            lam, J,
         ):  # fmt: skip
             active[:] = False
             for j in range(n):

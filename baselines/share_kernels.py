@@ -1,7 +1,7 @@
-"""Compiled Lagrangian of the share relaxation: bounds on the transmit power of every set of n APs at once, see `docs/bounds.md`.
+"""Compiled Lagrangian of the share relaxation: lower bounds on the transmit power of all sets of n APs, see `docs/bounds.md`.
 
-With shares x_mk = p_mk/P_m of an AP's power and y_mk = s_mk P_m/t_k of what user k receives (t_k = Σ_m s_mk P_m + 1, gains s over noise,
-ρ = v/ς, powers in units of P_max), every decision with the set a meets
+With the share x_mk = p_mk/P_m of an AP's power and the share y_mk = s_mk P_m/t_k of user k's received power (t_k = Σ_m s_mk P_m + 1, gains
+s over noise, ρ = v/ς, powers in units of P_max), every decision with the set a satisfies
 
     Σ_m √(ρ_mk x_mk y_mk) ≥ √γ,   Σ_k x_mk ≤ a_m,   0 ≤ y_mk ≤ a_m,   Σ_m y_mk + h_k ≤ 1,   h_k − h_k² ≥ Σ_m y_mk²/(s_mk P_m),  h_k = 1/t_k,
 
@@ -11,8 +11,8 @@ the caps and the CRLBs. Multipliers α (SINR), η (sum of shares), ν (noise sha
     c_m = min_{0 ≤ P ≤ 1} max_{ξ > 0} P (1 − ⟨Z, Q_m⟩) − ξ + Σ_k φ_k,    φ_k = min_{0 ≤ y ≤ 1} −d_k y + y²/(2q_k),
     d_k = α_k² ρ_mk/(4ξ) − η_k,    q_k = s_mk P/(2ν_k).
 
-Any multipliers give a bound. `tighten` raises it by Newton's method with Levenberg–Marquardt steps on a smooth form, in which the entropy
-of a makes the n smallest c_m a softer choice; the value that it reports is the true one.
+Any multipliers give a bound. `tighten` maximises it by Levenberg–Marquardt steps on a smooth form, in which an entropy term of a softens
+the selection of the n smallest c_m; the returned value is that of the true Lagrangian.
 """
 
 from __future__ import annotations
@@ -26,31 +26,31 @@ from baselines.allocation.triangular import PANEL, add_gram, backward, cholesky,
 from cfisac_env.jit import compiled
 
 SADDLE_STEPS, JOINT_STEPS = 80, 14
-LEAST = 1e-9
-"""Least multiplier, relative to the power at stake."""
+LEAST_MULTIPLIER = 1e-9
+"""Least multiplier, relative to the bounded power."""
 
-ROUNDING = 1e-12
-"""What is taken off a bound, relative to the sizes of its terms."""
+ROUNDING_ALLOWANCE = 1e-12
+"""Rounding allowance subtracted from a bound, relative to its terms."""
 
 
 @compiled()
 def _saddle(beta: Float, eta: Float, width: Float, base: float, P: float, xi: float, out: Float) -> None:
-    """Solve the problem of one AP from a guess of P and ξ.
+    """Solve the saddle-point problem of one AP from initial P and ξ.
 
-    Its two equations, A = Σ y e/ξ = 1 with e = α²ρ/(4ξ) and G = Σ y²/(2qP) = 1 − ⟨Z, Q⟩, are nearly linear in logarithms, in which Newton's
-    method is applied to both. Should the kinks of y make that cycle, P is bracketed with ξ solved for each P.
+    The two equations, A = Σ y e/ξ = 1 with e = α²ρ/(4ξ) and G = Σ y²/(2qP) = 1 − ⟨Z, Q⟩, are nearly linear in logarithms, where Newton's
+    method is applied. If the kinks of y make it cycle, P is bracketed, with ξ solved for each P.
 
     Args:
         beta: (K,) α² ρ/4.
         eta: (K,) η.
         width: (K,) 2ν/s, so that q = P/width.
         base: 1 − ⟨Z, Q⟩.
-        P: guess.
-        xi: guess.
+        P: initial value.
+        xi: initial value.
         out: (7,) receives P, ξ, the certified c, Γ_PP, Γ_Pξ and Γ_ξξ, and whether P is at its cap.
     """
     K = beta.shape[0]
-    # From this ξ on the AP serves no one.
+    # At this ξ and above, every y is zero.
     ceiling = 0.0
     for k in range(K):
         ceiling = max(ceiling, beta[k] / eta[k])
@@ -135,7 +135,7 @@ def _saddle(beta: Float, eta: Float, width: Float, base: float, P: float, xi: fl
 
 @compiled()
 def _constant(theta: Float, K: int, gamma: float) -> tuple[float, float]:
-    """The part of L that no AP has a share in, and the size of its terms."""
+    """Compute the part of L that is independent of the APs, and the magnitude of its terms."""
     value = size = 0.0
     for k in range(K):
         alpha, eta, nu = theta[k], theta[K + k], theta[2 * K + k]
@@ -144,7 +144,7 @@ def _constant(theta: Float, K: int, gamma: float) -> tuple[float, float]:
         size += np.sqrt(gamma) * alpha + eta + nu
     for j in range(3 * K, theta.shape[0], 3):
         za, zb, zc = theta[j], theta[j + 1], theta[j + 2]
-        # The root is taken below its rounding error.
+        # Rounded down, see `Multipliers.sensing_value`.
         root = np.sqrt(max((1.0 - 4e-15) * za * zb - zc * zc, 0.0))
         value += za + zb + 2.0 * root
         size += za + zb
@@ -167,7 +167,7 @@ def prices(
     c: Float,
     curves: Float,
 ) -> float:
-    """c_m of every AP that is not off, into `c` (M,), infinite elsewhere; returns the constant part of L, less its rounding."""
+    """Fill `c` (M,) with c_m, infinite for APs that are off; return the constant part of L, less a rounding allowance."""
     M, K = rho.shape
     beta, eta, width, out = np.empty(K), theta[K : 2 * K], np.empty(K), np.empty(7)
     constant, size = _constant(theta, K, gamma)
@@ -183,18 +183,18 @@ def prices(
             base -= theta[3 * K + j] * Q[m, j]
         _saddle(beta, eta, width, base, P[m], xi[m], out)
         if not (out[0] > 0.0 and out[1] > 0.0 and np.isfinite(out[2])):
-            # Once more from a plain guess.
+            # Retry from a default starting point.
             _saddle(beta, eta, width, base, 1e-3, np.sqrt(beta.sum()) * 0.1 + 1e-12, out)
         P[m], xi[m], c[m] = out[0], out[1], out[2]
         for j in range(4):
             curves[m, j] = out[3 + j]
         size += abs(c[m]) / M
-    return constant - ROUNDING * size
+    return constant - ROUNDING_ALLOWANCE * size
 
 
 @compiled("(float64[::1], int8[::1], int64, int64[::1])")
 def least(c: Float, state: Any, n: int, order: Any) -> float:
-    """Σ of c over the APs that are on and the n − |on| smallest of the free ones; infinite when there are too few or too many."""
+    """Sum c over the APs that are on and the n − |on| smallest of the free ones; infinite when no set of n APs fits the state."""
     total, count = 0.0, n
     free = 0
     for m in range(c.shape[0]):
@@ -202,7 +202,6 @@ def least(c: Float, state: Any, n: int, order: Any) -> float:
             total += c[m]
             count -= 1
         elif state[m] == 0:
-            # Insertion keeps the smallest in front.
             place = free
             while place > 0 and c[order[place - 1]] > c[m]:
                 order[place] = order[place - 1]
@@ -218,7 +217,7 @@ def least(c: Float, state: Any, n: int, order: Any) -> float:
 
 @compiled()
 def _soften(c: Float, state: Any, count: int, epsilon: float, a: Float) -> float:
-    """Fermi weights a_m = 1/(1 + e^((c_m − τ)/ε)) of the free APs that sum to `count`; returns their Σ a c − ε H(a)."""
+    """Fill `a` with weights a_m = 1/(1 + e^((c_m − τ)/ε)) of the free APs that sum to `count`; return Σ a c − ε H(a)."""
     M = c.shape[0]
     low, high, free = np.inf, -np.inf, 0
     for m in range(M):
@@ -263,10 +262,10 @@ def _system(
     theta: Float, scale: Float, inverse_s: Float, rho: Float, Q: Float, state: Any, gamma: float, P: Float, xi: Float, a: Float,
     curves: Float, epsilon: float, gradient: Float, H: Float, plus: Float, minus: Float,
 ) -> None:  # fmt: skip
-    """Gradient and negative Hessian of the smooth form, by the variables in units of `scale`.
+    """Compute gradient and negative Hessian of the smooth form in variables scaled by `scale`.
 
     With P and ξ eliminated, −∇²c = −Γ_θθ + u_ξu_ξᵀ/Γ_ξξ + uuᵀ/f″ for u = u_P − u_ξ Γ_Pξ/Γ_ξξ and f″ = Γ_PP − Γ_Pξ²/Γ_ξξ; Γ_θθ has a 3 × 3
-    block for every user. The choice of a adds (Σ ω ggᵀ − ḡḡᵀ/Σω)/ε with ω = a (1 − a), g = ∇c_m and ḡ = Σ ω g.
+    block per user. The weights a add (Σ ω ggᵀ − ḡḡᵀ/Σω)/ε with ω = a (1 − a), g = ∇c_m and ḡ = Σ ω g.
     """
     M, K = rho.shape
     N = theta.shape[0]
@@ -354,7 +353,7 @@ def _system(
         for j in range(N):
             minus[down, j] = mean[j] / np.sqrt(weight)
         down += 1
-    # A Gram matrix is added; the second is taken off by turning the sign of everything in between.
+    # H += plusᵀplus − minusᵀminus, by two sign changes.
     for i in range(N):
         for j in range(i + 1):
             H[i, j] = -H[i, j]
@@ -366,8 +365,8 @@ def _system(
 
 
 @compiled()
-def _inside(theta: Float, move: Float, scale: Float, K: int) -> float:
-    """Length of the step along `move` (in units of `scale`), at most one, that leaves positive variables a fifth and Z its definiteness."""
+def _step_length(theta: Float, move: Float, scale: Float, K: int) -> float:
+    """Compute the step length along `move` (scaled), at most 1, that keeps a fifth of every positive variable and Z positive definite."""
     length = 1.0
     N = theta.shape[0]
     for j in range(3 * K):
@@ -390,8 +389,8 @@ def _inside(theta: Float, move: Float, scale: Float, K: int) -> float:
 
 
 @compiled()
-def _keep_up(theta: Float, before: Float, K: int, floor: float) -> None:
-    """Hold multipliers on their way to zero at `floor`, and a Z as it was before: squares of what shrank for ever would underflow."""
+def _keep_positive(theta: Float, before: Float, K: int, floor: float) -> None:
+    """Clip vanishing multipliers at `floor`, and keep the previous Z where it vanishes, so that squares do not underflow."""
     for j in range(3 * K):
         theta[j] = max(theta[j], floor)
     for j in range(3 * K, theta.shape[0], 3):
@@ -408,27 +407,27 @@ def tighten(
     theta: Float, inverse_s: Float, rho: Float, Q: Float, state: Any, n: int, gamma: float, P: Float, xi: Float, softness: float,
     unit: float, target: float, evaluations: int, c: Float, a: Float,
 ) -> tuple[float, int]:  # fmt: skip
-    """Raise the bound on the transmit power of every set of n APs that holds the APs that are on and none that is off.
+    """Maximise the bound on the transmit power of all sets of n APs with the APs that are on and none that is off.
 
     Args:
-        theta: (3K + 3S,) α, η, ν and Z as (Z_aa, Z_bb, Z_ab); receives the best.
+        theta: (3K + 3S,) α, η, ν and Z as (Z_aa, Z_bb, Z_ab); receives the best multipliers.
         inverse_s: (M, K) 1/s, s in units of 1/P_max.
         rho: (M, K) v/ς.
         Q: (M, 3S) ν P_max (q_a, q_b, 2q_c).
         state: (M,) 1 on, 0 free, −1 off.
         n: size of the sets.
         gamma: SINR threshold.
-        P: (M,) guesses of the APs' powers, updated.
-        xi: (M,) guesses of ξ, updated.
+        P: (M,) initial AP powers, updated.
+        xi: (M,) initial ξ, updated.
         softness: ε.
-        unit: the size of a worthwhile change.
-        target: stop once the bound is above.
-        evaluations: of L, at most.
-        c: (M,) receives the prices at the best multipliers, infinite where off.
+        unit: scale of the bound, for tolerances.
+        target: stop once the bound exceeds it.
+        evaluations: maximum number of evaluations of L.
+        c: (M,) receives c_m at the best multipliers, infinite where off.
         a: (M,) receives the weights there.
 
     Returns:
-        The bound, in units of P_max, and the evaluations done.
+        The bound in units of P_max, and the number of evaluations.
     """
     M, K = rho.shape
     N = theta.shape[0]
@@ -468,14 +467,14 @@ def tighten(
             cholesky(factor, panel)
             forward(factor, move)
             backward(factor, move)
-            length = _inside(current, move, scale, K)
+            length = _step_length(current, move, scale, K)
             gain = 0.0
             for j in range(N):
                 trial[j] = current[j] + length * scale[j] * move[j]
                 gain += length * move[j] * gradient[j]
-            _keep_up(trial, current, K, LEAST * unit)
+            _keep_positive(trial, current, K, LEAST_MULTIPLIER * unit)
             if not gain > 1e-9 * unit:
-                # Converged, unless the system isn't definite: rounding at an AP on the edge between two kinds of answer.
+                # Converged, unless rounding at a kink made the system indefinite.
                 if gain >= 0.0 or damping > 1e9 * unit:
                     return best, spent
                 damping = max(8.0 * damping, 1e-6 * unit)

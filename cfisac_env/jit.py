@@ -263,7 +263,7 @@ def _user_cache() -> Path:
 
 
 def _ingredients(function: FunctionType) -> Iterator[Any]:
-    """Everything in Python that the machine code of a function follows from: its bytecode, constants, and the functions that it calls."""
+    """Yield everything that determines the machine code of a function: bytecode, constants, and the functions that it calls."""
     seen: set[int] = set()
     waiting: list[tuple[str, Any]] = [("", function)]
     while waiting:
@@ -280,7 +280,11 @@ def _ingredients(function: FunctionType) -> Iterator[Any]:
                         getattr(code, f"co_{part}")
                         for part in ("code", "names", "varnames", "freevars", "flags", "argcount")
                     ]
-                    waiting += [("", constant) for constant in code.co_consts if not isinstance(constant, CodeType)]
+                    waiting += [
+                        ("", constant)
+                        for constant in code.co_consts
+                        if not isinstance(constant, CodeType) and constant is not value.__doc__
+                    ]
                     for key in sorted({*code.co_names, *code.co_freevars} & known.keys()):
                         if isinstance(module := known[key], ModuleType):
                             waiting += [(own, getattr(module, own)) for own in code.co_names if hasattr(module, own)]

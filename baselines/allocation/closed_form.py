@@ -1,13 +1,14 @@
-"""Power allocation for fixed sets of APs by multiplicative steps in closed form: near-optimal in microseconds, without a certificate.
+"""Power allocation for fixed sets of APs by multiplicative updates in closed form: near-optimal in microseconds, without a certificate.
 
 The optimum of the fixed-set problem (docs/model.md) has the form p_mk = c_k v_mk/w_m². Given the power P_m of every AP and a price λ_k of
-every SINR and ζ_s of every CRLB, AP m gives user k the share c_k v_mk/Σ_j c_j v_mj with c_k = (λ_k s_k)², s_k = Σ_m √(p_mk v_mk), a watt
-there is worth w_m = √(Σ_k c_k v_mk/P_m) in signal, and stationarity says for every AP below its cap
+every SINR and ζ_s of every CRLB, user k gets the share c_k v_mk/Σ_j c_j v_mj of AP m's power, with c_k = (λ_k s_k)² and
+s_k = Σ_m √(p_mk v_mk); the marginal signal value of that power is w_m = √(Σ_k c_k v_mk/P_m); and stationarity requires, for every AP
+below its cap,
 
     w_m + Σ_s ζ_s ⟨J_s⁻², Q_ms⟩ = 1 + γ Σ_k λ_k ς_mk.
 
-Every step multiplies P_m by the root of the ratio of both sides, λ_k by the root of γ (I_k + σ²)/s_k² and ζ_s by that of CRLB_s/ν. The
-result is balanced and scaled until the requirements hold, and checked; `interior_point` is the exact alternative.
+Every step multiplies P_m by the square root of the ratio of both sides, λ_k by that of γ (I_k + σ²)/s_k² and ζ_s by that of CRLB_s/ν.
+The result is balanced, scaled until the requirements hold, and verified; `interior_point` is the exact alternative.
 """
 
 from __future__ import annotations
@@ -25,32 +26,32 @@ from cfisac_env.jit import compiled
 from cfisac_env.types import Problem
 
 CHECKPOINTS = np.array([16, 32, 56, 84, 120])
-"""Numbers of steps after which the powers are finished and checked; the cheapest that serve are the answer."""
+"""Step counts after which the powers are balanced and verified; the cheapest feasible ones are returned."""
 
-SETTLED = 0.01
-"""Relative gain of one checkpoint over those before, below which the next are left out."""
+CONVERGED = 0.01
+"""Relative improvement between checkpoints below which the iteration ends."""
 
-AIM = 1e-4
-"""Relative distance from the requirements that the steps aim at."""
+TARGET_MARGIN = 1e-4
+"""Relative margin to the requirements that the steps aim for."""
 
-MARGIN = 4e-5
-"""Relative distance from the requirements that an answer must have; a float32 action then still meets them."""
+ACCEPTED_MARGIN = 4e-5
+"""Relative margin that the returned powers must have, so that the float32 action still meets the requirements."""
 
-FINISHING = 8
-"""Steps that balance the shares at the end; the second half of them scales all powers, too."""
+FINISHING_STEPS = 8
+"""Final steps that balance the shares; the second half also scales all powers."""
 
-START, SILENT = 0.3, 1e-12
-"""AP powers over their caps at first, and at least."""
+INITIAL_LEVEL, LEAST_LEVEL = 0.3, 1e-12
+"""Initial and least AP power, relative to the cap."""
 
-FAR, BOUND = 1e8, 55.0
-"""Largest CRLB over ν that is told apart from larger ones, and largest ratio by which a step reacts to a miss."""
+MAX_CRLB, MAX_RATIO = 1e8, 55.0
+"""Value at which CRLB/ν saturates, and largest ratio of a single update."""
 
 Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
 class ScaledDrops:
-    """B drops of one size in units of P_max, P_max/σ² and P_max ν, in which caps, noise and CRLB threshold are 1."""
+    """B drops of one size, scaled so that caps, noise and CRLB threshold are 1."""
 
     gain: Float  # (B, M, K) ς P_max/σ²
     estimate: Float  # (B, M, K) v P_max/σ²
@@ -61,7 +62,7 @@ class ScaledDrops:
 
     @classmethod
     def of(cls, *problems: Problem) -> ScaledDrops:
-        """Scale drops, each problem a single one or a batch along one axis; requirements may differ between them.
+        """Scale and concatenate problems, each a single drop or a batch along one axis; requirements may differ between them.
 
         Raises:
             ValueError: users share pilots.
@@ -91,16 +92,16 @@ class ScaledDrops:
         return ScaledDrops(**{f.name: np.ascontiguousarray(getattr(self, f.name)[rows]) for f in fields(self)})
 
     def transmit_power(self, sets: Bools, drop: NDArray[np.int64] | None = None) -> Float:
-        """Transmit power of sets (n, M) in units of P_max, (n,); infinite where the steps end short of a requirement.
+        """Compute the transmit power of sets in units of P_max, (n,); infinite where a requirement is missed.
 
         Args:
-            sets: the APs that are on.
-            drop: (n,) the drop that each set is for; None for the first.
+            sets: (n, M) active APs.
+            drop: (n,) index of the drop of each set; None for the first.
         """
         return self._solve(sets, drop, np.empty((0, 0, 0)))
 
     def power(self, sets: Bools, drop: NDArray[np.int64] | None = None) -> tuple[Float, Float]:
-        """Powers (n, M, K) in watts, zero where the steps end short, and `transmit_power`."""
+        """Compute powers (n, M, K) in watts, zero where a requirement is missed, and `transmit_power`."""
         out = np.zeros((*sets.shape, self.gain.shape[-1]))
         transmit = self._solve(sets, drop, out)
         out *= self.max_ap_power_w[0] if drop is None else self.max_ap_power_w[drop, None, None]
@@ -130,7 +131,7 @@ def _solve_all(
     transmit: Float,
     out: Float,
 ) -> None:
-    """Fill `transmit` (n,) and, unless it is empty, `out` (n, M, K)."""
+    """Fill `transmit` (n,) and, unless it is empty, `out` (n, M, K) with powers in units of P_max."""
     M, K, S = gain.shape[1], gain.shape[2], fisher.shape[2]
     on = np.empty(M, np.int64)
     g, v, q = np.empty((M, K)), np.empty((M, K)), np.empty((M, 3 * S))
@@ -149,7 +150,7 @@ def _solve_all(
                         q[n, 3 * s + j] = fisher[b, m, s, j]
                 n += 1
         transmit[i] = np.inf
-        if n == 0 or not _possible(g[:n], v[:n], q[:n], gamma, target):
+        if n == 0 or not _passes_screen(g[:n], v[:n], q[:n], gamma, target):
             continue
         served = _solve_one(g[:n], v[:n], q[:n], gamma, checkpoints, level[:n], total[:n], share[:n], user, target)
         if served:
@@ -161,11 +162,11 @@ def _solve_all(
 
 
 @compiled()
-def _possible(g: Float, v: Float, q: Float, gamma: float, target: Float) -> bool:
-    """Whether the caps allow the CRLBs, and the number of APs the SINRs (`bounds.fewest_active`)."""
+def _passes_screen(g: Float, v: Float, q: Float, gamma: float, target: Float) -> bool:
+    """Return whether full power meets the CRLBs and the number of APs allows the SINRs (`bounds.fewest_active`)."""
     n, K = g.shape
     level = np.ones(n)
-    _locate(level, q, target)
+    _fill_crlb(level, q, target)
     for s in range(target.shape[1]):
         if target[0, s] > 1.0:
             return False
@@ -180,7 +181,7 @@ def _possible(g: Float, v: Float, q: Float, gamma: float, target: Float) -> bool
 
 
 @compiled()
-def _locate(level: Float, q: Float, target: Float) -> None:
+def _fill_crlb(level: Float, q: Float, target: Float) -> None:
     """Fill CRLB_s/ν and J_s⁻² (entries 2 to 4, the last doubled) for AP powers."""
     for s in range(target.shape[1]):
         a, b, c = 0.0, 0.0, 0.0
@@ -188,9 +189,9 @@ def _locate(level: Float, q: Float, target: Float) -> None:
             a += level[m] * q[m, 3 * s]
             b += level[m] * q[m, 3 * s + 1]
             c += level[m] * q[m, 3 * s + 2]
-        trace = max(a + b, 1.0 / FAR)
+        trace = max(a + b, 1.0 / MAX_CRLB)
         a, b, c = a / trace, b / trace, c / trace
-        crlb = min(1.0 / (trace * max(a * b - c * c, 1e-9 * a * b + 1.0 / FAR)), FAR)
+        crlb = min(1.0 / (trace * max(a * b - c * c, 1e-9 * a * b + 1.0 / MAX_CRLB)), MAX_CRLB)
         x, y, z = b * crlb, a * crlb, -c * crlb
         target[0, s] = crlb
         target[2, s], target[3, s], target[4, s] = x * x + z * z, y * y + z * z, 2.0 * z * (x + y)
@@ -209,21 +210,21 @@ def _solve_one(
     user: Float,
     target: Float,
 ) -> bool:
-    """Fill AP powers `level` (n,) and shares (n, K) for one set; return whether they serve.
+    """Fill AP powers `level` (n,) and shares (n, K) for one set; return whether they meet the requirements.
 
-    Rows of `user`: s_k, I_k, c_k, λ_k and γ (I_k + 1)/s_k². Rows of `target`: CRLB_s/ν, ζ_s, J_s⁻² in three, what a watt's worth is
-    multiplied with.
+    Rows of `user`: s_k, I_k, c_k, λ_k and γ (I_k + 1)/s_k². Rows of `target`: CRLB_s/ν, ζ_s, the three entries of J_s⁻², and the price
+    applied in the current step.
     """
     n, K = v.shape
     S = target.shape[1]
-    running, finished, weight, signal = np.full(n, START), np.empty(n), np.empty(K), np.empty(K)
+    running, finished, weight, signal = np.full(n, INITIAL_LEVEL), np.empty(n), np.empty(K), np.empty(K)
     for k in range(K):
         reach = 0.0
         for m in range(n):
             reach += v[m, k]
-        user[0, k], user[3, k], user[4, k] = np.sqrt(START * reach), 1.0 / reach, 1.0
+        user[0, k], user[3, k], user[4, k] = np.sqrt(INITIAL_LEVEL * reach), 1.0 / reach, 1.0
     for s in range(S):
-        target[1, s] = START * n
+        target[1, s] = INITIAL_LEVEL * n
     done, best = 0, np.inf
     for stop in checkpoints:
         for _ in range(done, stop):
@@ -241,7 +242,7 @@ def _solve_one(
                 for m in range(n):
                     for k in range(K):
                         share[m, k] = weight[k] * v[m, k] / total[m]
-            if here > (1.0 - SETTLED) * before:
+            if here > (1.0 - CONVERGED) * before:
                 break
         copy(signal, user[0])
     return bool(best < np.inf)
@@ -249,17 +250,17 @@ def _solve_one(
 
 @compiled()
 def _step(g: Float, v: Float, q: Float, gamma: float, level: Float, total: Float, user: Float, target: Float) -> None:
-    """One step of AP powers and prices. What a miss adds to its price counts twice at once, or both would circle each other."""
+    """Update AP powers and prices once; a violated constraint's update is applied twice within the step to damp oscillation."""
     n, K = v.shape
     S = target.shape[1]
     for k in range(K):
         paid = user[3, k] * np.sqrt(user[4, k])
         user[2, k] = (paid * user[0, k]) ** 2
         user[4, k] = paid
-    _receive(g, v, level, total, user[2], user)
-    _locate(level, q, target)
+    _fill_sinr(g, v, level, total, user[2], user)
+    _fill_crlb(level, q, target)
     for s in range(S):
-        miss = np.sqrt(min(max(target[0, s] * (1.0 + AIM), 1.0 / BOUND), BOUND))
+        miss = np.sqrt(min(max(target[0, s] * (1.0 + TARGET_MARGIN), 1.0 / MAX_RATIO), MAX_RATIO))
         target[5, s] = target[1, s] * miss
         target[1, s] *= miss
     for m in range(n):
@@ -270,16 +271,16 @@ def _step(g: Float, v: Float, q: Float, gamma: float, level: Float, total: Float
         for k in range(K):
             cost += g[m, k] * user[4, k]
         ratio = np.sqrt(worth / (1.0 + gamma * cost))
-        level[m] = max(min(level[m] * min(max(ratio, 1.0 / np.e), np.e), 1.0), SILENT)
+        level[m] = max(min(level[m] * min(max(ratio, 1.0 / np.e), np.e), 1.0), LEAST_LEVEL)
     for k in range(K):
-        need = gamma * (1.0 + AIM) * (1.0 + user[1, k]) / user[0, k] ** 2
-        user[4, k] = min(max(need, 1.0 / BOUND), BOUND)
+        need = gamma * (1.0 + TARGET_MARGIN) * (1.0 + user[1, k]) / user[0, k] ** 2
+        user[4, k] = min(max(need, 1.0 / MAX_RATIO), MAX_RATIO)
         user[3, k] *= np.sqrt(user[4, k])
 
 
 @compiled()
-def _receive(g: Float, v: Float, level: Float, total: Float, weight: Float, user: Float) -> None:
-    """Fill Σ_k c_k v_mk (n,), s_k and I_k for AP powers and weights c_k."""
+def _fill_sinr(g: Float, v: Float, level: Float, total: Float, weight: Float, user: Float) -> None:
+    """Fill `total` Σ_k c_k v_mk (n,), signals s_k and interference I_k for AP powers and weights c_k."""
     n, K = v.shape
     for k in range(K):
         user[0, k], user[1, k] = 0.0, 0.0
@@ -300,16 +301,16 @@ def _receive(g: Float, v: Float, level: Float, total: Float, weight: Float, user
 def _finish(
     g: Float, v: Float, q: Float, gamma: float, level: Float, total: Float, weight: Float, user: Float, target: Float
 ) -> bool:
-    """Balance the shares, scale the powers, and check the requirements."""
+    """Balance the shares, scale the powers, and verify the requirements."""
     n, K = v.shape
-    for step in range(FINISHING + 1):
-        _receive(g, v, level, total, weight, user)
-        if step == FINISHING:
+    for step in range(FINISHING_STEPS + 1):
+        _fill_sinr(g, v, level, total, weight, user)
+        if step == FINISHING_STEPS:
             break
-        scaling = step >= FINISHING // 2
+        scaling = step >= FINISHING_STEPS // 2
         factor, possible = 0.0, True
         for k in range(K):
-            need, square = gamma * (1.0 + AIM), user[0, k] ** 2
+            need, square = gamma * (1.0 + TARGET_MARGIN), user[0, k] ** 2
             weight[k] *= (1.0 + user[1, k]) / square
             room = square - need * user[1, k]
             possible = possible and room > 0.0
@@ -318,14 +319,14 @@ def _finish(
         if scaling:
             if not possible:
                 factor = 0.0
-            _locate(level, q, target)
+            _fill_crlb(level, q, target)
             for s in range(target.shape[1]):
-                factor = max(factor, target[0, s] * (1.0 + AIM))
-            factor = min(max(factor, 1.0 / BOUND), BOUND)
+                factor = max(factor, target[0, s] * (1.0 + TARGET_MARGIN))
+            factor = min(max(factor, 1.0 / MAX_RATIO), MAX_RATIO)
             for m in range(n):
                 level[m] = min(level[m] * factor, 1.0)
     for k in range(K):
-        if not user[0, k] ** 2 >= gamma * (1.0 + MARGIN) * (1.0 + user[1, k]):
+        if not user[0, k] ** 2 >= gamma * (1.0 + ACCEPTED_MARGIN) * (1.0 + user[1, k]):
             return False
-    _locate(level, q, target)
-    return bool(target[0].max() <= 1.0 - MARGIN)
+    _fill_crlb(level, q, target)
+    return bool(target[0].max() <= 1.0 - ACCEPTED_MARGIN)

@@ -1,7 +1,6 @@
-"""Compiled pieces of the interior point: Nesterov–Todd scaling of its two kinds of cone, and the directions that follow.
+"""Compiled parts of the interior point: Nesterov–Todd scaling of its two kinds of cone, and search directions.
 
-The M·K cones of the users are treated as flat arrays of m·K numbers, those of an AP one after the other, with t, w and ρ spread out:
-loops of that length run eight cones at once.
+The cones of the users are flat arrays of m·K entries in AP-major order, with t, w and ρ expanded, so that loops vectorise.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from cfisac_env.jit import compiled
 
 @compiled()
 def soc_scaling(u: Float, y: Float, bar: Float) -> float:
-    """Nesterov–Todd point of the second-order cone pair (u, y): unit `bar` and η with W = η·Q(bar), W y = W⁻¹ u."""
+    """Fill `bar` with the unit Nesterov–Todd point of the second-order cone pair (u, y); return η of W = η·Q(bar), W y = W⁻¹ u."""
     nu = np.sqrt(u[1] * u[1] + u[2] * u[2] + u[3] * u[3])
     ny = np.sqrt(y[1] * y[1] + y[2] * y[2] + y[3] * y[3])
     du = np.sqrt(max((u[0] - nu) * (u[0] + nu), 1e-300))
@@ -30,7 +29,7 @@ def soc_scaling(u: Float, y: Float, bar: Float) -> float:
 
 @compiled()
 def soc_apply(bar: Float, eta: float, sign: float, x: Float, out: Float) -> None:
-    """Out = W x for sign +1 and W⁻¹ x for sign −1."""
+    """Fill `out` with W x for sign +1, or W⁻¹ x for sign −1."""
     inner = sign * (bar[1] * x[1] + bar[2] * x[2] + bar[3] * x[3])
     scale = eta if sign > 0.0 else 1.0 / eta
     factor = sign * (x[0] + inner / (1.0 + bar[0]))
@@ -41,7 +40,7 @@ def soc_apply(bar: Float, eta: float, sign: float, x: Float, out: Float) -> None
 
 @compiled()
 def soc_inverse_step(x: Float, dx: Float) -> float:
-    """Reciprocal of the step at which x + a·dx leaves the second-order cone; not positive if it never does."""
+    """Compute the reciprocal of the step length at which x + a·dx leaves the second-order cone; not positive if it never does."""
     nx = np.sqrt(x[1] * x[1] + x[2] * x[2] + x[3] * x[3])
     c = (x[0] - nx) * (x[0] + nx)
     b = 2.0 * (x[0] * dx[0] - x[1] * dx[1] - x[2] * dx[2] - x[3] * dx[3])
@@ -51,7 +50,7 @@ def soc_inverse_step(x: Float, dx: Float) -> float:
 
 @compiled()
 def soc_corrector(u: Float, y: Float, du: Float, dy: Float, target: float, bar: Float, eta: float, out: Float) -> None:
-    """Right-hand side of Δy + W⁻²Δu = out for Mehrotra's corrector."""
+    """Fill `out` with the right-hand side of Δy + W⁻²Δu = out for Mehrotra's corrector."""
     work = np.empty((4, 4))
     scaled, first, second, x = work[0], work[1], work[2], work[3]
     soc_apply(bar, eta, 1.0, y, scaled)
@@ -72,9 +71,9 @@ def soc_corrector(u: Float, y: Float, du: Float, dy: Float, target: float, bar: 
 
 @compiled()
 def cone_scaling(rho: Float, p: Float, t: Float, r: Float, w: Float, beta: Float, point: Float, coef: Float) -> None:
-    """Nesterov–Todd data of the cones (p, t, r) and (w, β, ρ = −√V φ), all (m·K,).
+    """Compute the Nesterov–Todd scaling of the cones (p, t, r) and (w, β, ρ = −√V φ), all (m·K,).
 
-    `point` gets (g₁, g₂, g₃, κ, ds·dy), `coef` gets (c, κ', A, H): Δp = A E + 2cκ'R + c²Δt, Δr = κ'(2cE + R) + cΔt and
+    `point` receives (g₁, g₂, g₃, κ, ds·dy), `coef` receives (c, κ', A, H): Δp = A E + 2cκ'R + c²Δt, Δr = κ'(2cE + R) + cΔt and
     Δβ = g_b + c(cE + R) − HΔt, with E = g_a − Δw and R = g_r − Δρ.
     """
     for j in range(p.shape[0]):
@@ -105,7 +104,7 @@ def cone_scaling(rho: Float, p: Float, t: Float, r: Float, w: Float, beta: Float
 
 @compiled()
 def cone_corrector(rho: Float, w: Float, beta: Float, point: Float, move: Float, target: float, g: Float) -> None:
-    """Mehrotra's right-hand side g = (g_a, g_b, g_r) of every cone, in coordinates balanced by δ = √(g₂/g₁).
+    """Compute Mehrotra's right-hand side g = (g_a, g_b, g_r) of every cone, in coordinates balanced by δ = √(g₂/g₁).
 
     `move` holds the predictor's (Δp, Δr, Δβ, Δt, Δw, Δρ).
     """
@@ -143,9 +142,9 @@ def cone_corrector(rho: Float, w: Float, beta: Float, point: Float, move: Float,
 def cone_inverse_steps(
     rho: Float, p: Float, t: Float, r: Float, w: Float, beta: Float, move: Float, work: Float
 ) -> tuple[float, float]:
-    """Reciprocals of the primal and the dual step at which the first cone is left; `work` (≥ 2, m·K) is scratch.
+    """Compute the reciprocals of the primal and dual step lengths to the boundary of the cones; `work` (≥ 2, m·K) is scratch.
 
-    b² ≥ 4ac for any direction from inside a Lorentz cone, so the root is always real.
+    b² ≥ 4ac for any direction from the interior of a Lorentz cone, so the root is real.
     """
     for j in range(p.shape[0]):
         dp, dr, db, dt, dw, drho = move[0, j], move[1, j], move[2, j], move[3, j], move[4, j], move[5, j]
@@ -163,7 +162,7 @@ def cone_inverse_steps(
 
 @compiled()
 def largest(x: Float) -> float:
-    """The largest entry, or zero."""
+    """Return the largest entry, or zero if all are negative."""
     whole = x.shape[0] - x.shape[0] % 8
     best = np.zeros(8)
     for j in range(0, whole, 8):
@@ -183,7 +182,7 @@ def direction(
     s: Float, chi: Float, N: Float, d: Float, hessian: Float, L: Float, X: Float, T: Float, work: Float,
     move: Float, dP: Float, dphi: Float, dw: Float, dz: Float, dmu: Float, du: Float, dy: Float,
 ) -> None:  # fmt: skip
-    """Newton direction for the right-hand sides g, q_μ and r_y, from the factors L and T.
+    """Compute the Newton direction for the right-hand sides g, q_μ and r_y from the factors L and T.
 
     `root`, `coef`, `g` and `move` are flat over the cones; `S` and `N` are (m, K); `work` is scratch like `g`.
     """
@@ -282,7 +281,7 @@ def direction(
 def more_inverse_steps(
     primal: float, dual: float, z: Float, mu: Float, u: Float, y: Float, dz: Float, dmu: Float, du: Float, dy: Float
 ) -> tuple[float, float]:
-    """The reciprocal steps, raised by the caps and the sensing cones."""
+    """Raise the reciprocal step lengths by those of the caps and the sensing cones."""
     for i in range(z.shape[0]):
         primal = max(primal, -dz[i] / z[i])
         dual = max(dual, -dmu[i] / mu[i])

@@ -1,7 +1,7 @@
-"""The compiled kernel behind `fast`: a primal–dual interior point for the fixed-set problem that eliminates all M·K cones.
+"""Compiled kernel of `fast`: a primal–dual interior-point method for the fixed-set problem that eliminates all M·K cones.
 
-One set is one call; nothing here allocates more than a few (m, K) and (m, m) arrays, for m active APs, and nothing depends on the
-number of threads. Powers are in a unit P₀ of about the power needed, and the pair that is solved is, for every target s,
+Memory is a few (m, K) and (m, m) arrays for m active APs, and results do not depend on the number of threads. Powers are in units of P₀,
+about the power needed. The primal–dual pair is, for every target s,
 
     primal  min Σ P_i;  P_i = Σ_k p_ik;  t = b + SᵀP;  p_ik t_k ≥ r_ik²;  Σ_i √V_ik r_ik = t_k;
             z = P_max/P₀ − P ≥ 0;  u_s = B_s P + u⁰ ∈ Q⁴
@@ -10,8 +10,8 @@ number of threads. Powers are in a unit P₀ of about the power needed, and the 
 
 with V_ik = v_ik/Σ_j v_jk, S_ik = γ ς_ik/Σ_j v_jk, b_k = γσ²/(P₀ Σ_j v_jk), u⁰ = (−1, 0, 0, 1) and
 B_s = (P₀ν/2)·[q_a + q_b, q_a − q_b, 2q_c, 0]. Every iterate satisfies the dual equations, so every dual value is a lower bound.
-Directions use the Nesterov–Todd scaling (Nesterov & Todd, 1998) with Mehrotra's predictor and corrector; only two positive definite
-m × m systems are factored in an iteration.
+Directions use the Nesterov–Todd scaling (Nesterov & Todd, 1998) with Mehrotra's predictor and corrector; each iteration factors two
+positive definite m × m systems.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ from cfisac_env.jit import compiled
 OPTIMAL, INFEASIBLE, CUT_OFF, INACCURATE = range(4)
 
 MAX_ITERATIONS = 80
-STEP = 0.95  # share of the way to the boundary; going nearer costs more iterations than it saves
+STEP = 0.95  # fraction of the step to the boundary; longer steps cost iterations
 GAP = 4e-7  # relative gap between power and bound at which a point counts as optimal
 VIOLATION = 4e-8  # relative violation of a constraint at which a point counts as feasible
-ACCEPTABLE_GAP, ACCEPTABLE_VIOLATION = 9e-7, 9e-8  # what is promised, and taken when rounding stops further progress
+ACCEPTABLE_GAP, ACCEPTABLE_VIOLATION = 9e-7, 9e-8  # accepted when rounding stops progress
 
-STARTS = ((3.0, 100.0), (3.0, 1.0), (0.3, 1.0), (30.0, 10.0), (3.0, 1e9))
-"""Where to start, one after the other until a start succeeds: P₀ relative to a lower bound on the total power, and the price from
-which on an AP radiates less than the others. The first serves all but one in many thousand sets."""
+STARTING_POINTS = ((3.0, 100.0), (3.0, 1.0), (0.3, 1.0), (30.0, 10.0), (3.0, 1e9))
+"""Starting points, tried in turn until one converges: P₀ relative to a lower bound on the transmit power, and the price above which an
+AP starts with less power than the others. The first one suffices for all but one in many thousand sets."""
 
 
 @compiled()
 def _violation(V: Float, S: Float, B: Float, b: Float, cap: float, p: Float) -> float:
-    """Largest relative violation of a SINR, CRLB or cap constraint by the powers p alone."""
+    """Compute the largest relative violation of an SINR, CRLB or cap constraint by the powers p (m, K)."""
     m, K = V.shape
     worst = 0.0
     P = np.zeros(m)
@@ -77,7 +77,7 @@ def _violation(V: Float, S: Float, B: Float, b: Float, cap: float, p: Float) -> 
 
 @compiled()
 def _equalise(V: Float, S: Float, b: Float, p: Float) -> bool:
-    """Scale each user's powers so that every SINR holds with equality: a K × K linear system; False if it has no positive solution."""
+    """Scale each user's powers so that every SINR holds with equality, by a K × K linear system; return whether that is possible."""
     m, K = V.shape
     system = np.zeros((K, K + 1))
     for k in range(K):
@@ -90,7 +90,7 @@ def _equalise(V: Float, S: Float, b: Float, p: Float) -> bool:
         for k in range(K):
             for o in range(K):
                 system[k, o] -= S[i, k] * p[i, o]
-    # The matrix has non-positive entries off the diagonal; with a positive solution it needs no pivoting.
+    # An M-matrix, whose elimination needs no pivoting.
     for k in range(K):
         if not system[k, k] > 0.0:
             return False
@@ -116,9 +116,10 @@ def _certify(
     V: Float, S: Float, B: Float, b: Float, cap: float, lam: Float, mu: Float, y: Float, w: Float,
     lam_out: Float, mu_out: Float, y_out: Float,
 ) -> float:  # fmt: skip
-    """Multipliers that stay dual feasible when their prices are recomputed with rounding, and their bound.
+    """Fill in multipliers that remain dual feasible under rounding, and return their bound.
 
-    All of them shrink by 1 − ε, which turns prices w into (1 − ε) w + ε: room for rounding at every AP, for an ε-th of the bound.
+    Scaling all multipliers by 1 − ε turns the prices w into (1 − ε) w + ε, which absorbs rounding errors at the cost of a fraction ε of
+    the bound.
     """
     m, K = V.shape
     demand = np.zeros(K)
@@ -148,10 +149,10 @@ def _certify(
     for i in range(m):
         value -= cap * mu[i]
     for e in range(B.shape[0]):
-        # The root is taken below its rounding error, which matters when Z is nearly singular.
+        # Rounded down, see `Multipliers.sensing_value`.
         inside = (1.0 - 4e-15) * y[e, 0] * y[e, 0] - y[e, 1] * y[e, 1] - y[e, 2] * y[e, 2]
         value += y[e, 0] + np.sqrt(max(inside, 0.0))
-    # A proof of infeasibility may be arbitrarily large; twice the caps is enough.
+    # A proof of infeasibility is unbounded; twice the caps suffices.
     keep = min(1.0 - slack, 2.0 * m * cap / max(value, 1e-300))
     for k in range(K):
         lam_out[k] *= keep
@@ -165,10 +166,10 @@ def _certify(
 
 @compiled()
 def _without_caps(V: Float, S: Float, b: Float, limit: float, lam: Float, w: Float) -> float:
-    """Prices λ and w = 1 + Sλ of the problem without caps and sensing, roughly, and their bound bᵀλ.
+    """Approximate the prices λ and w = 1 + Sλ of the problem without caps and sensing; return their bound bᵀλ.
 
-    λ ← 1/Σ_i V_ik/w_i is a standard interference function (Yates, 1995): from λ = 0 it rises to the optimum, dual feasible all the
-    way. Stops when it hardly rises any more, or above `limit`: without an optimum it grows for ever.
+    λ ← 1/Σ_i V_ik/w_i is a standard interference function (Yates, 1995): from λ = 0 it increases to the optimum and stays dual feasible.
+    Iterates until the bound stalls or exceeds `limit`; without an optimum it diverges.
     """
     m, K = V.shape
     lam[:] = 0.0
@@ -180,7 +181,7 @@ def _without_caps(V: Float, S: Float, b: Float, limit: float, lam: Float, w: Flo
             demand = 0.0
             for i in range(m):
                 demand += V[i, k] / w[i]
-            # Stays below the next demand, whatever rounding does.
+            # Rounded down, to stay dual feasible.
             lam[k] = (1.0 - 1e-9) / demand
             bound += b[k] * lam[k]
         for i in range(m):
@@ -214,10 +215,10 @@ def solve_scaled(
         S: (m, K), interference.
         B: (targets, 3, m), sensing rows; the fourth is zero.
         b: (K,), noise.
-        cap: P_max, like every power here in units of P₀.
-        cutoff: give up once the bound is above this power.
-        price: (m,), what a watt costs where users alone set the price.
-        dear: the start radiates less from APs whose price is above this.
+        cap: P_max in units of P₀, like all powers.
+        cutoff: stop once the bound exceeds this power.
+        price: (m,), prices without caps and sensing.
+        dear: APs with a higher price start with less power.
         p: (m, K), receives the powers.
         lam_out: (K,), receives λ.
         mu_out: (m,), receives μ.
@@ -232,7 +233,7 @@ def solve_scaled(
     y = np.zeros((targets, 4))
     P, t, lam, w, mu, z, d = np.empty(m), np.empty(K), np.empty(K), np.empty(m), np.empty(m), np.empty(m), np.empty(m)
     phi = np.zeros(K)
-    # One number a cone; t, w and ρ = −√V φ are spread out anew in every iteration.
+    # One entry per cone; t, w and ρ = −√V φ are expanded in every iteration.
     root, flat_p, r, beta = np.empty(cones), p.reshape(cones), np.empty(cones), np.empty(cones)
     wide_t, wide_w, rho = np.empty(cones), np.empty(cones), np.empty(cones)
     point, coef, g, move = np.empty((5, cones)), np.empty((4, cones)), np.empty((3, cones)), np.empty((6, cones))
@@ -247,7 +248,7 @@ def solve_scaled(
     du, dy, q_mu, trial = np.empty((targets, 4)), np.empty((targets, 4)), np.empty(m), np.empty((m, K))
     degree = m * K + m + targets
 
-    # A well-centred start: every AP radiates some, and prices come from a small reward for sensing.
+    # A well-centred starting point: every AP radiates, and sensing has a small weight.
     for j in range(cones):
         root[j] = np.sqrt(V_flat[j])
     for i in range(m):
@@ -292,7 +293,7 @@ def solve_scaled(
     stalled = 0
     iteration = 0
     while True:
-        # Where we stand: P, t and λ follow exactly from p, φ and β.
+        # P, t and λ follow exactly from p, φ and β.
         for k in range(K):
             t[k] = b[k]
             lam[k] = phi[k]
@@ -382,7 +383,7 @@ def solve_scaled(
                 chi[k] -= work[2, start + k]
                 C[k] += coef[3, start + k]
                 total += coef[2, start + k]
-            # M = diag e − N diag(1/s) Nᵀ, formed with the sign turned.
+            # M = diag e − N diag(1/s) Nᵀ, formed with opposite sign.
             L[i, i] = -total
             d[i] = mu[i] / z[i]
             T[i, i] = d[i]
@@ -416,7 +417,6 @@ def solve_scaled(
                     sign = 1.0 if (a == 0) == (o == 0) else -1.0
                     hessian[e, a, o] = 2.0 * inverse * sign * bar[e, a] * bar[e, o]
                 hessian[e, a, a] += inverse if a > 0 else -inverse
-            # Only three rows of B are not zero.
             for i in range(m):
                 v0 = hessian[e, 0, 0] * B[e, 0, i] + hessian[e, 0, 1] * B[e, 1, i] + hessian[e, 0, 2] * B[e, 2, i]
                 v1 = hessian[e, 1, 0] * B[e, 0, i] + hessian[e, 1, 1] * B[e, 1, i] + hessian[e, 1, 2] * B[e, 2, i]
@@ -495,10 +495,10 @@ def solve_range(
     nu: float, cap: float, cutoff: Float, status: Any, bound: Float, iterations: Any, power: Float, sinr: Float,
     cap_price: Float, sensing: Float,
 ) -> None:  # fmt: skip
-    """Solve sets `start` to `stop` in SI units and write the answers at their places.
+    """Solve sets `start` to `stop` in SI units and write the results at their indices.
 
-    `drop` (n,) names the row of `gain`, `estimate` (drops, M, K) and `fisher` (drops, M, targets, 3) that set i in `active` (n, M)
-    belongs to. Outputs carry the same leading axis n and must be zero on entry.
+    `drop` (n,) is the row of `gain`, `estimate` (drops, M, K) and `fisher` (drops, M, targets, 3) that set i in `active` (n, M)
+    belongs to. Outputs have the same leading axis n and must be zero on entry.
     """
     M, K = gain.shape[1], gain.shape[2]
     targets = fisher.shape[2]
@@ -511,7 +511,7 @@ def solve_range(
                 members[m] = i
                 m += 1
         if m == 0:
-            # No AP, no signal: any λ is dual feasible, and this one proves it with a bound of 1 W.
+            # Without APs any λ is dual feasible; this one proves infeasibility with a bound of 1 W.
             status[index], bound[index] = INFEASIBLE, np.inf
             for k in range(K):
                 sinr[index, k] = 1.0 / (gamma * noise * K)
@@ -540,11 +540,11 @@ def solve_range(
         elif need * cap > cutoff[index]:
             code, value = CUT_OFF, need
         else:
-            # Powers in units of what is needed: where that is a millionth of the caps, rounding would swallow it.
+            # Scale to the power needed, which may be a millionth of the caps.
             for e in range(targets):
                 best = largest(B[e, 0])
                 need = max(need, 2.0 / best if best > 0.0 else np.inf)
-            for scale, dear in STARTS:
+            for scale, dear in STARTING_POINTS:
                 step = min(1.0, scale * need) / unit
                 unit *= step
                 for k in range(K):
@@ -560,7 +560,7 @@ def solve_range(
                 if code != INACCURATE:
                     break
         if code == INACCURATE and not value > 0.0:
-            # Fall back on the multipliers that are valid for every set, and prove nothing.
+            # Fall back to zero multipliers, which are always dual feasible.
             value = 0.0
             lam[:] = 0.0
             mu[:] = 0.0

@@ -1,4 +1,4 @@
-"""Compiled dense algebra of the interior point: Gram matrices, Cholesky factors and their inverses, a few rows at a time."""
+"""Compiled, blocked dense linear algebra of the interior point: Gram matrices, Cholesky factors and their inverses."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from baselines.allocation.result import Float
 from cfisac_env.jit import compiled
 
 PIVOT = 1e-13  # smallest pivot of a factorisation, relative to its diagonal
-PANEL = 8  # columns that are eliminated together
+PANEL = 8  # columns per block
 
 
 @compiled()
 def add_gram(T: Float, X: Float) -> None:
-    """T += XᵀX in the lower triangle: two rows of T and four of X at a time, so that each number that is read is used often."""
+    """Add XᵀX to the lower triangle of T, in blocks of two rows of T and four of X."""
     rows, m = X.shape
     whole, even = rows - rows % 4, m - m % 2
     for k in range(0, whole, 4):
@@ -38,10 +38,10 @@ def add_gram(T: Float, X: Float) -> None:
 
 @compiled()
 def cholesky(T: Float, panel: Float) -> None:
-    """Lower Cholesky factor in place, `PANEL` columns at a time; a pivot lost to rounding is lifted to `PIVOT` of its diagonal.
+    """Compute the lower Cholesky factor in place, `PANEL` columns at a time, with pivots of at least `PIVOT` of the diagonal.
 
     Args:
-        T: (m, m), of which the lower triangle counts.
+        T: (m, m), of which only the lower triangle is used.
         panel: (PANEL + 1, m) scratch.
     """
     m = T.shape[0]
@@ -49,7 +49,7 @@ def cholesky(T: Float, panel: Float) -> None:
         panel[PANEL, i] = T[i, i]
     for k in range(0, m, PANEL):
         stop = min(k + PANEL, m)
-        # The columns as rows, so that what follows runs along memory.
+        # Transposed for contiguous access.
         for i in range(k, m):
             for c in range(min(i + 1, stop) - k):
                 panel[c, i] = T[i, k + c]
@@ -84,7 +84,7 @@ def cholesky(T: Float, panel: Float) -> None:
 
 @compiled()
 def invert(L: Float, rows: Float, G: Float) -> None:
-    """The first m rows become L⁻¹, and G (m, K) becomes L⁻¹G."""
+    """Write L⁻¹ into the first m rows of `rows`, and replace G (m, K) by L⁻¹G."""
     m, K = G.shape
     for i in range(m):
         for j in range(m):
@@ -111,7 +111,7 @@ def invert(L: Float, rows: Float, G: Float) -> None:
 
 @compiled()
 def _eliminate(L: Float, i: int, k: int, X: Float, width: int) -> None:
-    """Row i of X, up to `width`, minus L[i, k : k + PANEL] times those rows of X."""
+    """Subtract L[i, k : k + PANEL] X[k : k + PANEL] from row i of X, in the first `width` columns."""
     a0, a1, a2, a3 = L[i, k], L[i, k + 1], L[i, k + 2], L[i, k + 3]
     a4, a5, a6, a7 = L[i, k + 4], L[i, k + 5], L[i, k + 6], L[i, k + 7]
     for j in range(width):
@@ -129,7 +129,7 @@ def _eliminate(L: Float, i: int, k: int, X: Float, width: int) -> None:
 
 @compiled()
 def copy(source: Float, target: Float) -> None:
-    """Copy a vector. Numba's own assignment of arrays takes seconds to compile, for the words of its errors."""
+    """Copy a vector; numba's array assignment takes seconds to compile, because of its error messages."""
     for i in range(source.shape[0]):
         target[i] = source[i]
 
@@ -155,7 +155,7 @@ def backward(L: Float, x: Float) -> None:
 
 @compiled()
 def subtract_product(rows: Float, G: Float, thin: Float) -> None:
-    """The first m rows minus G·thin, four columns of G at a time."""
+    """Subtract G·thin from the first m rows, four columns of G at a time."""
     m, K = G.shape
     whole = K - K % 4
     for i in range(m):

@@ -54,7 +54,9 @@ class Futures:
     times: NDArray[np.int64]  # (H,) steps from now
     weights: Float  # (H,) steps that each stands for
     rows: Float  # (F, H, M, 3S + 2K) of `kernels`
-    asks: NDArray[np.bool_]  # (F, H) whether all APs together serve an instant; those that they don't ask for nothing
+    servable: NDArray[
+        np.bool_
+    ]  # (F, H) whether all APs together serve an instant; those that they don't ask for nothing
     places: Float  # (F, H, S, 2) m, of the targets
     first: Problem  # leading axes (F, EXACT): the first instants looked at, not all of which need to be there
     requirement: Float  # (4,) of `kernels`
@@ -150,14 +152,14 @@ def draw(
         state.steps_left, *_random(count, K, S, M, seed), rows, gains, estimates, fisher, places,
     )  # fmt: skip
     requirement = np.array([problem.sinr_threshold, problem.noise_w, problem.crlb_threshold_m2, cap])
-    asks = np.empty((count, len(times)), np.bool_)
-    kernels.serves(rows, np.ones(M, np.bool_), S, K, requirement, asks)
+    servable = np.empty((count, len(times)), np.bool_)
+    kernels.serves(rows, np.ones(M, np.bool_), S, K, requirement, servable)
     overlaps = None if problem.pilot_overlap is None else np.broadcast_to(overlap, (count, first, K, K))
     return Futures(
         times=times,
         weights=weights,
         rows=rows,
-        asks=asks,
+        servable=servable,
         places=places,
         first=Problem(
             gain=gains, estimate_gain=estimates, noise_w=problem.noise_w, fisher=fisher, sinr_threshold=problem.sinr_threshold,

@@ -1,8 +1,8 @@
-"""Compiled loops of `predictive`: possible futures of an instant, and the energy that a set of APs comes to in each of them.
+"""Compiled loops of `predictive`: simulated futures of an instant, and the energy of a set of APs in each of them.
 
-An AP at an instant of a future is a row of D = 3S + 2K numbers that add up over a set: its Fisher information about every target at P_max,
-and v and ς of every user. `requirement` is (γ, σ², ν, P_max), `costs` is (P_cir Δt, E, λ, Δt): joules of a step that an AP is on, of a
-switch-on and of a miss, and seconds a step.
+An AP at an instant of a future is a row of D = 3S + 2K features that add up over a set: its Fisher information about every target at P_max,
+and v and ς of every user. `requirement` is (γ, σ², ν, P_max); `costs` is (P_cir Δt, E, λ, Δt): energy of an active AP per step, of a
+switch-on and of an unserved step in J, and the step in s.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import numpy as np
 from baselines.allocation.result import Float
 from cfisac_env.jit import compiled
 
-EARLIER = 10
-"""Instants before a failure over which the APs that could mend it are compared."""
+LOOKBACK = 10
+"""Instants before a failure over which candidate APs are compared."""
 
 
 @compiled()
 def need(total: Float, count: int, S: int, K: int, requirement: Float) -> tuple[float, float]:
-    """How much a set is asked for relative to what it can do, and about the watts that it radiates.
+    """Estimate the load of a set, relative to its capacity, and its transmit power.
 
-    Sensing asks for CRLB/ν at full power. Users ask for the power with which every AP radiates the same,
-    T = Σ_k γσ²/V_k/(1 − b), b = Σ_k γG_k/(nV_k), V_k = Σ_m v_mk, G_k = Σ_m ς_mk, out of the share of nP_max that can be used as unevenly
-    as users stand: 3/4, and less the nearer b comes to 1, from where on no power is enough.
+    The sensing load is CRLB/ν at full power. The users' load is the power required if all APs radiate equally,
+    T = Σ_k γσ²/V_k/(1 − b), b = Σ_k γG_k/(nV_k), V_k = Σ_m v_mk, G_k = Σ_m ς_mk, relative to the usable part of nP_max: 3/4, as users are
+    spread unevenly, and less as b approaches 1, where no power suffices.
 
     Args:
         total: (D,) sums over the set.
@@ -34,7 +34,7 @@ def need(total: Float, count: int, S: int, K: int, requirement: Float) -> tuple[
         requirement: (4,).
 
     Returns:
-        The larger of both demands, served when at most 1 (up to 1e3), and the transmit power in W.
+        The larger load, at most 1e3 (the set serves up to 1), and the transmit power in W.
     """
     if count == 0:
         return 1e3, 0.0
@@ -61,8 +61,8 @@ def need(total: Float, count: int, S: int, K: int, requirement: Float) -> tuple[
 
 
 @compiled()
-def _gather(rows: Float, members: Any, total: Float) -> int:
-    """Sum the rows (M, D) of the members into `total`; returns their number."""
+def _sum_rows(rows: Float, members: Any, total: Float) -> int:
+    """Sum the rows (M, D) of the members into `total`; return their number."""
     total[:] = 0.0
     count = 0
     for m in range(len(members)):
@@ -74,32 +74,33 @@ def _gather(rows: Float, members: Any, total: Float) -> int:
 
 
 @compiled()
-def _with(rows: Float, m: int, sign: float, total: Float, out: Float) -> None:
+def _add_row(rows: Float, m: int, sign: float, total: Float, out: Float) -> None:
+    """Fill `out` with `total` plus `sign` times row m."""
     for d in range(len(total)):
         out[d] = total[d] + sign * rows[m, d]
 
 
 @compiled()
-def _slimmed(rows: Float, i: int, members: Any, S: int, K: int, requirement: Float, sums: Float, trial: Float) -> None:
-    """Drop members while the rest serves instant i, those first that are missed least at it and the instants before."""
+def _prune(rows: Float, i: int, members: Any, S: int, K: int, requirement: Float, sums: Float, trial: Float) -> None:
+    """Remove members while the rest serves instant i, in order of their effect at it and at the instants before."""
     M = len(members)
-    first = max(0, i - EARLIER)
+    first = max(0, i - LOOKBACK)
     count = 0
     for t in range(first, i + 1):
-        count = _gather(rows[t], members, sums[t - first])
+        count = _sum_rows(rows[t], members, sums[t - first])
     while count > 1:
         best, best_score = -1, -np.inf
         for m in range(M):
             if not members[m]:
                 continue
-            _with(rows[i], m, -1.0, sums[i - first], trial)
+            _add_row(rows[i], m, -1.0, sums[i - first], trial)
             load, _ = need(trial, count - 1, S, K, requirement)
             if load > 1.0:
                 continue
             score = -0.1 * load
             if count <= 12:
                 for t in range(first, i):
-                    _with(rows[t], m, -1.0, sums[t - first], trial)
+                    _add_row(rows[t], m, -1.0, sums[t - first], trial)
                     earlier, _ = need(trial, count - 1, S, K, requirement)
                     if earlier <= 1.0:
                         score += 1.0
@@ -110,26 +111,26 @@ def _slimmed(rows: Float, i: int, members: Any, S: int, K: int, requirement: Flo
         members[best] = False
         count -= 1
         for t in range(first, i + 1):
-            _with(rows[t], best, -1.0, sums[t - first], sums[t - first])
+            _add_row(rows[t], best, -1.0, sums[t - first], sums[t - first])
 
 
 @compiled()
-def _mended(
+def _best_repair(
     rows: Float, i: int, members: Any, count: int, candidates: Any, price: Float, S: int, K: int, requirement: Float,
     sums: Float, trial: Float,
 ) -> int:  # fmt: skip
-    """The candidate that, added to the members, serves instant i and the most instants before it for its price; -1 when there is none.
+    """Select the candidate whose addition serves instant i and the most instants before it, relative to its price; −1 without any.
 
-    Where none serves instant i alone, the one that comes nearest to it.
+    Where no single one serves instant i, the one with the least load is selected.
     """
-    first = max(0, i - EARLIER)
+    first = max(0, i - LOOKBACK)
     gathered = False
     best, best_score, nearest, nearest_load = -1, -np.inf, -1, np.inf
-    _gather(rows[i], members, sums[EARLIER])
+    _sum_rows(rows[i], members, sums[LOOKBACK])
     for m in range(len(members)):
         if members[m] or not candidates[m]:
             continue
-        _with(rows[i], m, 1.0, sums[EARLIER], trial)
+        _add_row(rows[i], m, 1.0, sums[LOOKBACK], trial)
         load, _ = need(trial, count + 1, S, K, requirement)
         if load > 1.0:
             if load < nearest_load:
@@ -138,10 +139,10 @@ def _mended(
         if not gathered:
             gathered = True
             for t in range(first, i):
-                _gather(rows[t], members, sums[t - first])
+                _sum_rows(rows[t], members, sums[t - first])
         score = 1.0 - 0.1 * load
         for t in range(first, i):
-            _with(rows[t], m, 1.0, sums[t - first], trial)
+            _add_row(rows[t], m, 1.0, sums[t - first], trial)
             earlier, _ = need(trial, count + 1, S, K, requirement)
             if earlier <= 1.0:
                 score += 1.0
@@ -153,30 +154,31 @@ def _mended(
 
 @compiled()
 def future_cost(
-    rows: Float, asks: Any, times: Any, weights: Float, chosen: Any, ready: Any, hold: int, wake: int, S: int, K: int,
+    rows: Float, servable: Any, times: Any, weights: Float, chosen: Any, ready: Any, hold: int, wake: int, S: int, K: int,
     requirement: Float, costs: Float, newcomers: Float, until: Any,
 ) -> float:  # fmt: skip
-    """Energy of one future when the APs in `chosen` are on from now on, in J, but for what they draw as long as they are.
+    """Compute the energy of one future in J when the APs in `chosen` are on from now, without their own circuit energy.
 
-    They stay on for `hold` steps. From then on the future is known: going back from its end, the smallest part of them that serves
-    grows where an instant asks for more (so that in time they are switched off one by one), and where all of them fail, others are
-    switched on, each for E and its wake-up, and kept between two uses where that is cheaper. What cannot be awake in time is missed.
+    They stay on for `hold` steps; after that the future is taken as known. Backwards from its end, the smallest subset that serves grows
+    where an instant requires more (so that forwards APs are switched off one by one). Where all of them fail, other APs are switched on at
+    the cost of E and their wake-up, and kept on between two uses where that is cheaper. Instants that no AP can reach awake in time are
+    unserved.
 
     Args:
-        rows: (H, M, D) of the instants looked at.
-        asks: (H,) whether an instant can be served at all.
-        times: (H,) steps from now, rising.
-        weights: (H,) steps that each stands for.
+        rows: (H, M, D) at the evaluated instants.
+        servable: (H,) whether all APs together serve the instant.
+        times: (H,) steps from now, increasing.
+        weights: (H,) number of steps that each instant represents.
         chosen: (M,) bool.
-        ready: (M,) steps until each of them is awake.
+        ready: (M,) steps until each AP is awake.
         hold: steps.
-        wake: steps that newcomers take to wake up.
+        wake: wake-up time in steps.
         S: targets.
         K: users.
         requirement: (4,).
         costs: (4,).
-        newcomers: (M,) counts in how many futures each AP would have to be switched on now, so that it is awake in time.
-        until: (M,) receives the last step at which each of the chosen is needed, `hold` at least.
+        newcomers: (M,) incremented for each AP that has to be switched on now to be awake in time.
+        until: (M,) receives the last step at which each of the chosen APs is needed, at least `hold`.
     """
     H, M, D = rows.shape
     circuit, switch, miss, step_s = costs[0], costs[1], costs[2], costs[3]
@@ -184,7 +186,7 @@ def future_cost(
     members, serving, others = np.zeros(M, np.bool_), np.zeros(M, np.bool_), np.zeros(M, np.bool_)
     next_use = np.full(M, -1, np.int64)
     price = np.ones(M)
-    sums, trial, total = np.empty((EARLIER + 1, D)), np.empty(D), np.empty(D)
+    sums, trial, total = np.empty((LOOKBACK + 1, D)), np.empty(D), np.empty(D)
     for m in range(M):
         until[m] = min(hold, times[H - 1]) if chosen[m] else 0
     result, began = 0.0, False
@@ -195,23 +197,23 @@ def future_cost(
                 serving[m] = chosen[m] and ready[m] <= t
         else:
             if not began:
-                # The last instants that all of them together serve begin with the least that does.
+                # The last instant that all of them serve starts from a minimal subset.
                 for m in range(M):
                     members[m] = chosen[m] and ready[m] <= t
-                count = _gather(rows[i], members, total)
+                count = _sum_rows(rows[i], members, total)
                 load, _ = need(total, count, S, K, requirement)
-                if load <= 1.0 and asks[i]:
+                if load <= 1.0 and servable[i]:
                     began = True
-                    _slimmed(rows, i, members, S, K, requirement, sums, trial)
+                    _prune(rows, i, members, S, K, requirement, sums, trial)
                     for m in range(M):
                         if members[m]:
                             until[m] = max(until[m], t)
             for m in range(M):
                 serving[m] = members[m]
         added = 0
-        count = _gather(rows[i], serving, total)
+        count = _sum_rows(rows[i], serving, total)
         load, transmit = need(total, count, S, K, requirement)
-        if not asks[i]:
+        if not servable[i]:
             result += weight * step_s * min(count, 3) * requirement[3]
             continue
         if load > 1.0 and t >= hold:
@@ -219,13 +221,13 @@ def future_cost(
                 others[m] = chosen[m] and ready[m] <= t
                 price[m] = 1.0
             while load > 1.0:
-                m = _mended(rows, i, serving, count, others, price, S, K, requirement, sums, trial)
+                m = _best_repair(rows, i, serving, count, others, price, S, K, requirement, sums, trial)
                 if m < 0:
                     break
                 members[m] = serving[m] = True
                 until[m] = max(until[m], t)
                 count += 1
-                _with(rows[i], m, 1.0, total, total)
+                _add_row(rows[i], m, 1.0, total, total)
                 load, transmit = need(total, count, S, K, requirement)
         if load > 1.0 and (t > wake or t == wake > 0):
             for m in range(M):
@@ -235,30 +237,30 @@ def future_cost(
                 else:
                     price[m] = fresh + circuit
             while load > 1.0 and added < 4:
-                # Those that are on just afterwards first: that costs least, and is soon found.
+                # APs in use just afterwards are cheapest.
                 m, lowest = -1, np.inf
                 for j in range(M):
                     if next_use[j] >= 0 and not serving[j] and price[j] < lowest:
-                        _with(rows[i], j, 1.0, total, trial)
+                        _add_row(rows[i], j, 1.0, total, trial)
                         with_it, _ = need(trial, count + 1, S, K, requirement)
                         if with_it <= 1.0:
                             m, lowest = j, price[j]
                 if m < 0:
-                    m = _mended(rows, i, serving, count, others, price, S, K, requirement, sums, trial)
+                    m = _best_repair(rows, i, serving, count, others, price, S, K, requirement, sums, trial)
                 if m < 0:
                     break
                 serving[m] = True
                 count += 1
                 added += 1
                 if t == wake:
-                    newcomers[m] += 1.0  # had it been switched on now
+                    newcomers[m] += 1.0
                 else:
                     result += price[m] - circuit + weight * circuit
                     next_use[m] = t
-                _with(rows[i], m, 1.0, total, total)
+                _add_row(rows[i], m, 1.0, total, total)
                 load, transmit = need(total, count, S, K, requirement)
         if t > wake:
-            if load > 1.0:  # the search for newcomers has ended short of what all APs can do
+            if load > 1.0:  # the search for additions ended early
                 result += fresh
         elif load > 1.0 or added > 0:
             result += miss * weight
@@ -271,20 +273,20 @@ def future_cost(
     "int64, float64[::1], float64[::1], float64[:, ::1], float64[::1], int64[:, ::1])"
 )
 def set_costs(
-    rows: Float, asks: Any, times: Any, weights: Float, apart: Any, sets: Any, ready: Any, hold: int, wake: int, S: int, K: int,
+    rows: Float, servable: Any, times: Any, weights: Float, apart: Any, sets: Any, ready: Any, hold: int, wake: int, S: int, K: int,
     requirement: Float, costs: Float, result: Float, newcomers: Float, until: Any,
 ) -> None:  # fmt: skip
-    """Energy of n sets (n, M) in F futures (F, H, M, D), `future_cost` and upkeep, into `result` (n, F).
+    """Fill `result` (n, F) with the energy of n sets (n, M) in F futures (F, H, M, D): `future_cost` and their circuit energy.
 
-    An AP of a set stays on as long as its future needs it, or another that can't be told apart yet: `apart` (F, F) are the steps from
-    which on two futures can be. `until` (F, M) is left as the last set's steps of need.
+    An AP of a set stays on as long as it is needed in its future or in one that is still indistinguishable: `apart` (F, F) holds the steps
+    from which two futures differ. `until` (F, M) holds the last set's result of `future_cost` afterwards.
     """
     F, M = rows.shape[0], rows.shape[2]
     for i in range(sets.shape[0]):
         for f in range(F):
             result[i, f] = future_cost(
                 rows[f],
-                asks[f],
+                servable[f],
                 times,
                 weights,
                 sets[i],
@@ -310,28 +312,28 @@ def set_costs(
 
 @compiled("(float64[:, :, :, ::1], boolean[::1], int64, int64, float64[::1], boolean[:, ::1])")
 def serves(rows: Float, members: Any, S: int, K: int, requirement: Float, result: Any) -> None:
-    """Whether a set serves each instant of each future, as far as `need` says, into `result` (F, n), of the first n instants."""
+    """Fill `result` (F, n) with whether a set serves each of the first n instants of each future according to `need`."""
     total = np.empty(rows.shape[3])
     for f in range(result.shape[0]):
         for i in range(result.shape[1]):
-            count = _gather(rows[f, i], members, total)
+            count = _sum_rows(rows[f, i], members, total)
             load, _ = need(total, count, S, K, requirement)
             result[f, i] = load <= 1.0
 
 
 @compiled("(float64[:, :, :, ::1], int64, boolean[::1], int64, int64, float64[::1], float64[::1])")
 def loads_with(rows: Float, i: int, members: Any, S: int, K: int, requirement: Float, result: Float) -> None:
-    """Mean of `need` over the futures at instant i when each AP joins a set, into `result` (M,); infinite for its members."""
+    """Fill `result` (M,) with the mean load over the futures at instant i when each AP is added to a set; infinite for its members."""
     F, M, D = rows.shape[0], rows.shape[2], rows.shape[3]
     total, trial = np.empty(D), np.empty(D)
     result[:] = 0.0
     for f in range(F):
-        count = _gather(rows[f, i], members, total)
+        count = _sum_rows(rows[f, i], members, total)
         for m in range(M):
             if members[m]:
                 result[m] = np.inf
                 continue
-            _with(rows[f, i], m, 1.0, total, trial)
+            _add_row(rows[f, i], m, 1.0, total, trial)
             load, _ = need(trial, count + 1, S, K, requirement)
             result[m] += load / F
 
@@ -348,34 +350,34 @@ def simulate(
     uniform: Float, normal_turn: Float, normal_shadow: Float, rows: Float, gain: Float, estimate: Float, fisher: Float,
     places: Float,
 ) -> None:  # fmt: skip
-    """Draw futures of users, shadowing and targets, and write what APs are worth in them.
+    """Simulate futures of users, shadowing and targets, and fill in the features of the APs.
 
     Args:
         ap: (M, 2) m, like the other positions.
         sr: (T, 2).
         ue: (K, 2).
-        ue_velocity: (K, 2) m a step.
+        ue_velocity: (K, 2) m per step.
         target: (S, 2).
-        velocity: (S, 2) m a step.
-        turn_rate: (S,) rad a step.
-        law: radius and shortest distance in m, intercept and slope of the mean log gain over log distance, standard deviation of the
-            residual, decorrelation distance in m, memory of the turn rate a step, largest lateral acceleration in m a step².
-        residual: (M, K) today's log gains less their mean.
+        velocity: (S, 2) m per step.
+        turn_rate: (S,) rad per step.
+        law: radius and least distance in m, intercept and slope of the mean log gain over log distance, standard deviation of the
+            residual, decorrelation distance in m, autocorrelation of the turn rate over a step, largest lateral acceleration in m/step².
+        residual: (M, K) current log gains minus their mean.
         pilot_energy: E in units of 1/σ².
         overlap: (K, K), or (0, 0) with orthogonal pilots.
-        radar: (M, S, T) two-way gains times squared distances both ways, in m⁴.
+        radar: (M, S, T) two-way gains times the squared distances, in m⁴.
         scale: ζ.
         cap: P_max.
         times: (H,) steps from now.
-        left: steps to the end of the episode, which number the random numbers.
+        left: steps to the end of the episode, which index the random numbers.
         uniform: (F, K, n, 3) for waypoints.
         normal_turn: (F, S, n).
         normal_shadow: (F, n, M, K).
-        rows: (F, H, M, 3S + 2K), written.
-        gain: (F, 3, M, K) the first instants' gains, written, like the next two.
+        rows: (F, H, M, 3S + 2K), output.
+        gain: (F, 3, M, K) at the first instants, output, like the next two.
         estimate: (F, 3, M, K).
         fisher: (F, 3, M, S, 3).
-        places: (F, H, S, 2) of the targets, written.
+        places: (F, H, S, 2) target positions, output.
     """
     F, H, M, _ = rows.shape
     K, S, T = ue.shape[0], target.shape[0], sr.shape[0]
@@ -422,7 +424,7 @@ def simulate(
             speed = np.hypot(ue_velocity[k, 0], ue_velocity[k, 1])
             to_x, to_y, point = x, y, 0
             if speed > 1e-9:
-                # The waypoint is as likely anywhere ahead as its area says.
+                # Waypoint distance of uniform density over the area ahead.
                 ux, uy = ue_velocity[k, 0] / speed, ue_velocity[k, 1] / speed
                 along = x * ux + y * uy
                 rim = -along + np.sqrt(max(0.0, along * along + radius * radius - x * x - y * y))

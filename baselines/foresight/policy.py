@@ -282,7 +282,7 @@ class _Lookahead:
         assert futures is not None
         result = np.empty((len(sets), count))
         kernels.set_costs(
-            futures.rows[:count], futures.asks[:count], futures.times, futures.weights,
+            futures.rows[:count], futures.servable[:count], futures.times, futures.weights,
             np.ascontiguousarray(self.apart[:count, :count]), np.ascontiguousarray(sets), self.ready, self.policy.hold,
             self.state.wake_up_steps, self.problem.S, self.problem.K, futures.requirement, self.costs, result, self.newcomers,
             self.until[:count],
