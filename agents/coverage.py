@@ -11,7 +11,7 @@ import numpy as np
 
 from cfisac_env.config import SystemConfig
 
-NEUTRAL = ("preset", "sinr_penalty", "crlb_penalty")
+NEUTRAL = ("preset", "reward", "sinr_penalty", "crlb_penalty")
 """Fields that no decision depends on."""
 
 SIZES = ("M", "K")

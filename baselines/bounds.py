@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -14,6 +13,7 @@ from baselines.allocation import fast
 from baselines.allocation.certificate import pilots_shared
 from baselines.allocation.result import Allocation, Float, Multipliers, Status
 from baselines.shares import ShareRelaxation, share_cut_w
+from cfisac_env import physics
 from cfisac_env.types import Problem
 
 LARGEST_FLOOR = 200
@@ -74,11 +74,7 @@ def relative_gap(total_w: Float, lower_bound_w: Float) -> Float:
 def fewest_active(problem: Problem, least_transmit_w: float = 0.0) -> int:
     """Least number of active APs with which a decision can be feasible.
 
-    With fractions x_mk = p_mk/P_m, I_k = Σ_m ς_mk P_m and ρ_k = max_m v_mk/ς_mk, Cauchy–Schwarz gives
-
-        γ (I_k + σ²)  ≤  (Σ_m √(x_mk v_mk P_m))²  ≤  ρ_k I_k Σ_m x_mk,
-
-    and summed over the users, n ≥ Σ_k (γ/ρ_k) (1 + σ²/I_k), where I_k ≤ P_max Σ_m ς_mk. The caps ask for n ≥ T/P_max as well.
+    See `physics.fewest_active`.
 
     Args:
         problem: one drop; contamination by shared pilots only asks for more.
@@ -87,13 +83,7 @@ def fewest_active(problem: Problem, least_transmit_w: float = 0.0) -> int:
     Returns:
         The number, M at most.
     """
-    gain = np.asarray(problem.gain, dtype=np.float64)
-    ratio = np.max(np.asarray(problem.estimate_gain, dtype=np.float64) / gain, axis=0)
-    most = problem.max_ap_power_w * gain.sum(0)
-    users = float(np.sum(problem.sinr_threshold / ratio * (1.0 + problem.noise_w / most)))
-    # A hair below what rounding could add, so that the bound is never one too many.
-    needed = max(users, least_transmit_w / problem.max_ap_power_w) * (1.0 - 1e-12)
-    return min(problem.M, max(1, math.ceil(needed))) if math.isfinite(needed) else problem.M
+    return int(physics.fewest_active(problem, least_transmit_w))
 
 
 def certified_floor_w(problem: Problem, all_on: Allocation) -> float:

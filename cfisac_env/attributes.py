@@ -40,7 +40,7 @@ class Fixed(Generic[T]):
 
 
 class _ConfigField:
-    """A field of the configuration, read through its environment; requirements and penalties can be written."""
+    """A field of the configuration, read through its environment; requirements and the reward can be written."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -55,7 +55,7 @@ class _ConfigField:
 
 
 class Configurable:
-    """An environment with a configuration, of which requirements and penalties may change at any time, as curricula do.
+    """An environment with a configuration, of which requirements and the reward may change at any time, as curricula do.
 
     Every field of the configuration is an attribute. Those in `REQUIREMENT_FIELDS` can be set; the others, and what else the constructor
     was given, can't.
@@ -70,7 +70,7 @@ class Configurable:
         return self._config
 
     def configure(self, **fields: Any) -> None:
-        """Change requirements and penalties, from the next decision on.
+        """Change requirements and the reward, from the next decision on.
 
         The drops stay, prepared ones included. Observations show the new requirements from the next `reset` or `step` on; so change them
         between episodes if an agent is to decide by them.
@@ -83,7 +83,7 @@ class Configurable:
             ValueError: a value out of its range.
         """
         check_keywords(f"{type(self).__name__}.configure()", fields, REQUIREMENT_FIELDS)
-        self._set_config(dataclasses.replace(self._config, **fields))
+        self._set_config(self._config.changed(**fields))
 
     def _set_config(self, config: SystemConfig) -> None:
         """Take the configuration over, with everything that was derived from the one before."""

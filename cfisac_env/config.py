@@ -30,6 +30,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "rcs_model": ("constant", "exponential"),
     "pilot_assignment": ("in-turn", "random", "greedy", "master-ap"),
+    "reward": ("penalty", "log", "power", "linear"),
 }
 
 RANGES: Mapping[str, tuple[float, float]] = {
@@ -64,9 +65,12 @@ FAR = 1e3
 """Largest coordinate of a node, in radii of the disc."""
 
 REQUIREMENT_FIELDS = (
-    "sinr_threshold_db", "crlb_threshold_m2", "max_ap_power_w", "circuit_power_w", "sinr_penalty", "crlb_penalty",
+    "sinr_threshold_db", "crlb_threshold_m2", "max_ap_power_w", "circuit_power_w", "reward", "sinr_penalty", "crlb_penalty",
 )  # fmt: skip
 """Fields on which no gain or estimate depends: they may differ from those that given drops were made with, and change between episodes."""
+
+WEIGHTS = ("sinr_penalty", "crlb_penalty")
+"""Fields that only the reward `linear` reads."""
 
 
 class _PresetName(str):
@@ -134,12 +138,14 @@ class SystemConfig:
         rcs_m2: radar cross-section in m². Open in the paper; 1 m² is a pedestrian or a drone, 10 m² a car.
         rcs_model: `constant` (Swerling 0) or `exponential` (Swerling I: drawn for every AP, target and receiver).
         integration_symbols: L, symbols over which a receiver integrates. Open in the paper, where L = 1 makes most drops infeasible.
-        sinr_penalty: reward lost when one user's SINR is missed entirely, in W. By default so large that the reward is exact: a miss
-            by the feasibility tolerance of 1e-4 already costs 0.5 W, more than switching an AP off saves. Learning may want less.
-        crlb_penalty: reward lost when one target isn't located at all, in W.
+        reward: `penalty` (any feasible decision outscores any infeasible one), `log` (the same relative to the drop's floor), `power` (no
+            penalty) or `linear` (the weights below); see `cfisac_env.reward.terms`. A weight that is given brings `linear` with it.
+        sinr_penalty: of the reward `linear`: lost when one user's SINR is missed entirely, in W.
+        crlb_penalty: of the reward `linear`: lost when one target isn't located at all, in W.
 
     Raises:
-        ValueError: a value outside its range, or an unknown preset; the message names the field, the value and the range.
+        ValueError: a value outside its range, or an unknown preset; the message names the field, the value and the range. Or a weight of
+            `linear` beside another reward, or `log` without circuit power.
         TypeError: an unknown field (the nearest valid name is suggested), or a value of the wrong type.
 
     Valid ranges are in `RANGES`.
@@ -171,6 +177,7 @@ class SystemConfig:
     rcs_m2: float = 1.0
     rcs_model: str = "constant"
     integration_symbols: int = 100
+    reward: str = "penalty"
     sinr_penalty: float = 5000.0
     crlb_penalty: float = 5000.0
 
@@ -190,6 +197,18 @@ class SystemConfig:
             for name, value in values.items():
                 checked = str(preset) if name == "preset" else _checked(name, value, specs[name].type)
                 object.__setattr__(self, name, checked)
+            weights = [name for name in WEIGHTS if getattr(self, name) != specs[name].default]
+            if weights and "reward" not in fields:
+                object.__setattr__(self, "reward", "linear")
+            if weights and self.reward != "linear":
+                raise ValueError(
+                    f"{weights[0]}={getattr(self, weights[0])!r} is a weight of reward='linear' and means nothing to reward={self.reward!r}; "
+                    "leave one of them out"
+                )
+            if self.reward == "log" and self.circuit_power_w == 0.0:
+                raise ValueError(
+                    "reward='log' is relative to n_min P_cir, so circuit_power_w must be above 0, got 0; take reward='penalty'"
+                )
 
     @cached_property
     def noise_w(self) -> float:
@@ -223,8 +242,21 @@ class SystemConfig:
         return self.pilot_length < self.K
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields by name, ready for JSON; `SystemConfig(**config.as_dict())` gives the configuration back."""
-        return dataclasses.asdict(self)
+        """The fields by name, ready for JSON; `SystemConfig(**config.as_dict())` gives the configuration back.
+
+        The default `reward` is left out, so that configurations in files that are older than the field are equal to those of today.
+        """
+        fields = dataclasses.asdict(self)
+        return {name: value for name, value in fields.items() if (name, value) != ("reward", "penalty")}
+
+    def changed(self, **fields: Any) -> SystemConfig:
+        """The configuration with other values of some fields; a weight brings `linear` with it, another reward the default weights."""
+        given = dict(fields)
+        if any(name in fields for name in WEIGHTS):
+            given.setdefault("reward", "linear")
+        elif fields.get("reward", "linear") != "linear":
+            given |= dict.fromkeys(WEIGHTS, SystemConfig.sinr_penalty)
+        return dataclasses.replace(self, **given)
 
 
 FIELDS = tuple(field.name for field in dataclasses.fields(SystemConfig))

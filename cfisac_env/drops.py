@@ -200,7 +200,7 @@ def load(drops: str | os.PathLike[str] | Scenario, fields: dict[str, Any]) -> Sc
         raise TypeError(f"drops must be the path of a drops file or a Scenario, got {type(drops).__name__}")
     if 0 in drops.batch_shape:
         raise ValueError(f"drops must hold one drop at least, got a Scenario of leading axes {drops.batch_shape}")
-    wanted = replace(drops.config, **fields) if fields else drops.config
+    wanted = drops.config.changed(**fields)
     for name in fields:
         ours, theirs = getattr(wanted, name), getattr(drops.config, name)
         if name not in REQUIREMENT_FIELDS and ours != theirs:

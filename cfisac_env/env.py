@@ -16,7 +16,7 @@ from cfisac_env.attributes import Configurable, Fixed, unknown_attribute
 from cfisac_env.config import FIELDS, SystemConfig, check_keywords
 from cfisac_env.drops import Block, DropSource, RandomDrops, StoredDrops, chosen_drop, load
 from cfisac_env.scenario import Scenario
-from cfisac_env.types import Decision, Outcome
+from cfisac_env.types import Decision, Outcome, Problem
 
 
 class CfIsacEnv(Configurable, gym.Env[Any, Any]):
@@ -40,8 +40,8 @@ class CfIsacEnv(Configurable, gym.Env[Any, Any]):
 
     ## Rewards
 
-    −total power [W] − `sinr_penalty` · Σ_k max(0, 1 − γ_k/γ_thr) − `crlb_penalty` · Σ_s max(0, 1 − ν/CRLB_s); the terms are in
-    `info["reward_terms"]`.
+    −total power [W] where every requirement is met, else −M (P_max + P_cir) · (1 + mean relative violation), less than any feasible
+    decision earns. `reward=` chooses other kinds, see `reward.terms`; the terms are in `info["reward_terms"]`.
 
     ## Starting State
 
@@ -60,7 +60,7 @@ class CfIsacEnv(Configurable, gym.Env[Any, Any]):
     `step` returns `total_power_w`, `transmit_power_w`, `circuit_power_w`, `active_aps`, `sinr_db` (K,), `crlb_m2` (S,), `feasible`,
     `is_success` (did every instant so far end with its requirements met), `cost` and `costs` (K + S,) (relative violations, their sum
     and each), and `reward_terms`. `scenario` and `config` hold the drop and the configuration; `evaluate(decision)` scores without
-    stepping. `configure(sinr_penalty=…)` changes requirements and penalties for what follows.
+    stepping. `configure(sinr_threshold_db=…)` changes requirements and the reward for what follows.
 
     ## Arguments
 
@@ -199,8 +199,9 @@ class CfIsacEnv(Configurable, gym.Env[Any, Any]):
         if self._steps >= self._length:
             raise RuntimeError("the episode is over; call reset() before the next step()")
         decision = actions.decode(self._realised(action), self._config.max_ap_power_w)
-        outcome = physics.evaluate(block.problem[self._index], decision)
-        reward, said = self._scored(decision, outcome)
+        problem = block.problem[self._index]
+        outcome = physics.evaluate(problem, decision)
+        reward, said = self._scored(problem, decision, outcome)
         if self.render_mode is not None:
             self._show(decision, outcome)
         self._steps += 1
@@ -217,8 +218,8 @@ class CfIsacEnv(Configurable, gym.Env[Any, Any]):
         """The action as it is carried out."""
         return checked_action(action, (self._config.M, self._config.K + 1))
 
-    def _scored(self, decision: Decision, outcome: Outcome) -> tuple[float, info.Info]:
-        return info.scored(decision, outcome, self._config, self._served)
+    def _scored(self, problem: Problem, decision: Decision, outcome: Outcome) -> tuple[float, info.Info]:
+        return info.scored(problem, decision, outcome, self._config, self._served)
 
     def render(self) -> NDArray[np.uint8] | None:
         """The map of the last decision (`rgb_array`); `human` draws by itself on every reset and step."""

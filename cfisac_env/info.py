@@ -9,12 +9,13 @@ import numpy as np
 from cfisac_env import physics, reward
 from cfisac_env.config import SystemConfig
 from cfisac_env.switching import Switching
-from cfisac_env.types import Array, Decision, Outcome
+from cfisac_env.types import Array, Decision, Outcome, Problem
 
 Info = dict[str, Any]
 
 
 def scored(
+    problem: Problem,
     decision: Decision,
     outcome: Outcome,
     config: SystemConfig,
@@ -29,21 +30,21 @@ def scored(
     - `feasible` (…,): whether this decision meets every requirement
     - `is_success` (…,): whether this one and the last one on each instant of the episode before did; at its end, whether the episode did
     - `cost` (…,): sum of `costs` (…, K + S): by how much, relatively, each user's SINR and each target's CRLB misses its requirement
-    - `reward_terms`: `power`, `sinr`, `crlb` and, where switching costs, `switching`: (…,), their sum is the reward
+    - `reward_terms`: those of `reward.terms`, (…,) each; their sum is the reward
     - where switching costs: `switched_on`, `waking_aps`, `switching_energy_j`, `energy_j` of the step, all included, and
       `episode_energy_j`
 
     Args:
-        decision: leading axes ….
+        problem: of the drops; leading axes ….
+        decision: for them.
         outcome: of the decision.
-        config: gives the penalties.
+        config: gives the kind of reward.
         served: (…,) whether every instant of the episode before ended with its requirements met.
         switching: the state before the decision, where switching costs.
         energy_j: (…,) of the episode before, then.
     """
     xp = physics.namespace(outcome.sinr)
     missed = reward.missed(outcome)
-    terms = reward.terms(outcome, config, missed)
     info: Info = {
         "total_power_w": outcome.total_power,
         "transmit_power_w": outcome.transmit_power,
@@ -57,8 +58,8 @@ def scored(
         "is_success": xp.asarray(outcome.feasible & served),
         "cost": missed[0] + missed[1],
         "costs": xp.concat([outcome.sinr_violation, outcome.crlb_violation], axis=-1),
-        "reward_terms": terms,
     }
+    switching_w, most_switching_w = None, 0.0
     if switching is not None:
         active, awake = decision.active, switching.awake(decision.active.shape[-1])
         switched_on = _count(switching.switched_on(active))
@@ -71,7 +72,9 @@ def scored(
             "energy_j": step_j,
             "episode_energy_j": energy_j + step_j,
         }
-        terms["switching"] = -(switching_j / switching.step_s)
+        switching_w = switching_j / switching.step_s
+        most_switching_w = decision.active.shape[-1] * switching.energy_j / switching.step_s
+    terms = info["reward_terms"] = reward.terms(outcome, config, problem, missed, switching_w, most_switching_w)
     return sum(terms.values()), info
 
 

@@ -32,7 +32,7 @@ from cfisac_env.mobility import (
 from cfisac_env.observations import Observation
 from cfisac_env.scenario import Scenario
 from cfisac_env.switching import Switching, switching
-from cfisac_env.types import Decision, Outcome
+from cfisac_env.types import Decision, Outcome, Problem
 
 __all__ = ["MAX_STEPS", "CfIsacMobileEnv", "Switching", "switching"]
 
@@ -78,9 +78,8 @@ class CfIsacMobileEnv(CfIsacEnv):
 
     ## Rewards
 
-    Those of `CfIsac-v0`, and the term `switching`: −`switching_energy_j` · (APs switched on)/`step_s`, in W. So without violations,
-    −reward · `step_s` is the energy of the step in J. Penalties are exact while 1e-4 of them is more than what a miss can save in a step:
-    raise `sinr_penalty` and `crlb_penalty` with the switching energy.
+    Those of `CfIsac-v0`, where switching draws `switching_energy_j` · (APs switched on)/`step_s` W besides. So without violations,
+    −reward · `step_s` is the energy of the step in J.
 
     ## Starting State
 
@@ -264,8 +263,8 @@ class CfIsacMobileEnv(CfIsacEnv):
         realised[~self._state.awake(self.config.M), 1:] = -1.0
         return realised
 
-    def _scored(self, decision: Decision, outcome: Outcome) -> tuple[float, info.Info]:
-        reward, said = info.scored(decision, outcome, self.config, self._served, self._state, self._energy_j)
+    def _scored(self, problem: Problem, decision: Decision, outcome: Outcome) -> tuple[float, info.Info]:
+        reward, said = info.scored(problem, decision, outcome, self.config, self._served, self._state, self._energy_j)
         self._energy_j = said["episode_energy_j"]
         self._state = self._state.after(decision.active)
         return reward, said

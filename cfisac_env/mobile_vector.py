@@ -136,8 +136,9 @@ class MobileShard(Shard):
             silent = ~awake[:, :, None] & (xp.arange(action.shape[-1], device=self._backend.device) > 0)
             action = xp.where(silent, -xp.ones_like(action), action)
         decision = actions.decode(action, self._config.max_ap_power_w)
-        outcome = physics.evaluate(self.scenario.problem, decision)
-        self.scored = info.scored(decision, outcome, self._config, self._served, state, self._energy_j)
+        problem = self.scenario.problem
+        outcome = physics.evaluate(problem, decision)
+        self.scored = info.scored(problem, decision, outcome, self._config, self._served, state, self._energy_j)
         self._energy_j = xp.asarray(self.scored[1]["episode_energy_j"], copy=True)
         self._switching = state.after(decision.active)
         return decision.active

@@ -208,6 +208,32 @@ def _positive_part(x: Array) -> Array:
     return x * (x > 0)
 
 
+def fewest_active(problem: Problem, least_transmit_w: float = 0.0) -> Array:
+    """Least number of active APs with which a decision can be feasible, n_min, (…,).
+
+    With fractions x_mk = p_mk/P_m, I_k = Σ_m ς_mk P_m and ρ_k = max_m v_mk/ς_mk, Cauchy–Schwarz gives
+
+        γ (I_k + σ²)  ≤  (Σ_m √(x_mk v_mk P_m))²  ≤  ρ_k I_k Σ_m x_mk,
+
+    and summed over the users, n ≥ Σ_k (γ/ρ_k) (1 + σ²/I_k), where I_k ≤ P_max Σ_m ς_mk. The caps ask for n ≥ T/P_max as well.
+
+    Args:
+        problem: one drop, or a batch along leading axes …; contamination by shared pilots only asks for more.
+        least_transmit_w: W, a lower bound on the transmit power of every set.
+
+    Returns:
+        The number as a float, M at most.
+    """
+    gain = problem.gain
+    xp = namespace(gain)
+    ratio = xp.max(problem.estimate_gain / gain, axis=-2)
+    most = problem.max_ap_power_w * xp.sum(gain, axis=-2)
+    users = xp.sum(problem.sinr_threshold / ratio * (1.0 + problem.noise_w / most), axis=-1)
+    # A hair below what rounding could add, so that the bound is never one too many.
+    needed = clip(users, least_transmit_w / problem.max_ap_power_w) * (1.0 - 1e-12)
+    return clip(xp.ceil(xp.where(xp.isfinite(needed), needed, float(problem.M))), 1.0, float(problem.M))
+
+
 def evaluate(problem: Problem, decision: Decision, tolerance: float = FEASIBILITY_TOLERANCE) -> Outcome:
     """Score a decision: SINR, CRLB, power and every violation, as the problem (8) of the paper states them.
 

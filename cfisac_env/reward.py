@@ -1,9 +1,12 @@
-"""The reward: negative power minus penalties for missed constraints, as a sum of named terms."""
+"""The reward: negative power, and what a missed requirement costs, as a sum of named terms."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from cfisac_env import physics
 from cfisac_env.config import SystemConfig
-from cfisac_env.types import Array, Outcome
+from cfisac_env.types import Array, Outcome, Problem
 
 
 def missed(outcome: Outcome) -> tuple[Array, Array]:
@@ -11,23 +14,63 @@ def missed(outcome: Outcome) -> tuple[Array, Array]:
     return outcome.sinr_violation.sum(-1), outcome.crlb_violation.sum(-1)
 
 
-def terms(outcome: Outcome, config: SystemConfig, misses: tuple[Array, Array] | None = None) -> dict[str, Array]:
-    """The terms whose sum is the reward, each (…,) and in W.
+def terms(
+    outcome: Outcome,
+    config: SystemConfig,
+    problem: Problem,
+    misses: tuple[Array, Array] | None = None,
+    switching_w: Array | None = None,
+    most_switching_w: float = 0.0,
+) -> dict[str, Array]:
+    """The terms whose sum is the reward, each (…,).
 
-    - `power`: −(transmit + circuit power)
-    - `sinr`: −`sinr_penalty` · Σ_k max(0, 1 − γ_k/γ_thr)
-    - `crlb`: −`crlb_penalty` · Σ_s max(0, 1 − ν/CRLB_s)
+    With the power P in W, its greatest value P_most = M (P_max + P_cir), what switching draws (W and W_most, zero on most ids) and the
+    K + S relative violations v, `config.reward` decides:
 
-    So the reward is within [−M (P_max + P_cir) − K·sinr_penalty − S·crlb_penalty, 0].
+    - `penalty`: −P − W where every requirement is met, else −(P_most + W_most) (1 + mean v).
+    - `log`: −ln((P + W)/P_floor) where every requirement is met, else −ln((P_most + W_most)/P_floor) (1 + mean v), with the drop's floor
+      P_floor = n_min P_cir (`physics.fewest_active`).
+    - `power`: −P − W.
+    - `linear`: −P − W − `sinr_penalty` Σ_k v_k − `crlb_penalty` Σ_s v_s.
+
+    Terms are `power` and `switching` (where it costs), and what is lost to missed requirements: `sinr` and `crlb`, which grow with the
+    violations, and the fixed charge `infeasible`, which brings the others up to P_most + W_most.
 
     Args:
         outcome: leading axes ….
-        config: gives the penalties.
-        misses: what `missed` says of the outcome, if it is known already.
+        config: gives the kind of reward and its weights.
+        problem: of the outcome.
+        misses: `missed(outcome)`, if it is there already.
+        switching_w: (…,) W.
+        most_switching_w: W_most.
     """
+    kind, power = config.reward, outcome.total_power
+    drawn = power if switching_w is None else power + switching_w
+    scale = _logarithm(problem) if kind == "log" else _watts
+    result: dict[str, Array] = {"power": -scale(power)}
+    if switching_w is not None:
+        result["switching"] = scale(power) - scale(drawn)
+    if kind == "power":
+        return result
     sinr, crlb = missed(outcome) if misses is None else misses
-    return {
-        "power": -outcome.total_power,
-        "sinr": -config.sinr_penalty * sinr,
-        "crlb": -config.crlb_penalty * crlb,
-    }
+    if kind == "linear":
+        return {**result, "sinr": -config.sinr_penalty * sinr, "crlb": -config.crlb_penalty * crlb}
+    where, unmet = physics.namespace(outcome.sinr).where, ~outcome.feasible
+    most = scale(config.M * (config.max_ap_power_w + config.circuit_power_w) + most_switching_w + 0.0 * power)
+    each = most / (outcome.sinr.shape[-1] + outcome.crlb.shape[-1])
+    lost = {"infeasible": scale(drawn) - most, "sinr": -each * sinr, "crlb": -each * crlb}
+    return result | {name: where(unmet, value, 0.0)[()] for name, value in lost.items()}
+
+
+def _watts(power_w: Array) -> Array:
+    return power_w
+
+
+def _logarithm(problem: Problem) -> Callable[[Array], Array]:
+    """ln(P/P_floor), zero below the floor."""
+    floor_w = physics.fewest_active(problem) * problem.circuit_power_w
+
+    def scaled(power_w: Array) -> Array:
+        return physics.namespace(floor_w).log(physics.clip(power_w / floor_w, 1.0))
+
+    return scaled

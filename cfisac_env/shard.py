@@ -158,8 +158,9 @@ class Shard:
         if not playing.any():
             return self._active
         decision = actions.decode(action, self._config.max_ap_power_w)
-        outcome = physics.evaluate(self.scenario.problem, decision)
-        self.scored = info.scored(decision, outcome, self._config, self._served)
+        problem = self.scenario.problem
+        outcome = physics.evaluate(problem, decision)
+        self.scored = info.scored(problem, decision, outcome, self._config, self._served)
         return decision.active
 
     def _count(self, playing: Rows) -> Rows:

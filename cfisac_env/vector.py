@@ -304,7 +304,7 @@ class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
         return self.call(name)
 
     def set_attr(self, name: str, values: Any) -> None:
-        """Change a requirement or a penalty of all environments.
+        """Change a requirement or the reward of all environments.
 
         Args:
             name: one of `cfisac_env.config.REQUIREMENT_FIELDS`.

@@ -91,7 +91,7 @@ def _share(met: NDArray[np.float64]) -> float:
 def score(scenario: Scenario, decision: Decision) -> tuple[float, bool]:
     """Reward of a decision, and whether it is feasible."""
     outcome = scenario.evaluate(decision)
-    return float(sum(reward.terms(outcome, scenario.config).values())), bool(outcome.feasible)
+    return float(sum(reward.terms(outcome, scenario.config, scenario.problem).values())), bool(outcome.feasible)
 
 
 def adversaries(scenario: Scenario, optimum: Decision, rng: np.random.Generator) -> Iterator[Decision]:

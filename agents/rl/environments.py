@@ -263,9 +263,10 @@ class CfIsacSequentialEnv(CfIsacEnv):
         return self._observe(), gained, stopped, truncated, self._info()
 
     def _enter(self, active: NDArray[np.bool_]) -> None:
-        self._decision = priced(Allocator(self.backend), self.scenario.problem, active)
-        self._outcome = physics.evaluate(self.scenario.problem, self._decision)
-        self._score, _ = self._scored(self._decision, self._outcome)
+        problem = self.scenario.problem
+        self._decision = priced(Allocator(self.backend), problem, active)
+        self._outcome = physics.evaluate(problem, self._decision)
+        self._score, _ = self._scored(problem, self._decision, self._outcome)
         if self.render_mode is not None:
             self._show(self._decision, self._outcome)
 
@@ -275,7 +276,7 @@ class CfIsacSequentialEnv(CfIsacEnv):
         return {key: observation[key] for key in self.observation_space.spaces}  # type: ignore[attr-defined]
 
     def _info(self) -> info.Info:
-        return self._scored(self._decision, self._outcome)[1]
+        return self._scored(self.scenario.problem, self._decision, self._outcome)[1]
 
 
 def first_set(problem: Problem, start: str, backend: str) -> NDArray[np.bool_]:

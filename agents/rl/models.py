@@ -254,7 +254,7 @@ def training_environments(run: Run) -> ScaledReward:
     parameters, fields = run.parameters, run.config.as_dict()
     if isinstance(parameters, SetOffPolicy):
         return ScaledReward(RelativePower(_mixed_environments(run, parameters)), 1.0)
-    fields |= {"sinr_penalty": parameters.penalty, "crlb_penalty": parameters.penalty}
+    fields |= {"reward": "linear", "sinr_penalty": parameters.penalty, "crlb_penalty": parameters.penalty}
     if run.algorithm != "maskable-ppo":  # whose powers are exact
         fields["sinr_threshold_db"] += parameters.margin_db
         fields["crlb_threshold_m2"] *= 10 ** (-parameters.margin_db / 10)

@@ -46,7 +46,7 @@ class Validation:
         most = seeds.TEST - seeds.VALIDATION
         if not 1 <= drops <= most:
             raise ValueError(f"validation drops must be from 1 to {most}, got {drops}")
-        self._config = SystemConfig(**{**config.as_dict(), "sinr_penalty": penalty, "crlb_penalty": penalty})
+        self._config = config.changed(sinr_penalty=penalty, crlb_penalty=penalty)
         self._scenario = draw(config, range(seeds.VALIDATION, seeds.VALIDATION + drops))
         self._observation = observations.encode(self._scenario)
         self.oracle_w = self._ask() if oracle_w is None else oracle_w
@@ -66,7 +66,7 @@ class Validation:
         action, _ = agent.predict(self._observation, deterministic=True)
         decision = actions.decode(np.asarray(action), self._config.max_ap_power_w)
         outcome = self._scenario.evaluate(decision)
-        rewards = np.sum(list(reward.terms(outcome, self._config).values()), axis=0)
+        rewards = np.sum(list(reward.terms(outcome, self._config, self._scenario.problem).values()), axis=0)
         met = outcome.feasible & self._served
         total = outcome.total_power
         return Score(

@@ -71,6 +71,7 @@ OUTSIDE: list[tuple[str, Any]] = [
     ("carrier_hz", math.inf),
     ("rcs_model", "swerling"),
     ("pilot_assignment", "luck"),
+    ("reward", "best"),
 ]
 
 

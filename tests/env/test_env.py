@@ -183,7 +183,7 @@ def test_every_observation_and_every_reward_lie_where_they_should(name: str, pre
     env = gym.make(name, **SMALL, preset=preset, episode_steps=5)
     assert isinstance(env.unwrapped, CfIsacEnv)
     config = env.unwrapped.config
-    worst = -6 * (config.max_ap_power_w + config.circuit_power_w) - 3 * config.sinr_penalty - config.crlb_penalty
+    worst = -2 * 6 * (config.max_ap_power_w + config.circuit_power_w)
     observation, info = env.reset(seed=1)
     assert info == {}
     rng = np.random.default_rng(2)
@@ -197,11 +197,14 @@ def test_every_observation_and_every_reward_lie_where_they_should(name: str, pre
             observation, _ = env.reset()
 
 
-def test_everything_off_costs_every_penalty_in_full_and_no_power() -> None:
-    env = make(sinr_penalty=3.0, crlb_penalty=5.0, S=2)
+@pytest.mark.parametrize(
+    ("fields", "lost"), [({}, 2 * 6 * 0.3), ({"sinr_penalty": 3.0, "crlb_penalty": 5.0}, 3 * 3.0 + 2 * 5.0)]
+)
+def test_everything_off_costs_every_penalty_in_full_and_no_power(fields: dict[str, Any], lost: float) -> None:
+    env = make(**fields, S=2)
     env.reset(seed=0)
     _, reward, _, _, info = env.step(np.full((6, 4), -1.0, np.float32))
-    assert reward == pytest.approx(-3 * 3.0 - 2 * 5.0)
+    assert reward == pytest.approx(-lost)
     assert info["total_power_w"] == 0.0
     assert info["active_aps"] == 0
     assert not info["feasible"]
@@ -252,11 +255,14 @@ def scored_by_loops(drop: Scenario, action: NDArray[np.float32]) -> dict[str, An
     total = sum(map(sum, power)) + config.circuit_power_w * sum(on)
     missed = sum(max(0.0, 1 - g / threshold) for g in sinr)
     lost = sum(max(0.0, 1 - config.crlb_threshold_m2 / c) for c in crlb)
+    feasible = missed == 0 and lost == 0
+    most = M * (config.max_ap_power_w + config.circuit_power_w)
     return {
         "power": -total,
-        "sinr": -config.sinr_penalty * missed,
-        "crlb": -config.crlb_penalty * lost,
-        "feasible": missed == 0 and lost == 0,
+        "infeasible": 0.0 if feasible else total - most,
+        "sinr": 0.0 if feasible else -most * missed / (K + S),
+        "crlb": 0.0 if feasible else -most * lost / (K + S),
+        "feasible": feasible,
         "sinr_db": [10 * math.log10(max(g, 1e-30)) for g in sinr],
         "crlb_m2": crlb,
         "active": sum(on),
@@ -276,7 +282,7 @@ def test_the_reward_is_the_sum_of_its_terms_and_what_plain_loops_compute(variant
             action[:, 0] = 1.0
         expected = scored_by_loops(drop, action)
         _, reward, _, _, info = env.step(action)
-        assert set(info["reward_terms"]) == {"power", "sinr", "crlb"}
+        assert set(info["reward_terms"]) == {"power", "infeasible", "sinr", "crlb"}
         assert reward == pytest.approx(sum(info["reward_terms"].values()), rel=1e-14)
         for name, value in info["reward_terms"].items():
             assert value == pytest.approx(expected[name], rel=1e-9, abs=1e-9)

@@ -45,7 +45,7 @@ GOLDEN: dict[str, dict[str, Any]] = {
         "sinr_db": [-1.71862175727, 1.51568934449],
         "crlb_m2": [0.932206611119],
         "feasible": False,
-        "reward": -1634.85064942,
+        "reward": -1.3307238957,
         "first_comm": [3.48118279779, 3.48111109506],
     },
     "precise-sensing": {
@@ -55,7 +55,7 @@ GOLDEN: dict[str, dict[str, Any]] = {
         "sinr_db": [-5.42882634867, -0.669799439683],
         "crlb_m2": [0.122303522127],
         "feasible": False,
-        "reward": -2343.47864511,
+        "reward": -1.38741413536,
         "first_comm": [1.72356556891, 1.71948101278],
     },
     "urban": {
@@ -132,17 +132,15 @@ def slowly(preset: str) -> dict[str, Any]:
 
     transmit = sum(map(sum, radiated))
     threshold = 10 ** (table["sinr_db"] / 10)
+    missed = [*(max(0.0, 1 - ratio / threshold) for ratio in sinr), max(0.0, 1 - table["nu"] / crlb)]
     return {
         "transmit_power_w": transmit,
         "circuit_power_w": 0.2 * 3,
         "active_aps": 3,
         "sinr_db": [10 * math.log10(ratio) for ratio in sinr],
         "crlb_m2": [crlb],
-        "feasible": all(ratio >= threshold for ratio in sinr) and crlb <= table["nu"],
-        "reward": -transmit
-        - 0.6
-        - 5000.0 * sum(max(0.0, 1 - ratio / threshold) for ratio in sinr)
-        - 5000.0 * max(0.0, 1 - table["nu"] / crlb),
+        "feasible": not any(missed),
+        "reward": -transmit - 0.6 if not any(missed) else -4 * (table["cap"] + 0.2) * (1 + sum(missed) / 3),
         "first_comm": [math.log10(gain[0][0] / noise_w), math.log10(estimate[0][0] / noise_w)],
     }
 

@@ -184,7 +184,7 @@ def test_options_of_given_drops_are_checked(name: str) -> None:
 @pytest.mark.parametrize("name", IDS)
 @pytest.mark.parametrize("field", REQUIREMENT_FIELDS)
 def test_a_requirement_or_penalty_that_is_set_is_the_one_that_is_played(name: str, field: str) -> None:
-    value = {"sinr_threshold_db": 3.0, "crlb_threshold_m2": 0.2}.get(field, 0.7)
+    value: Any = {"sinr_threshold_db": 3.0, "crlb_threshold_m2": 0.2, "reward": "log"}.get(field, 0.7)
     expected = plain(name, **{field: value})
     ways: dict[str, Any] = {
         "attribute": lambda env: setattr(env.unwrapped, field, value),
@@ -227,7 +227,7 @@ def test_attributes_that_nothing_follows_from_are_refused(name: str) -> None:
     env = single(name)
     inner = env.unwrapped
     before = {field: getattr(inner, field) for field in FIELDS}
-    assert before == env.get_wrapper_attr("config").as_dict()
+    assert before == env.get_wrapper_attr("config").as_dict() | {"reward": "penalty"}
     fixed = [*sorted(set(FIELDS) - set(REQUIREMENT_FIELDS)), "episode_steps", "decisions_per_drop"]
     fixed += [key for key in OPTIONS.get(name, {}) if key not in FIELDS]
     for field in fixed:
@@ -244,7 +244,9 @@ def test_attributes_that_nothing_follows_from_are_refused(name: str) -> None:
 @pytest.mark.parametrize("name", IDS)
 def test_requirements_out_of_range_and_fields_that_cannot_change_are_refused(name: str) -> None:
     env = plain(name)
-    for field in REQUIREMENT_FIELDS:
+    with pytest.raises(ValueError, match="reward must be one of penalty, log, power, linear, got 'best'"):
+        env.configure(reward="best")
+    for field in set(REQUIREMENT_FIELDS) & set(RANGES):
         with pytest.raises(ValueError, match=f"{field} must be a number in"):
             env.configure(**{field: RANGES[field][1] * 10.0})
         with pytest.raises(TypeError, match=f"{field} must be a number in"):
@@ -356,7 +358,9 @@ def test_infos_have_the_same_keys_on_every_id_and_numpy_values(name: str) -> Non
         lost = np.maximum(0.0, 1.0 - config.crlb_threshold_m2 / info["crlb_m2"])
         np.testing.assert_allclose(info["costs"], [*missed, *lost], atol=1e-12)
         assert info["cost"] == pytest.approx(info["costs"].sum())
-        assert info["reward_terms"]["sinr"] == pytest.approx(-config.sinr_penalty * missed.sum())
+        most_w = config.M * (config.max_ap_power_w + config.circuit_power_w + OPTIONS[name].get("switching_energy_j", 0.0))
+        charged_w = 0.0 if info["feasible"] else most_w / len(info["costs"])
+        assert info["reward_terms"]["sinr"] == pytest.approx(-charged_w * missed.sum())
         assert isinstance(result[1], float)
 
 

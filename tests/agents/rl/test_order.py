@@ -160,7 +160,7 @@ def test_told_critics_explain_what_actions_earn_on_drops_that_they_have_not_seen
             action = (model.actor(observation) + noise).clamp(-1.0, 1.0)
         placed = action.numpy().reshape(n, 30, 7)
         outcome = scenario.evaluate(actions.decode(order.restore(placed) if policy == "sorted-mlp" else placed, 0.1))
-        earned = np.sum(list(reward.terms(outcome, config).values()), axis=0)
+        earned = np.sum(list(reward.terms(outcome, config, scenario.problem).values()), axis=0)
         return observation, action, torch.as_tensor(0.05 * earned, dtype=torch.float32)
 
     observation, action, earned = drawn(20_000)
