@@ -202,8 +202,8 @@ class SystemConfig:
                 object.__setattr__(self, "reward", "linear")
             if weights and self.reward != "linear":
                 raise ValueError(
-                    f"{weights[0]}={getattr(self, weights[0])!r} is a weight of reward='linear' and means nothing to reward={self.reward!r}; "
-                    "leave one of them out"
+                    f"{weights[0]}={getattr(self, weights[0])!r} is a weight of reward='linear' and means nothing to "
+                    f"reward={self.reward!r}; leave one of them out"
                 )
             if self.reward == "log" and self.circuit_power_w == 0.0:
                 raise ValueError(

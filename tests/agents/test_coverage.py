@@ -20,7 +20,12 @@ from experiments import compare, outputs
 PRESETS_OF = {
     "hetgnn": set(PRESETS), "hetgnn-exact": set(PRESETS), "ddpg": {"paper", "urban"}, "ddpg-paper": {"paper"}, "maskable-ppo": {"paper"},
 }  # fmt: skip
-CHANGED: dict[str, Any] = {"rcs_model": "exponential", "pilot_assignment": "greedy", "effective_bandwidth_hz": 5e6}
+CHANGED: dict[str, Any] = {
+    "reward": "power",
+    "rcs_model": "exponential",
+    "pilot_assignment": "greedy",
+    "effective_bandwidth_hz": 5e6,
+}
 
 
 @lru_cache

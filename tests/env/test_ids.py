@@ -358,7 +358,9 @@ def test_infos_have_the_same_keys_on_every_id_and_numpy_values(name: str) -> Non
         lost = np.maximum(0.0, 1.0 - config.crlb_threshold_m2 / info["crlb_m2"])
         np.testing.assert_allclose(info["costs"], [*missed, *lost], atol=1e-12)
         assert info["cost"] == pytest.approx(info["costs"].sum())
-        most_w = config.M * (config.max_ap_power_w + config.circuit_power_w + OPTIONS[name].get("switching_energy_j", 0.0))
+        most_w = config.M * (
+            config.max_ap_power_w + config.circuit_power_w + OPTIONS[name].get("switching_energy_j", 0.0)
+        )
         charged_w = 0.0 if info["feasible"] else most_w / len(info["costs"])
         assert info["reward_terms"]["sinr"] == pytest.approx(-charged_w * missed.sum())
         assert isinstance(result[1], float)

@@ -54,7 +54,11 @@ def test_the_worst_feasible_decision_outscores_every_infeasible_one(
         loud = loud * (env.config.max_ap_power_w / loud.sum(-1, keepdims=True))
         most = [Decision(np.ones(12, dtype=bool), loud), Decision(np.ones(12, dtype=bool), answer.decision.power)]
         feasible, infeasible = [], []
-        for attack in [answer.decision, *most, *adversaries(env.scenario, answer.decision, np.random.default_rng(seed))]:
+        for attack in [
+            answer.decision,
+            *most,
+            *adversaries(env.scenario, answer.decision, np.random.default_rng(seed)),
+        ]:
             earned, info = step(env, attack)
             (feasible if info["feasible"] else infeasible).append(earned)
         assert min(feasible) > max(infeasible)
@@ -66,7 +70,9 @@ POWERS = st.floats(0.0, 1.0)
 VIOLATIONS = st.lists(st.floats(0.0, 1.0), min_size=5, max_size=5)
 
 
-@given(good=POWERS, bad=POWERS, switched=st.tuples(POWERS, POWERS), violations=VIOLATIONS, kind=st.sampled_from(BOUNDED))
+@given(
+    good=POWERS, bad=POWERS, switched=st.tuples(POWERS, POWERS), violations=VIOLATIONS, kind=st.sampled_from(BOUNDED)
+)
 @settings(max_examples=300, deadline=None)
 def test_no_power_and_no_violation_turns_the_order_around(
     good: float, bad: float, switched: tuple[float, float], violations: list[float], kind: str
