@@ -53,7 +53,8 @@ def test_the_worst_feasible_decision_outscores_every_infeasible_one(
         loud = answer.decision.power + 1e-9
         loud = loud * (env.config.max_ap_power_w / loud.sum(-1, keepdims=True))
         most = [Decision(np.ones(12, dtype=bool), loud), Decision(np.ones(12, dtype=bool), answer.decision.power)]
-        feasible, infeasible = [], []
+        feasible: list[float] = []
+        infeasible: list[float] = []
         for attack in [
             answer.decision,
             *most,
@@ -165,7 +166,7 @@ def test_a_weight_brings_the_linear_reward_with_it_and_another_reward_takes_the_
 
 
 def test_configurations_in_files_older_than_the_field_are_those_of_today() -> None:
-    stored = {"M": 30, "K": 6, "sinr_penalty": 5000.0, "crlb_penalty": 5000.0}
+    stored: dict[str, Any] = {"M": 30, "K": 6, "sinr_penalty": 5000.0, "crlb_penalty": 5000.0}
     assert SystemConfig(**stored) == SystemConfig(30, 6)
     assert "reward" not in SystemConfig(30, 6).as_dict()
     assert SystemConfig(reward="log").as_dict()["reward"] == "log"
