@@ -1,4 +1,4 @@
-"""Oracle and heuristic policies behind Stable-Baselines3's `predict`, and the optimisation that they stand on."""
+"""Oracle and heuristic policies with Stable-Baselines3's `predict`, and their optimisation methods."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SEQUENTIAL: dict[str, type[Policy]] = {
     policy.name: policy
     for policy in (MyopicPolicy, HysteresisPolicy, KeepCreditPolicy, PredictivePolicy, ClairvoyantPolicy)
 }
-"""Policies for `CfIsacMobile-v0`, where decisions have a past and a future."""
+"""Policies over time, for `CfIsacMobile-v0`."""
 
 
 @overload
@@ -81,14 +81,14 @@ def make(name: Literal["clairvoyant"], **options: Any) -> ClairvoyantPolicy: ...
 @overload
 def make(name: str, **options: Any) -> Policy: ...
 def make(name: str, **options: Any) -> Policy:
-    """Build a policy by its name.
+    """Build a policy by name.
 
     Args:
         name: one of `POLICIES` or `SEQUENTIAL`.
-        options: of the policy; every one takes `M` and `K` and then refuses observations of another size.
+        options: of the policy; with `M` and `K`, it refuses observations of other sizes.
 
     Raises:
-        ValueError: there is no policy of that name; the message lists those that there are.
+        ValueError: unknown name; the message lists the valid ones.
     """
     known = POLICIES | SEQUENTIAL
     if name not in known:

@@ -1,4 +1,4 @@
-"""Sets of APs around a set, as boolean masks: the moves of every search, in the order in which they are tried."""
+"""Sets of APs as boolean masks: neighbourhoods of a set, and prefixes of a ranking, in the order in which searches try them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Indices = NDArray[np.int64]
 
 
 def exchanged(active: Bools, leavers: Indices | None = None, joiners: Indices | None = None) -> Bools:
-    """Copies of a set, each with some APs switched off and others on.
+    """Build copies of a set, each with some APs switched off and others on.
 
     Args:
         active: (M,) the set.
-        leavers: (n, a) APs that each copy switches off; None for none.
-        joiners: (n, b) APs that each copy switches on.
+        leavers: (n, a) APs to switch off in each copy; None for none.
+        joiners: (n, b) APs to switch on in each copy.
 
     Returns:
         (n, M)
@@ -31,38 +31,38 @@ def exchanged(active: Bools, leavers: Indices | None = None, joiners: Indices | 
 
 
 def removals(active: Bools, leavers: Indices | None = None) -> Bools:
-    """Sets with one AP less, (n, M), in the order of `leavers` (by default by number); never the empty set."""
+    """Build the nonempty sets with one AP removed, (n, M), in the order of `leavers` (by default by index)."""
     leavers = np.flatnonzero(active) if leavers is None else leavers
     sets = exchanged(active, leavers=leavers[:, None])
     return sets[sets.any(1)]
 
 
 def additions(active: Bools, joiners: Indices | None = None) -> Bools:
-    """Sets with one AP more, (n, M), in the order of `joiners` (by default by number)."""
+    """Build the sets with one AP added, (n, M), in the order of `joiners` (by default by index)."""
     joiners = np.flatnonzero(~active) if joiners is None else joiners
     return exchanged(active, joiners=joiners[:, None])
 
 
 def swaps(active: Bools, leavers: Indices, joiners: Indices, *, jointly: bool = False) -> Bools:
-    """Sets with one AP for another, (n, M).
+    """Build the sets with one AP exchanged for another, (n, M).
 
     Args:
         active: (M,) the set.
-        leavers: APs to switch off, the first to try first.
-        joiners: APs to switch on, likewise.
-        jointly: order the pairs by the sum of both places instead of all joiners of the first leaver first.
+        leavers: APs to switch off, in order.
+        joiners: APs to switch on, in order.
+        jointly: order the pairs by the sum of both positions; by default leaver by leaver.
     """
     pairs = _pairs(len(leavers), len(joiners), jointly)
     return exchanged(active, leavers[pairs[0], None], joiners[pairs[1], None])
 
 
 def removals_and_swaps(active: Bools) -> Bools:
-    """Sets with one AP less, then those with one AP for another, (n, M)."""
+    """Build the sets with one AP removed, then those with one AP exchanged, (n, M)."""
     return np.concatenate([removals(active), swaps(active, np.flatnonzero(active), np.flatnonzero(~active))])
 
 
 def merges(active: Bools, leavers: Indices, joiners: Indices, most: int) -> Bools:
-    """Sets with one AP for two, (at most `most`, M), ordered by the places of all three."""
+    """Build the sets with two APs exchanged for one, (at most `most`, M), ordered by the positions of all three."""
     first, second = np.triu_indices(len(leavers), 1)
     order = np.argsort(first + second, kind="stable")
     pair, joiner = (part[:most] for part in _pairs(len(order), len(joiners), jointly=True))
@@ -71,19 +71,19 @@ def merges(active: Bools, leavers: Indices, joiners: Indices, most: int) -> Bool
 
 
 def prefixes(ranking: Indices, sizes: Indices | Sequence[int]) -> Bools:
-    """The first APs of a ranking (M,), for every size: (n, M)."""
+    """Build the prefixes of a ranking (M,) of the given sizes, (n, M)."""
     place = np.argsort(ranking)
     return np.asarray(place[None] < np.asarray(sizes)[:, None])
 
 
 def ranking(scores: NDArray[np.float64]) -> Indices:
-    """APs by their best place in any column of scores (M, n), the higher the better; ties by their mean place."""
+    """Rank APs by their best position in any column of scores (M, n), the higher the better; ties by their mean position."""
     place = np.argsort(np.argsort(-scores, axis=0, kind="stable"), axis=0)
     return np.lexsort((place.mean(1), place.min(1)))
 
 
 def _pairs(n: int, m: int, jointly: bool) -> tuple[Indices, Indices]:
-    """Indices of all pairs of n and m things; jointly, by the sum of their relative places."""
+    """Return the indices of all pairs; jointly, in order of the sum of their relative positions."""
     first, second = (axis.ravel() for axis in np.indices((n, m)))
     if jointly:
         order = np.argsort(first * m + second * n, kind="stable")

@@ -1,4 +1,4 @@
-"""Lower bounds that hold for every set of APs of a kind, so that a search may skip the sets behind them."""
+"""Lower bounds on the power of whole families of AP sets, for certificates and for pruning searches."""
 
 from __future__ import annotations
 
@@ -17,49 +17,48 @@ from cfisac_env import physics
 from cfisac_env.types import Problem
 
 LARGEST_FLOOR = 200
-"""APs up to which the floor takes more than P_all and n_min: beyond, each of its bounds would take seconds."""
+"""Number of APs up to which the floor includes the share bounds; beyond, each of them takes seconds."""
 
 
 @dataclass(frozen=True, eq=False)
 class Certificate:
-    """What is proven about every decision on a drop, before any search."""
+    """Certified statements about every decision on one drop, without a search."""
 
     problem: Problem
-    all_on: Allocation  # all APs on; proves `infeasible`
+    all_on: Allocation  # with all APs on
 
     @property
     def infeasible(self) -> bool:
-        """No decision serves the drop."""
+        """Whether the drop is certified infeasible."""
         return bool(self.all_on.status == Status.INFEASIBLE)
 
     @property
     def least_transmit_w(self) -> float:
-        """P_all: no feasible decision transmits less, as an AP more never raises the optimum."""
+        """P_all, lower bound on the transmit power of feasible decisions, as adding an AP never increases the optimum, W."""
         return max(0.0, float(self.all_on.bound))
 
     @cached_property
     def fewest(self) -> int:
-        """n_min: no feasible decision has fewer APs on."""
+        """n_min, lower bound on the number of active APs of feasible decisions."""
         return fewest_active(self.problem, self.least_transmit_w)
 
     @property
     def floor_w(self) -> float:
-        """P_all + n_min P_cir, a lower bound on the total power that takes no time; infinite when no decision is feasible."""
+        """P_all + n_min P_cir, lower bound on the total power without further solves, W; infinite on infeasible drops."""
         return np.inf if self.infeasible else self.least_transmit_w + self.fewest * self.problem.circuit_power_w
 
     @cached_property
     def lower_bound_w(self) -> float:
-        """The best lower bound on the total power, see `certified_floor_w`; infinite when no decision is feasible."""
+        """Best lower bound on the total power, see `certified_floor_w`, W; infinite on infeasible drops."""
         return np.inf if self.infeasible else certified_floor_w(self.problem, self.all_on)
 
 
 def certify(problem: Problem, all_on: Allocation | None = None) -> Certificate:
-    """Prove what can be proven about every decision on one drop.
+    """Certify bounds for every decision on one drop.
 
     Args:
         problem: one drop.
-        all_on: the answer with all APs on, if it is there already; by default that without contamination by shared pilots, which only
-            makes the drop easier.
+        all_on: allocation with all APs on, if already available; by default computed without pilot contamination, a relaxation.
     """
     if all_on is None:
         all_on = fast.solve(replace(problem, pilot_overlap=None), np.ones(problem.M, dtype=bool))
@@ -67,33 +66,33 @@ def certify(problem: Problem, all_on: Allocation | None = None) -> Certificate:
 
 
 def relative_gap(total_w: Float, lower_bound_w: Float) -> Float:
-    """How far total powers are above lower bounds, relative to these."""
+    """Compute the gap of total powers relative to their lower bounds."""
     return np.asarray(total_w / lower_bound_w - 1.0)
 
 
 def fewest_active(problem: Problem, least_transmit_w: float = 0.0) -> int:
-    """Least number of active APs with which a decision can be feasible.
+    """Compute a lower bound n_min on the number of active APs of feasible decisions.
 
     See `physics.fewest_active`.
 
     Args:
-        problem: one drop; contamination by shared pilots only asks for more.
-        least_transmit_w: W, a lower bound on the transmit power of every set.
+        problem: one drop; pilot contamination is neglected, a relaxation.
+        least_transmit_w: W, lower bound on the transmit power of every set.
 
     Returns:
-        The number, M at most.
+        At most M.
     """
     return int(physics.fewest_active(problem, least_transmit_w))
 
 
 def certified_floor_w(problem: Problem, all_on: Allocation) -> float:
-    """Lower bound on the total power of every decision that serves the drop, W: the best of the bounds on each number of APs.
+    """Compute a lower bound on the total power of feasible decisions, W, as the minimum over bounds for each number n of APs.
 
-    n APs need n P_cir, the transmit power P_all that all APs on need, and what the share cuts and the share relaxation prove
-    (`docs/bounds.md`). Numbers are taken from n_min on until n P_cir + P_all reaches the least that was found.
+    The bound for n is n P_cir plus the largest of P_all, the share cuts and the share relaxation (`docs/bounds.md`). n increases from
+    n_min until n P_cir + P_all reaches the least bound found.
 
     Args:
-        problem: one drop; its users' pilots are taken as orthogonal, which only makes it easier.
+        problem: one drop; pilot contamination is neglected, a relaxation.
         all_on: `OPTIMAL` with all APs on.
     """
     problem = replace(problem, pilot_overlap=None)
@@ -110,15 +109,15 @@ def certified_floor_w(problem: Problem, all_on: Allocation) -> float:
 
 
 def removal_bounds(problem: Problem, current: Allocation, rounds: int = 12) -> Float:
-    """Lower bounds on the transmit power without each AP that is on, from the multipliers of the set with all of them, (n,) W.
+    """Compute lower bounds on the transmit power after removing each active AP, from the multipliers of the current set, (n,) W.
 
-    μ and Z stay; what the AP's cap cost is saved. Fewer APs answer to λ, so that λ_k ← 1/Σ_m (v_mk/w_m) raises it from where it was,
-    dual feasible all the way. With shared pilots λ may be above what is feasible without contamination: then there is no bound.
+    μ and Z are kept, without the removed AP's cap price. λ_k ← 1/Σ_m (v_mk/w_m) over the remaining APs increases λ from its current value
+    and stays dual feasible. With shared pilots λ may be infeasible without contamination; then there is no bound (−∞).
 
     Args:
         problem: one drop.
-        current: for one set.
-        rounds: of that fixed point.
+        current: allocation of one set.
+        rounds: number of fixed-point iterations.
     """
     duals, on = current.multipliers, np.flatnonzero(current.active)
     if pilots_shared(problem):
@@ -132,20 +131,20 @@ def removal_bounds(problem: Problem, current: Allocation, rounds: int = 12) -> F
         share = 1.0 / w
         np.fill_diagonal(share, 0.0)
         demand = share @ problem.estimate_gain[on]
-        # A hair below, so that rounding leaves it dual feasible.
+        # Rounded down, to stay dual feasible.
         lam = np.maximum(lam, (1.0 - 1e-9) / np.where(demand > 0.0, demand, np.inf))
         w = replace(duals, sinr=lam).prices(problem)[:, on]
     return np.asarray(constant + problem.sinr_threshold * problem.noise_w * lam.sum(-1))
 
 
 def sensing_qualities(problem: Problem) -> Float:
-    """How far one AP at P_max meets the sensing requirement, in each of a fan of directions.
+    """Compute the contribution of each AP at P_max to the sensing requirement, for a set of directions Z.
 
-    For every Z ⪰ 0, tr J⁻¹ ≤ ν implies ⟨Z, J⟩ ≥ (tr Z^½)²/ν. With Z = R(θ) diag(1, r) R(θ)ᵀ, a set can only be feasible when
+    For every Z ⪰ 0, tr J⁻¹ ≤ ν implies ⟨Z, J⟩ ≥ (tr Z^½)²/ν. With Z = R(θ) diag(1, r) R(θ)ᵀ, feasibility requires
     Σ_m (P_m/P_max) q_m ≥ 1 for q_m = P_max ν ⟨Z, Q_m⟩/(1 + √r)².
 
     Returns:
-        (D, M), the directions of every target one after the other.
+        (D, M), the directions of all targets concatenated.
     """
     ratio = np.array([0.0, 0.01, 0.05, 0.15, 0.35, 0.7])[:, None]
     angle = np.arange(20) * np.pi / 20
@@ -159,7 +158,7 @@ def sensing_qualities(problem: Problem) -> Float:
 
 
 class SensingKnapsack:
-    """What locating the targets costs at least, whatever the users need: see `sensing_qualities`.
+    """Knapsack bound on the transmit power required for sensing alone, see `sensing_qualities`.
 
     Args:
         problem: one drop.
@@ -171,16 +170,16 @@ class SensingKnapsack:
         self._ranking = np.argsort(-self._quality, axis=1, kind="stable")
         self._recent = np.arange(len(self._quality))
         collected = np.cumsum(np.take_along_axis(self._quality, self._ranking, 1), axis=1)
-        full = (collected < 1.0).sum(1)  # APs at their caps before the one that completes the filling
+        full = (collected < 1.0).sum(1)  # APs at their caps in the greedy filling
         missing = np.take_along_axis(np.pad(1.0 - collected, ((0, 0), (1, 0)), constant_values=1.0), full[:, None], 1)
         at = np.minimum(full, problem.M - 1)[:, None]
         last = np.take_along_axis(self._quality, np.take_along_axis(self._ranking, at, 1), 1)
         filling = np.where(full < problem.M, full + missing[:, 0] / np.maximum(last[:, 0], 1e-300), np.inf)
         self.least_w = float(filling.max()) * (1.0 - 1e-9) * self._cap
-        """W, a lower bound on the transmit power of every set; infinite when none can locate a target."""
+        """Lower bound on the transmit power of every set, W; infinite if no set meets a CRLB."""
 
     def rules_out(self, sets: NDArray[np.bool_], limit_w: Float) -> NDArray[np.bool_]:
-        """Whether sets (n, M) are proven to need more transmit power than limits (n,) W; infinite ones leave the caps."""
+        """Return which sets (n, M) provably need more transmit power than limits (n,) W; with infinite limits, more than their caps."""
         out = np.empty(len(sets), dtype=bool)
         enumeration.knapsack_infeasible(
             np.ascontiguousarray(sets), limit_w / self._cap, self._quality, self._ranking, self._recent, out
@@ -189,12 +188,12 @@ class SensingKnapsack:
 
 
 class DualPool:
-    """Multipliers of sets solved before, from which a search builds bounds for others.
+    """Pool of multipliers of solved sets, from which a search derives bounds for other sets.
 
     Args:
         problem: one drop.
-        order: (M,) the APs in the order of the search.
-        size: how many to keep; the ones that ruled out a set longest ago go first.
+        order: (M,) APs in the order of the search.
+        size: capacity; the least recently successful entries are evicted first.
     """
 
     def __init__(self, problem: Problem, order: NDArray[np.int64], size: int = 12) -> None:
@@ -205,7 +204,7 @@ class DualPool:
         return len(self._entries)
 
     def add(self, duals: Multipliers) -> None:
-        """Put the multipliers of one set in front."""
+        """Insert the multipliers of one set at the front."""
         problem = self._problem
         value, total = float(duals.sensing_value(problem)), float(duals.value(problem))
         net = value - problem.max_ap_power_w * float(duals.cap.sum())
@@ -215,43 +214,53 @@ class DualPool:
             self._entries = [entry, *self._entries[: self._size - 1]]
 
     def arrays(self) -> tuple[Float, Float, Float, Float]:
-        """Rewards (d, M), cap prices (d, M), sensing values (d,) in W, and shares of sensing in the bound (d,)."""
-        rewards, caps, values, shares = zip(*self._entries, strict=True)
-        return np.array(rewards), np.array(caps), np.array(values), np.array(shares)
+        """Return sensing credits (d, M), cap prices (d, M), sensing values (d,) in W, and sensing shares of the bound (d,)."""
+        credits, caps, values, shares = zip(*self._entries, strict=True)
+        return np.array(credits), np.array(caps), np.array(values), np.array(shares)
 
     def reorder(self, order: NDArray[np.int64]) -> None:
-        """Take over the order in which the entries proved useful."""
+        """Reorder the entries by recent success."""
         self._entries = [self._entries[i] for i in order]
 
 
+def scaled_gains(problem: Problem, order: NDArray[np.int64] | None = None) -> tuple[Float, Float, Float]:
+    """Scale the gains of one drop for the compiled dual screens, with APs in the given order.
+
+    Returns:
+        v_mk/Σ_j v_jk and γ ς_mk/Σ_j v_jk, both (M, K), and γσ²/Σ_j v_jk (K,) in W.
+    """
+    scale = problem.estimate_gain.sum(0)
+    rows = slice(None) if order is None else order
+    return (
+        np.ascontiguousarray((problem.estimate_gain / scale)[rows], dtype=np.float64),
+        np.ascontiguousarray((problem.sinr_threshold * problem.gain / scale)[rows], dtype=np.float64),
+        np.asarray(problem.sinr_threshold * problem.noise_w / scale, dtype=np.float64),
+    )
+
+
 class DualScreen:
-    """Bounds on the power of sets from the multipliers of others, without a solve: see `enumeration`.
+    """Dual bounds on the power of sets from the multipliers of other sets, without a solve: see `enumeration`.
 
     Args:
         problem: one drop.
-        size: multipliers to keep.
+        size: capacity of the pool of multipliers.
     """
 
     def __init__(self, problem: Problem, size: int = 3) -> None:
-        scale = problem.estimate_gain.sum(0)
         self._cap = problem.max_ap_power_w
         self._pool = DualPool(problem, np.arange(problem.M), size)
-        self._numbers = (
-            np.ascontiguousarray(problem.estimate_gain / scale, dtype=np.float64),
-            np.ascontiguousarray(problem.sinr_threshold * problem.gain / scale, dtype=np.float64),
-            np.asarray(problem.sinr_threshold * problem.noise_w / scale, dtype=np.float64),
-        )
+        self._gains = scaled_gains(problem)
 
     def add(self, duals: Multipliers) -> None:
-        """Learn from the multipliers of a set that was solved."""
+        """Add the multipliers of a solved set."""
         self._pool.add(duals)
 
     def rules_out(self, sets: NDArray[np.bool_], limit_w: Float) -> NDArray[np.bool_]:
-        """Whether sets (n, M) are proven to need more transmit power than limits (n,) W."""
+        """Return which sets (n, M) provably need more transmit power than limits (n,) W."""
         out = np.zeros(len(sets), dtype=bool)
         if len(self._pool) == 0:
             return out
         enumeration.screened_sets(
-            np.ascontiguousarray(sets), limit_w * (1.0 + 1e-9), *self._numbers, self._cap, *self._pool.arrays(), out
+            np.ascontiguousarray(sets), limit_w * (1.0 + 1e-9), *self._gains, self._cap, *self._pool.arrays(), out
         )
         return out

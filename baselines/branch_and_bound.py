@@ -1,8 +1,8 @@
-"""Exact search for the best set of APs, with a certified lower bound at every moment.
+"""Exact search for the best set of APs, with an anytime certified lower bound.
 
-A set of n APs costs T + n P_cir with T at least the all-on optimum, so sizes stop where that alone reaches the incumbent. Where users make
-the best set dearer than all APs on, `share_search` splits the sets of all these sizes, best bound first. Elsewhere sizes are taken in
-increasing order, and `enumeration` rules out partial and complete sets. What remains is priced by the exact allocator, with a cut-off.
+A set of n APs costs T + n P_cir with T at least the all-on optimum, which limits the sizes worth searching. Where interference makes the
+best set transmit more than all APs on, `share_search` branches on the sets of all these sizes, best bound first. Otherwise sizes are taken
+in increasing order, and `enumeration` prunes partial and complete sets. The exact allocator solves the remaining sets, with a cutoff.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from baselines import interruption
 from baselines.allocation.certificate import ORTHOGONAL_ONLY, pilots_shared
 from baselines.allocation.result import Allocation, Float, Status
-from baselines.bounds import DualPool, sensing_qualities
+from baselines.bounds import DualPool, scaled_gains, sensing_qualities
 from baselines.enumeration import enumerate_sets
 from baselines.local_search import LocalSearch, deadline_in, improve
 from baselines.node_kernels import ROUNDING_MARGIN
@@ -26,24 +26,24 @@ from baselines.share_search import ShareSearch
 from cfisac_env.types import Decision, Problem
 
 BATCH = 64
-"""Sets priced at once."""
+"""Sets solved per batch."""
 
-DEARER = 0.85
-"""Part of the best set's transmit power below which the all-on optimum leaves the share relaxation something to add."""
+RELAXATION_RATIO = 0.85
+"""Ratio of the all-on optimum to the best set's transmit power below which the share relaxation is used."""
 
 Ended = Literal["optimal", "feasible", "infeasible", "unknown"]
 
 
 @dataclass(frozen=True, eq=False)
 class SearchResult:
-    """The best set found and what is proven about it."""
+    """Best set found, with its certified bound."""
 
     active: NDArray[np.bool_]  # (M,)
     power: Float  # (M, K) W, zero when no feasible set was found
     total_power_w: float  # infinite when no feasible set was found
     lower_bound_w: float  # certified: no feasible decision needs less; infinite when the drop is infeasible
     gap: float  # 1 − lower bound/total; zero when the drop is infeasible
-    nodes: int  # partial and complete sets looked at by the exact search
+    nodes: int  # partial and complete sets visited by the exact search
     seconds: float
     status: (
         Ended  # optimal: within the requested gap; infeasible: proven, see `allocation`; unknown: the allocator failed
@@ -52,7 +52,7 @@ class SearchResult:
 
 
 class SearchInterrupted(KeyboardInterrupt):
-    """A `KeyboardInterrupt` that ended a search, with the best set and the bound so far in `result`."""
+    """Interruption of a search by `KeyboardInterrupt`, with the best set and bound so far in `result`."""
 
     def __init__(self, result: SearchResult) -> None:
         super().__init__("the search was interrupted; its best set and bound so far are in `result`")
@@ -67,20 +67,20 @@ def solve(
     seed: int = 0,
     threads: int | None = None,
 ) -> SearchResult:
-    """Find the set of APs with the least total power T(A) + |A| P_cir, and prove it.
+    """Find the set of APs with the least total power T(A) + |A| P_cir, and certify it.
 
     Args:
         problem: one drop with orthogonal pilots.
-        gap: relative distance between total power and bound that counts as optimal. The allocator's own bounds are within 1e-6 of the
-            transmit power, so that less than that part of it cannot be proven.
-        time_limit_s: seconds, None for no limit. Checked between batches. At zero the answer is greedy elimination's, with the better of
-            P_all + n_min P_cir and what the share relaxation proves for every size.
-        seed: of the local search before; without a time limit, the same seed gives the same answer.
-        threads: of the search and the allocator, by default as many as processors. The answer doesn't depend on it.
+        gap: relative gap between total power and bound at which a set is optimal. The allocator's own bounds are within 1e-6 of the
+            transmit power, which limits the provable gap.
+        time_limit_s: seconds, None for no limit; checked between batches. At zero the set is that of greedy elimination, with the better
+            of P_all + n_min P_cir and the share relaxation's bound.
+        seed: of the preceding local search; without a time limit, the result is deterministic.
+        threads: of the search and the allocator, by default the number of processors. Results do not depend on it.
 
     Raises:
-        ValueError: gap or time limit out of range, reused pilots, or a batch of drops.
-        SearchInterrupted: on `KeyboardInterrupt`, with the best set so far and the bound proven so far.
+        ValueError: gap or time limit out of range, shared pilots, or a batch of drops.
+        SearchInterrupted: on `KeyboardInterrupt`, with the best set and bound so far.
     """
     if not 0.0 <= gap < 1.0:
         raise ValueError(f"gap is {gap}, expected a relative gap in [0, 1), for example 1e-6")
@@ -100,56 +100,55 @@ def solve(
 
 
 class _Proof:
-    """The enumeration of all sizes: what is ruled out, and the bound that follows from it."""
+    """Exact search over all sizes, and the bound that it has certified so far."""
 
     def __init__(self, run: LocalSearch, gap: float, threads: int | None) -> None:
         problem = run.problem
         self.run, self.gap = run, gap
         self.shares = ShareSearch(run, gap, threads)
         self.nodes = 0
-        self.size = run.fewest  # every smaller size is through
+        self.size = run.fewest  # smaller sizes are completed
         self.solved_w = np.inf  # least certified bound among sets that were solved rather than ruled out
         self.started = False
-        # APs that sense well first: where they are not, whole branches fall.
+        # APs in order of their sensing quality, so that pruning without them cuts whole branches.
         quality = sensing_qualities(problem)
         self.order = np.lexsort((-quality.max(0), -run.all_on.multipliers.sensing_credits(problem)))
         self.quality = np.ascontiguousarray(quality[:, self.order])
         self.ranking = np.ascontiguousarray(np.argsort(-self.quality, axis=1, kind="stable"))
         self.recent = np.arange(len(quality))
-        scale = problem.estimate_gain.sum(0)
-        self.V = np.ascontiguousarray((problem.estimate_gain / scale)[self.order])
-        self.S = np.ascontiguousarray((problem.sinr_threshold * problem.gain / scale)[self.order])
-        self.b = problem.sinr_threshold * problem.noise_w / scale
+        self.V, self.S, self.b = scaled_gains(problem, self.order)
         self.pool = DualPool(problem, self.order)
 
     def floor_w(self, size: int) -> float:
-        """Certified bound on the total power of every set of `size` APs or more; infinite where there is none."""
+        """Lower bound on the total power of all sets of `size` APs or more; infinite for more than M."""
         if size > self.run.problem.M:
             return np.inf
         return self.run.least_transmit_w + size * self.run.problem.circuit_power_w
 
     def target_w(self) -> float:
-        """Total power from which a set needs no further attention."""
+        """Total power at which sets are pruned."""
         return self.run.best_w * (1.0 - self.gap)
 
     def lower_bound_w(self) -> float:
-        """What the sizes that are through and the floor of the others prove together."""
+        """Lower bound from the completed sizes and the floor of the others."""
         through = min(self.target_w(), self.solved_w, self.shares.lower_bound_w()) if self.started else np.inf
         bound = max(min(through, self.floor_w(self.size)), self.floor_w(self.run.fewest))
         return min(bound, self.run.best_w)
 
     def limit_w(self) -> float:
-        """Transmit power that rules out a set of the current size: too dear, or more than its caps allow."""
+        """Transmit power at which a set of the current size is pruned, by its cost or its caps."""
         problem = self.run.problem
-        dear = self.target_w() - self.size * problem.circuit_power_w
-        return min(dear, self.size * problem.max_ap_power_w * (1.0 + 1e-6))
+        by_cost = self.target_w() - self.size * problem.circuit_power_w
+        return min(by_cost, self.size * problem.max_ap_power_w * (1.0 + 1e-6))
 
     def search(self) -> None:
-        """Take the sizes one after the other until none is left that could be better, or time is up."""
+        """Search the sizes in increasing order until none can improve, or until the deadline."""
         for allocation in (self.run.all_on, self.run.best):
             if allocation is not None:
                 self.pool.add(allocation.multipliers)
-        if self.run.best is not None and self.run.least_transmit_w < DEARER * float(self.run.best.transmit_power):
+        if self.run.best is not None and self.run.least_transmit_w < RELAXATION_RATIO * float(
+            self.run.best.transmit_power
+        ):
             self._search_shares(self.run.best)
             return
         while self.floor_w(self.size) < self.target_w():
@@ -159,7 +158,7 @@ class _Proof:
             self.size += 1
 
     def _search_shares(self, best: Allocation) -> None:
-        """All sizes at once."""
+        """Search all sizes together by `share_search`."""
         while self.floor_w(self.size) < self.target_w():
             self.started = True
             interruption.check()
@@ -171,11 +170,11 @@ class _Proof:
             self.nodes = self.shares.nodes
 
     def _enumerate(self) -> bool:
-        """Rule out or price every set of the current size; False when time is up before the end."""
+        """Prune or solve every set of the current size; return False at the deadline."""
         problem, size = self.run.problem, self.size
         position, depth = np.zeros(size, dtype=np.int64), 1
         found = np.empty((BATCH, size), dtype=np.int64)
-        # About a tenth of a second, by the work of a screen, so that time limits and interrupts come through.
+        # About a tenth of a second between checks of deadline and interrupts.
         steps = max(200, int(1.5e7 / (size * size * problem.K)))
         while depth > 0:
             interruption.check()
@@ -199,7 +198,7 @@ class _Proof:
         return True
 
     def _price(self, sets: NDArray[np.bool_], limit_w: float) -> None:
-        """Solve sets of the current size, keep the best, and put the first few duals into the pool."""
+        """Solve sets of the current size, keep the best, and add the first few multipliers to the pool."""
         circuit = self.size * self.run.problem.circuit_power_w
         answers = self.run.solve(sets, limit_w)
         resolved = (answers.status == Status.OPTIMAL) | (answers.status == Status.INACCURATE)
@@ -210,12 +209,12 @@ class _Proof:
 
 
 def _proven(run: LocalSearch, proof: _Proof, begin: float) -> SearchResult:
-    """What a search has at its end, or where it was interrupted."""
+    """Build the result of a completed or interrupted search."""
     bound = proof.lower_bound_w()
     if run.best is None:
         status: Ended = "infeasible" if bound == np.inf else "unknown"
     else:
-        # Sizes that are through leave nothing below the bound; what the allocator can't resolve is its 1e-6.
+        # The allocator resolves gaps down to 1e-6.
         status = "optimal" if bound >= run.best_w * (1.0 - max(proof.gap, 1e-6)) * (1.0 - 1e-12) else "feasible"
     return _result(run, bound, proof.nodes, begin, status)
 
@@ -237,13 +236,13 @@ def _result(run: LocalSearch, bound: float, nodes: int, begin: float, status: En
 
 
 class BranchAndBoundPolicy(Policy):
-    """The best set with a certificate: no decision that meets every requirement needs less than `Answer.lower_bound_w`.
+    """Exact search for the best set, with a certified lower bound on every feasible decision.
 
-    The search takes the requirements as they are, so that its bound holds for every feasible decision; the powers of the set that it
-    finds then aim a hair inside of them, as everywhere, which costs about 2e-5 of the transmit power.
+    The search uses the exact requirements, so that its bound holds for every feasible decision; the powers of the best set are then
+    allocated with the feasibility margin, which costs about 2e-5 of the transmit power.
 
     Args:
-        time_limit_s: for each drop, see `solve`.
+        time_limit_s: per drop, see `solve`.
         gap: see `solve`.
         seed: of the local search.
         sizes: `M` and `K`, as for every policy.
@@ -256,13 +255,13 @@ class BranchAndBoundPolicy(Policy):
     def __init__(self, *, time_limit_s: float | None = 60.0, gap: float = 1e-6, seed: int = 0, **sizes: Any) -> None:
         super().__init__(**sizes)
         self._options: dict[str, Any] = {"time_limit_s": time_limit_s, "gap": gap, "seed": seed}
-        self.last_result: SearchResult | None = None  # of the last drop decided, also when it was interrupted
+        self.last_result: SearchResult | None = None  # of the last drop, also if interrupted
 
     def decide(self, problem: Problem) -> Answer:
         """Search and allocate.
 
         Raises:
-            SearchInterrupted: after the search has put its incumbent into `last_result`, too.
+            SearchInterrupted: on `KeyboardInterrupt`; `last_result` holds the incumbent.
         """
         try:
             self.last_result = result = solve(problem, **self._options)

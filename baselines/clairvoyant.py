@@ -1,7 +1,6 @@
-"""`clairvoyant`: the best schedule of activations for an episode that is known from its first instant to its last.
+"""`clairvoyant`: the best activation schedule for an episode with perfect foresight, as a reference for causal policies.
 
-No controller can know that; it says what the others could have saved. A dynamic program over candidate sets is exact in the sets that it
-is given, and over all sets where there are few APs; a certified lower bound stands beside it.
+A dynamic program is exact over its candidate sets, and over all sets for few APs; it comes with a certified lower bound.
 """
 
 from __future__ import annotations
@@ -16,50 +15,50 @@ from baselines import ap_sets, branch_and_bound
 from baselines.allocation.result import Float
 from baselines.ap_sets import Bools
 from baselines.bounds import certify
-from baselines.policy import Answer, all_on_at_max_power, allocate_with_margin
-from baselines.sequential import ALLOCATOR, HysteresisPolicy, SequentialPolicy
+from baselines.policy import Answer
+from baselines.sequential import ALLOCATOR, HysteresisPolicy, SequentialPolicy, serve
 from cfisac_env.mobile import CfIsacMobileEnv, Switching
 from cfisac_env.types import Decision, Problem
 
-EXACT_APS = 6
-"""Up to so many APs, every set is a candidate."""
+MAX_EXACT_APS = 6
+"""Number of APs up to which every set is a candidate."""
 
 ROUNDS = 4
-"""How often neighbours of the sets in use become candidates."""
+"""Maximum rounds of adding neighbours of the scheduled sets to the candidates."""
 
-NEIGHBOURS = 400
-"""Candidates added a round, at most."""
+MAX_NEIGHBOURS = 400
+"""Maximum number of candidates added per round."""
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """A schedule for an episode of `steps` instants, and what is proven about all others."""
+    """Schedule for an episode of `steps` instants, with a certified bound."""
 
-    active: Bools  # (steps, M) on, waking APs included
+    active: Bools  # (steps, M) on, including APs that wake up
     power: Float  # (steps, M, K) W
     energy_j: float  # circuit, transmit and switching energy of the episode
-    lower_bound_j: float  # certified: every schedule that serves each instant that can be served needs at least this
+    lower_bound_j: float  # certified for every schedule that serves each feasible instant
     feasible: Bools  # (steps,) the schedule meets every requirement
-    infeasible: Bools  # (steps,) certified: no decision does
-    exact: bool  # every set was a candidate: the schedule is optimal
+    infeasible: Bools  # (steps,) certified infeasible instants
+    exact: bool  # every set was a candidate, so the schedule is optimal
 
 
 def plan(problem: Problem, start: Switching, *, bound_s: float = 0.0, exact: bool | None = None, seed: int = 0) -> Plan:
-    """Find the schedule of least energy that serves every instant that can be served.
+    """Find the schedule of least energy that serves every feasible instant.
 
-    Of the candidates a dynamic program picks the set O_t of APs that are on and awake at each instant t: it pays
-    (T_t(O_t) + |O_t| P_cir) Δt, with T_t the exact transmit power, and for each AP of O_t that wasn't in O_{t-1} the switching energy
-    and the circuit energy of its wake-up. The optimal schedule is one of these when every set is a candidate: an AP that is not in O for
-    a while stays on if that is cheaper, or if the while is too short to wake up again.
+    A dynamic program selects from the candidates the set O_t of APs that are on and awake at each instant t, at the cost of
+    (T_t(O_t) + |O_t| P_cir) Δt, with T_t the exact transmit power, plus the switching energy and the circuit energy of the wake-up for
+    each AP of O_t outside O_{t-1}. With every set as a candidate this includes the optimal schedule: an AP outside O for some instants
+    stays on if that is cheaper, or if it could not wake up in time.
 
-    Without all sets, candidates are: what local search finds for each instant, unions of neighbouring instants', what `hysteresis` plays,
-    and, for `ROUNDS` rounds, the neighbours of the sets in use.
+    Otherwise the candidates are the sets of local search for each instant, unions over neighbouring instants, the sets of `hysteresis`,
+    and, for `ROUNDS` rounds, the neighbours of the scheduled sets.
 
     Args:
         problem: the episode, instants along its leading axis.
-        start: costs of switching and where the network stands at first.
-        bound_s: seconds of exact search that each instant's bound may take; at zero it is P_all + n_min P_cir.
-        exact: make every set a candidate; by default when there are at most `EXACT_APS` APs.
+        start: switching costs and initial switching state.
+        bound_s: seconds of exact search for the bound of each instant; at zero the bound needs no search.
+        exact: make every set a candidate; by default for at most `MAX_EXACT_APS` APs.
         seed: of local search.
 
     Raises:
@@ -70,7 +69,7 @@ def plan(problem: Problem, start: Switching, *, bound_s: float = 0.0, exact: boo
     M, steps = problem.M, problem.batch_shape[0]
     instants = [problem[t] for t in range(steps)]
     bounds_w, infeasible = instant_bounds(instants, bound_s)
-    exact = M <= EXACT_APS if exact is None else exact
+    exact = M <= MAX_EXACT_APS if exact is None else exact
     run = _Program(instants, start, infeasible)
     if exact:
         run.add(_all_sets(M))
@@ -102,12 +101,12 @@ def plan(problem: Problem, start: Switching, *, bound_s: float = 0.0, exact: boo
 
 
 def energy(active: Bools, power: Float, start: Switching, circuit_power_w: float) -> float:
-    """Energy of a schedule in J: (transmit + circuit power) Δt, and `energy_j` for every AP that is switched on.
+    """Compute the energy of a schedule in J: (transmit + circuit power) Δt, plus `energy_j` per switch-on.
 
     Args:
         active: (steps, M).
         power: (steps, M, K) W.
-        start: costs, and the activation before.
+        start: switching costs and initial activation.
         circuit_power_w: P_cir.
     """
     before = np.ones_like(active[0]) if start.previous_active is None else start.previous_active
@@ -117,7 +116,7 @@ def energy(active: Bools, power: Float, start: Switching, circuit_power_w: float
 
 
 class _Program:
-    """The dynamic program and its candidates."""
+    """Dynamic program over candidate sets."""
 
     def __init__(self, instants: list[Problem], start: Switching, infeasible: Bools) -> None:
         first = instants[0]
@@ -129,7 +128,7 @@ class _Program:
         self.bound_w = np.zeros((len(instants), 0))
 
     def add(self, sets: Iterable[Bools]) -> None:
-        """Price sets that are not candidates yet at every instant, and make them candidates."""
+        """Add new candidates, with their exact powers at every instant."""
         known = {row.tobytes() for row in self.sets}
         fresh = list({row.tobytes(): row for row in sets if row.tobytes() not in known}.values())
         if not fresh:
@@ -146,12 +145,12 @@ class _Program:
         self.bound_w = np.concatenate([self.bound_w, bound], axis=1)
 
     def solve(self, certified: bool = False) -> tuple[Bools, float]:
-        """The best sequence of sets, (steps, M), and its energy in J; with `certified`, by the bounds on the transmit powers."""
+        """Return the best sequence of sets, (steps, M), and its energy in J; with `certified`, for the bounds on the transmit powers."""
         size = self.sets.sum(1)
         joining = size[None, :] - self.sets.astype(np.float64) @ self.sets.T.astype(np.float64)
         switch_j = self.wake_j * joining  # (from, to)
         step_s = self.start.step_s
-        # Where no candidate is known to serve (shared pilots may leave that open), all are alike.
+        # With shared pilots an instant may be undecided; its candidates cost the same.
         known = np.any(np.isfinite(self.transmit_w), axis=1, keepdims=True)
         transmit_w = np.where(known, self.transmit_w, 0.0)
         run_j = (self.bound_w if certified else transmit_w) * step_s + self.upkeep_j * size
@@ -170,8 +169,8 @@ class _Program:
 
 
 def _candidates(instants: list[Problem], start: Switching, infeasible: Bools, seed: int) -> list[Bools]:
-    """All APs, none (for instants that cannot be served), each instant's best, unions of neighbours', and what hysteresis plays."""
-    follower = HysteresisPolicy(seed=seed)
+    """Build the initial candidates: none, all, the best set of each instant, unions over neighbouring instants, and those of hysteresis."""
+    policy = HysteresisPolicy(seed=seed)
     best: list[Bools] = []
     sets = [np.zeros(instants[0].M, dtype=bool), np.ones(instants[0].M, dtype=bool)]
     state = start
@@ -179,10 +178,10 @@ def _candidates(instants: list[Problem], start: Switching, infeasible: Bools, se
         if infeasible[t]:
             state = state.after(sets[-1])
             continue
-        answer = follower.select(instant)
+        answer = policy.select(instant)
         best.append(np.asarray(answer.decision.active))
-        wanted = follower.follow(instant, state, answer)
-        played = np.asarray(follower.settle(instant, state, wanted).decision.active)
+        target = policy.with_surcharge(instant, state, answer)
+        played = np.asarray(policy.make_before_break(instant, state, target).decision.active)
         state = state.after(played)
         sets += [best[-1], played]
     for width in (2, 3, 5):
@@ -191,7 +190,7 @@ def _candidates(instants: list[Problem], start: Switching, infeasible: Bools, se
 
 
 def _neighbours(run: _Program, chosen: Bools) -> list[Bools]:
-    """Sets one drop, addition or swap away from those in use: the most used first, and first the newcomers that are in use elsewhere."""
+    """Build the neighbours of the scheduled sets, the most used first, and first with newcomers that are used elsewhere."""
     distinct, counts = np.unique(chosen, axis=0, return_counts=True)
     used = chosen.any(0)
     known = {row.tobytes() for row in run.sets}
@@ -201,17 +200,17 @@ def _neighbours(run: _Program, chosen: Bools) -> list[Bools]:
             on, off = np.flatnonzero(current), newcomers[~current[newcomers]]
             around = (ap_sets.removals(current), ap_sets.additions(current, off), ap_sets.swaps(current, on, off))
             for other in np.concatenate(around):
-                if len(near) < NEIGHBOURS and other.tobytes() not in known:
+                if len(near) < MAX_NEIGHBOURS and other.tobytes() not in known:
                     near[other.tobytes()] = other
     return list(near.values())
 
 
 def _kept_on(chosen: Bools, start: Switching, upkeep_j: float, wake_j: float) -> Bools:
-    """When each AP is on so that it is awake where it is chosen: on from `wake_up_steps` before, or through where that is cheaper."""
+    """Extend the chosen sets by the instants at which APs wake up, or stay on between two uses where that is cheaper."""
     active = chosen.copy()
     for m in range(chosen.shape[1]):
         on_before = start.previous_active is None or bool(start.previous_active[m])
-        end = -1 if on_before else None  # the last instant at which it was awake
+        end = -1 if on_before else None  # last instant awake
         for t in np.flatnonzero(chosen[:, m]):
             idle = 0 if end is None else int(t) - end - 1
             if end is not None and (idle <= start.wake_up_steps or idle * upkeep_j <= wake_j):
@@ -223,7 +222,7 @@ def _kept_on(chosen: Bools, start: Switching, upkeep_j: float, wake_j: float) ->
 
 
 def _powers(instants: list[Problem], active: Bools, start: Switching, infeasible: Bools) -> tuple[Float, Bools]:
-    """Exact powers of whoever is on and awake at each instant, and whether they meet every requirement."""
+    """Allocate exact powers to the APs that are on and awake at each instant; return them and whether every requirement is met."""
     first = instants[0]
     power = np.zeros((len(instants), first.M, first.K))
     feasible = np.zeros(len(instants), dtype=bool)
@@ -233,25 +232,21 @@ def _powers(instants: list[Problem], active: Bools, start: Switching, infeasible
         state = state.after(active[t])
         if infeasible[t]:
             continue
-        answer = allocate_with_margin(instant, serving, ALLOCATOR)
-        feasible[t] = answer.feasible
-        power[t] = (
-            answer.power if answer.feasible else np.where(serving[:, None], all_on_at_max_power(instant).power, 0.0)
-        )
+        power[t], feasible[t] = serve(instant, serving)
     return power, feasible
 
 
 def instant_bounds(instants: list[Problem], seconds: float) -> tuple[Float, Bools]:
-    """Certified lower bounds on the total power of each instant, and which instants are certified to be beyond service.
+    """Compute certified lower bounds on the total power of each instant, and which instants are certified infeasible.
 
-    Contamination is left out, which only makes an instant easier.
+    Pilot contamination is neglected, a relaxation.
 
     Args:
         instants: the episode.
-        seconds: of exact search for each bound; at zero it is P_all + n_min P_cir.
+        seconds: of exact search per bound; at zero the bound is `Certificate.lower_bound_w`.
 
     Returns:
-        (steps,) W, zero where no decision serves the instant, and (steps,) bool.
+        (steps,) W, zero where infeasible, and (steps,) bool.
     """
     bounds, infeasible = np.zeros(len(instants)), np.zeros(len(instants), dtype=bool)
     for t, instant in enumerate(instants):
@@ -267,18 +262,16 @@ def instant_bounds(instants: list[Problem], seconds: float) -> tuple[Float, Bool
 
 
 def _all_sets(M: int) -> Bools:
-    """Every set of M APs, (2^M, M)."""
+    """Build all sets of M APs, (2^M, M)."""
     return np.asarray((np.arange(2**M)[:, None] >> np.arange(M)) & 1, dtype=bool)
 
 
 class ClairvoyantPolicy(SequentialPolicy):
-    """Plays the best schedule it can find for a whole episode, which it has to be shown before the first decision.
-
-    It sees what no controller can: where every user and target will be, and every gain, to the end of the episode.
+    """Non-causal policy: the best schedule found with knowledge of the whole episode, all future positions and gains included.
 
     Args:
-        env: the `CfIsacMobile-v0` that it plays in, whose episodes it looks up by itself; None for one that is shown them (`foresee`).
-        bound_s: see `plan`, as the others.
+        env: the `CfIsacMobile-v0` to play in, from which episodes are read; None if they are passed to `foresee`.
+        bound_s: see `plan`.
         exact: see `plan`.
         seed: of local search.
         sizes: `M` and `K`, as for every policy; by default those of the environment.
@@ -304,44 +297,44 @@ class ClairvoyantPolicy(SequentialPolicy):
         super().__init__(**sizes)
         self._env: CfIsacMobileEnv | None = core
         self._options: dict[str, Any] = {"bound_s": bound_s, "exact": exact, "seed": seed}
-        self._seen: Any = None
+        self._planned_gain: Any = None
         self._plan: Plan | None = None
 
     def foresee(self, episode: Problem, start: Switching) -> Plan:
-        """Show the policy an episode, for which it then plays the plan that is returned.
+        """Plan an episode, to be played from its first instant on.
 
         Args:
             episode: see `plan`.
             start: see `plan`.
         """
-        self._seen, self._plan = episode.gain, plan(episode, start, **self._options)
+        self._planned_gain, self._plan = episode.gain, plan(episode, start, **self._options)
         return self._plan
 
     @property
     def plan(self) -> Plan:
-        """The plan for the episode at hand.
+        """Plan of the current episode.
 
         Raises:
-            ValueError: no episode was shown.
+            ValueError: no episode is known.
         """
         if self._env is not None:
             trajectory = self._env.trajectory
-            if self._plan is None or not np.array_equal(trajectory.gain, self._seen):
+            if self._plan is None or not np.array_equal(trajectory.gain, self._planned_gain):
                 return self.foresee(trajectory.problem, self._env.beginning())
         if self._plan is None:
             raise ValueError(
-                "clairvoyant has not seen the episode: build it with env=…, a CfIsacMobile-v0, or show it one with "
+                "clairvoyant does not know the episode: build it with env=…, a CfIsacMobile-v0, or pass one to "
                 "foresee(episode, start)"
             )
         return self._plan
 
     def decide(self, problem: Problem) -> Answer:
-        """Decide about a drop without a past or a future: an episode of one instant."""
+        """Decide on a single drop as an episode of one instant."""
         found = plan(problem.batch(), Switching(), **self._options)
         return Answer(Decision(found.active[0], found.power[0]), feasible=bool(found.feasible[0]))
 
     def decide_next(self, problem: Problem, state: Switching) -> Answer:
-        """The plan's next step."""
+        """Return the next step of the plan."""
         schedule = self.plan
         step = len(schedule.active) - state.steps_left
         if not 0 <= step < len(schedule.active):

@@ -1,4 +1,4 @@
-"""The paper's decoupled method: communication first, then everything louder until the target is located."""
+"""The paper's decoupled method: allocation for communication, then power scaling for sensing."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from cfisac_env.types import Decision, Problem
 
 
 class DecoupledPolicy(Policy):
-    """Grow the set by the users' channels; allocate for communication alone; scale all powers by κ until sensing holds.
+    """Growing sets by the users' channels, powers for communication alone, scaled by κ until sensing holds.
 
-    κ = max(1, max_s CRLB_s/ν), as the CRLB is inversely proportional to the powers. A set whose caps κ breaks is given up for the
-    next larger one (paper, section IV). The paper leaves the order open: here it is Σ_k v_mk/Σ_i v_ik, the share of the users' gain.
+    κ = max(1, max_s CRLB_s/ν), as the CRLB is inversely proportional to the powers. If κ violates a cap, the next larger set is tried
+    (paper, section IV). The paper leaves the order of the APs open; here it is Σ_k v_mk/Σ_i v_ik, their share of the users' gain.
 
     Args:
         backend: of the allocator.

@@ -1,4 +1,4 @@
-"""Algorithm 1 of the paper, "modified branch and bound": greedy backward elimination, with exact powers or with the paper's own."""
+"""Algorithm 1 of the paper ("modified branch and bound"): greedy backward elimination, with exact powers or those of problem (9)."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from baselines.policy import Answer, Policy, all_on_at_max_power, with_margin
 from cfisac_env.types import Decision, Problem
 
 CHUNK = 16
-"""Candidates solved at once, at most; the first is tried alone."""
+"""Maximum number of candidates per batch; the first one is solved alone."""
 
 ACCURACY = 1e-6
-"""Relative difference of two transmit powers that the allocator cannot tell."""
+"""Relative accuracy of the allocator's transmit powers."""
 
 LOCAL_ACCURACY = 1e-3
-"""With reused pilots, removals within this part of an AP's circuit power count as equally good."""
+"""Fraction of an AP's circuit power within which removals tie, with shared pilots."""
 
 
 class ModifiedBbPolicy(Policy):
-    """Switch off, one after the other, the AP without which the total power is least; stop when no removal lowers it.
+    """Greedy elimination: remove the AP that lowers the total power most, until no removal lowers it.
 
-    Algorithm 1 with the exact fixed-set problem and erratum E12 mended: circuit power counts, and the current power is updated.
+    Algorithm 1 with the exact fixed-set problem and erratum E12 corrected: circuit power counts, and the current power is updated.
 
     Args:
         backend: of the allocator.
@@ -54,13 +54,13 @@ class ModifiedBbPolicy(Policy):
         return answer_from(current, problem)
 
 
-def cheapest_removal(allocate_power: Allocator, problem: Problem, current: Allocation) -> Allocation | None:
-    """The set with one AP less that needs the least total power, or None when all need more than the current one.
+def cheapest_removal(allocator: Allocator, problem: Problem, current: Allocation) -> Allocation | None:
+    """Find the removal of one AP with the least total power; None if every removal increases it.
 
-    Transmit power T never falls when an AP goes. So of the removals that leave it where it is, within the accuracy of the allocator, none
-    can be told best, and the one of the AP that radiates least is taken; else the one with the least T. Candidates are tried in
-    order of the power that the AP radiates; the answer is the same as if all were solved: a candidate is only passed over or cut off
-    when its certified bound is above the power of another, and the first that leaves T where it is ends the search.
+    Removing an AP never decreases the transmit power T. Removals that leave T unchanged within the allocator's accuracy tie, and the
+    one of the AP that radiates least is chosen; otherwise the one with the least T. Candidates are tried in order of the removed AP's
+    power. The result equals that of solving all of them: a candidate is skipped or cut off only when its certified bound exceeds the
+    power of another, and the first one with unchanged T ends the search.
     """
     on = np.flatnonzero(current.active)
     sets = ap_sets.removals(current.active)
@@ -81,7 +81,7 @@ def cheapest_removal(allocate_power: Allocator, problem: Problem, current: Alloc
         chunk = chunk[bounds[chunk] <= least]
         if not len(chunk):
             continue
-        answers = allocate_power(problem, sets[chunk], least)
+        answers = allocator(problem, sets[chunk], least)
         for i in range(len(chunk)):
             power = float(answers.transmit_power[i]) if answers[i].feasible else np.inf
             if power <= tie:
@@ -92,10 +92,10 @@ def cheapest_removal(allocate_power: Allocator, problem: Problem, current: Alloc
 
 
 class ModifiedBbPaperPolicy(Policy):
-    """Algorithm 1 with the paper's relaxed problem (9), its powers taken as they come.
+    """Algorithm 1 with the paper's relaxed problem (9) and its uncorrected powers.
 
-    Errata E9, E10 and E12 are mended as little as makes it run (see `baselines.allocation.paper`); its powers miss the SINR, because
-    (9) counts less interference than they cause.
+    Errata E9, E10 and E12 are corrected minimally (see `baselines.allocation.paper`). The powers violate the SINRs, because (9)
+    underestimates the interference.
     """
 
     name = "modified-bb-paper"

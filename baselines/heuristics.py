@@ -1,4 +1,4 @@
-"""Policies that choose APs by a rule: at random, all of them, or by a ranking with one exact allocation behind it."""
+"""Heuristic policies: random activation, all APs on, and rankings with exact powers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cfisac_env.types import Decision, Problem
 
 
 def answer_from(allocation: Allocation, problem: Problem) -> Answer:
-    """An allocation for one set as an answer; without powers in it, everything is switched on."""
+    """Convert an allocation of one set to an answer; an infeasible one becomes all APs on at maximum power."""
     if allocation.feasible:
         return Answer(Decision(active=allocation.active, power=allocation.power), feasible=True)
     proof = allocation if allocation.status == Status.INFEASIBLE and allocation.active.all() else None
@@ -25,10 +25,10 @@ def answer_from(allocation: Allocation, problem: Problem) -> Answer:
 
 
 class RandomPolicy(Policy):
-    """Every AP on or off by the toss of a coin, amplitudes uniform: what an untrained agent does.
+    """Uniformly random actions.
 
     Args:
-        seed: of the tosses.
+        seed: of the actions.
         sizes: `M` and `K`, as for every policy.
     """
 
@@ -39,24 +39,24 @@ class RandomPolicy(Policy):
         self._rng = np.random.default_rng(seed)
 
     def decide(self, problem: Problem) -> Answer:
-        """Toss."""
+        """Draw an action."""
         action = self._rng.uniform(-1.0, 1.0, (problem.M, problem.K + 1))
         return Answer(actions.decode(action, problem.max_ap_power_w), feasible=False)
 
 
 class MaxPowerPolicy(Policy):
-    """Every AP on at P_max, in equal parts for every user."""
+    """Every AP on at P_max, split equally over the users."""
 
     name = "max-power"
 
     def decide(self, problem: Problem) -> Answer:
-        """Switch everything on."""
+        """Switch every AP on."""
         decision = all_on_at_max_power(problem)
         return Answer(decision, feasible=bool(physics.evaluate(problem, decision).feasible))
 
 
 class FullApPolicy(Policy):
-    """Every AP on, powers by the exact allocator.
+    """Every AP on, with exact powers.
 
     Args:
         backend: of the allocator.
@@ -75,9 +75,9 @@ class FullApPolicy(Policy):
 
 
 class RankedPolicy(Policy):
-    """A ranking's first APs, powers by the exact allocator; when that set cannot serve the drop, a quarter more until one can.
+    """Prefix of a ranking with exact powers, enlarged by a quarter until it is feasible.
 
-    The first set is every user's and every target's best AP, and no fewer than the SINRs need.
+    The first prefix has the size of the set of best APs over all users and targets, and at least n_min.
 
     Args:
         backend: of the allocator.
@@ -89,7 +89,7 @@ class RankedPolicy(Policy):
         self._allocator = Allocator(backend)
 
     def scores(self, problem: Problem) -> NDArray[np.float64]:
-        """(M, K + S): how good each AP is for each user and each target, the higher the better."""
+        """Score every AP for every user and target, (M, K + S), the higher the better."""
         raise NotImplementedError
 
     def decide(self, problem: Problem) -> Answer:
@@ -105,12 +105,12 @@ class RankedPolicy(Policy):
 
 
 class NearestApPolicy(RankedPolicy):
-    """APs by distance: each user's and each target's nearest first."""
+    """Ranking by distance to users and targets."""
 
     name = "nearest-ap"
 
     def scores(self, problem: Problem) -> NDArray[np.float64]:
-        """Negative distances."""
+        """Return negative distances."""
         if problem.ap_xy is None or problem.ue_xy is None or problem.target_xy is None:
             raise ValueError("nearest-ap needs the positions: an observation with 'ap', 'ue' and 'target'")
         others = np.concatenate([problem.ue_xy, problem.target_xy])
@@ -118,10 +118,10 @@ class NearestApPolicy(RankedPolicy):
 
 
 class StrongestApPolicy(RankedPolicy):
-    """APs by channel: each user's highest v_mk and each target's highest q_a + q_b first."""
+    """Ranking by channel gain v_mk to users and Fisher information q_a + q_b about targets."""
 
     name = "strongest-ap"
 
     def scores(self, problem: Problem) -> NDArray[np.float64]:
-        """Estimate gains and Fisher information."""
+        """Return estimate gains and Fisher information."""
         return np.concatenate([problem.estimate_gain, problem.fisher[..., 0] + problem.fisher[..., 1]], axis=1)

@@ -1,7 +1,7 @@
-"""Interruptions that can't be lost: the command's signal handler notes the signal here, and long computations ask for it.
+"""Reliable interruption: the command's signal handler notes signals here, and long computations poll for them.
 
-Python raises `KeyboardInterrupt` wherever the main thread happens to be. In a destructor or a callback from C, such as numba's loader,
-it is printed and dropped; then the next `check` raises it again.
+A `KeyboardInterrupt` raised in a destructor or a callback from C, such as numba's loader, is printed and ignored; the next `check` raises
+it again.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from contextlib import contextmanager
 
 
 class Interruption(KeyboardInterrupt):
-    """A signal that ends the program.
+    """Signal that ends the program.
 
-    Not `KeyboardInterrupt` itself: once that has passed through an `exec` of a string, as imports and numba use it, the interpreter kills
-    itself with SIGINT at its end, whatever became of the exception and of the exit status.
+    A subclass, because once a `KeyboardInterrupt` itself has passed through an `exec` of a string, as in imports and numba, the interpreter
+    kills itself with SIGINT on exit, even if the exception was handled.
     """
 
 
 received: int | None = None
-"""Number of the signal that asked the program to end; None as long as none did."""
+"""Number of the received signal; None without any."""
 
 
 def note(number: int | None) -> None:
-    """Keep the number of a signal, or forget it with None."""
+    """Record the number of a signal; None clears it."""
     global received
     received = number
 
 
 def check() -> None:
-    """Raise the interruption that has been asked for, if there is one; cheap enough for every batch of a search.
+    """Raise a pending interruption; cheap enough for every batch of a search.
 
     Raises:
-        Interruption: a signal was noted.
+        Interruption: a signal was received.
     """
     if received is not None:
         raise Interruption
@@ -42,7 +42,7 @@ def check() -> None:
 
 @contextmanager
 def handlers_kept() -> Iterator[None]:
-    """Put the handlers of signals back at the end that a library replaces in the block."""
+    """Restore the signal handlers that a library replaces in the block."""
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.getsignal(number) for number in numbers]
     try:
@@ -56,9 +56,9 @@ def handlers_kept() -> Iterator[None]:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Hold Ctrl+C back until the block ends, and for good from processes that are started in it.
+    """Block SIGINT until the block ends, and permanently in processes that are started in it.
 
-    For code that would take the signal as its own (SCS), and for workers, which their parent ends.
+    For libraries that would handle the signal themselves (SCS), and for workers, which are ended by their parent.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield

@@ -1,7 +1,7 @@
-"""Local search over sets of APs: add, drop, swap and merge moves from several starts, each set priced by the exact allocator.
+"""Local search over sets of APs: removals, exchanges, additions and merges from several starting sets, with exact powers.
 
-A set of n APs that needs the transmit power T costs T + n P_cir. T never rises when an AP is added, so the all-on optimum bounds every
-set from below; a solve stops as soon as its dual bound shows that the set cannot beat what is in hand.
+A set of n APs with transmit power T costs T + n P_cir. Adding an AP never increases T, so the all-on optimum bounds every set from below;
+a solve stops once its dual bound shows that the set cannot improve on the incumbent.
 """
 
 from __future__ import annotations
@@ -25,38 +25,39 @@ from cfisac_env.config import nearest
 from cfisac_env.types import Decision, Problem
 
 START_NAMES = ("greedy", "sensing", "users", "random")
+
 CHUNK = 48
-"""Sets priced between two looks at whether one of them improved."""
+"""Sets solved per batch."""
 
 MERGES = 600
-"""Exchanges of two APs for one that are tried from a set, at most."""
+"""Maximum number of merges (two APs for one) tried from a set."""
 
 
 @dataclass(frozen=True, eq=False)
 class Incumbent:
-    """The best set that a local search found."""
+    """Best set found by a local search."""
 
-    allocation: Allocation  # of the best set; of all APs on when the drop is infeasible
-    total_power_w: float  # transmit and circuit power; infinite when the drop is infeasible
-    lower_bound_w: float  # certified bound on every set: all-on transmit power + n_min P_cir
+    allocation: Allocation  # of the best set; of all APs on for an infeasible drop
+    total_power_w: float  # transmit and circuit power; infinite for an infeasible drop
+    lower_bound_w: float  # certified bound for every set: all-on transmit power + n_min P_cir
     solves: int  # fixed-set problems solved or cut off
 
     @property
     def feasible(self) -> bool:
-        """Whether the set serves the drop; if not, `allocation` is the proof that none does."""
+        """Whether the set serves the drop; otherwise `allocation` proves that no set does."""
         return bool(np.isfinite(self.total_power_w))
 
 
 class LocalSearch:
-    """State of a local search, so that whoever interrupts it still has `best`.
+    """State of a local search; `best` remains valid when it is interrupted.
 
     Args:
         problem: one drop with orthogonal pilots.
-        threads: of the allocator; the answer does not depend on it.
+        threads: of the allocator; results do not depend on it.
         deadline: `time.perf_counter()` after which no further batch is started; infinity for none.
 
     Raises:
-        ValueError: a batch of drops, or whatever `fast.solve` refuses.
+        ValueError: a batch of drops, or arguments that `fast.solve` refuses.
     """
 
     def __init__(self, problem: Problem, *, threads: int | None = None, deadline: float = np.inf) -> None:
@@ -68,10 +69,10 @@ class LocalSearch:
         self.solves = 0
         self.best: Allocation | None = None
         self.best_w = np.inf
-        self._allocate = Allocator(threads=threads)
+        self._allocator = Allocator(threads=threads)
         self.deadline = deadline
-        self._bounds: dict[bytes, float] = {}  # W, certified lower bound on the total power of sets already tried
-        certificate = certify(problem, self._allocate(problem, np.ones(problem.M, dtype=bool)))
+        self._bounds: dict[bytes, float] = {}  # certified lower bound on the total power of tried sets, W
+        certificate = certify(problem, self._allocator(problem, np.ones(problem.M, dtype=bool)))
         self.solves += 1
         self.all_on, self.fewest = certificate.all_on, certificate.fewest
         self.least_transmit_w, self._floor_w = certificate.least_transmit_w, certificate.floor_w
@@ -80,20 +81,20 @@ class LocalSearch:
 
     @property
     def lower_bound_w(self) -> float:
-        """All-on transmit power and the circuit power of the fewest APs that can do: below every feasible set."""
+        """Lower bound on the total power of every feasible set, P_all + n_min P_cir, W."""
         return min(self.best_w, self._floor_w)
 
     def cost(self, allocation: Allocation) -> float:
-        """T + n P_cir, W."""
+        """Compute the total power T + n P_cir, W."""
         return float(allocation.transmit_power) + self.problem.circuit_power_w * int(allocation.active.sum())
 
     def finished(self) -> bool:
-        """Nothing can be better, or time is up."""
+        """Return whether the incumbent is optimal or the deadline has passed."""
         return self.best_w <= self.lower_bound_w * (1 + 1e-9) or time.perf_counter() >= self.deadline
 
     @contextmanager
     def without_deadline(self) -> Iterator[None]:
-        """Let time not run out in the block."""
+        """Suspend the deadline within the block."""
         deadline, self.deadline = self.deadline, np.inf
         try:
             yield
@@ -101,8 +102,8 @@ class LocalSearch:
             self.deadline = deadline
 
     def solve(self, sets: Bools, cutoff_w: float | Float) -> Allocation:
-        """Price sets (n, M) with cut-offs on their transmit power, and remember the cheapest if it is the best so far."""
-        answers = self._allocate(self.problem, sets, cutoff_w)
+        """Solve sets (n, M) with cutoffs on their transmit power, and update the incumbent."""
+        answers = self._allocator(self.problem, sets, cutoff_w)
         self.solves += len(sets)
         totals = self._totals(answers)
         winner = int(np.argmin(totals))
@@ -111,11 +112,11 @@ class LocalSearch:
         return answers
 
     def first_better(self, sets: Bools, limit_w: float) -> Allocation | None:
-        """The best set of the first chunk that holds one cheaper than `limit_w`, or None when no set is.
+        """Return the best set of the first batch with one below `limit_w`; None if there is none.
 
         Args:
             sets: (n, M), in the order in which they are tried.
-            limit_w: total power to beat.
+            limit_w: total power to improve on.
         """
         limit_w -= 1e-9 * limit_w if np.isfinite(limit_w) else 0.0
         size = sets.sum(-1)
@@ -137,7 +138,7 @@ class LocalSearch:
         return None
 
     def descend(self, current: Allocation) -> Allocation:
-        """Drop, swap, add and merge until no single move lowers the total power."""
+        """Move to cheaper neighbours until no removal, exchange, addition or merge lowers the total power."""
         while not self.finished():
             limit = self.cost(current)
             better = None
@@ -151,29 +152,29 @@ class LocalSearch:
         return current
 
     def removals(self, current: Allocation) -> Bools:
-        """(n, M): without one AP, the one that radiates least first."""
+        """Return the sets without one AP, (n, M), by increasing radiated power."""
         return ap_sets.removals(current.active, _by_power(current))
 
     def additions(self, current: Allocation) -> Bools:
-        """(M − n, M): with one more AP, the most attractive at the current prices first."""
+        """Return the sets with one more AP, (M − n, M), in the order of `by_price`."""
         return ap_sets.additions(current.active, by_price(self.problem, current))
 
     def swaps(self, current: Allocation) -> Bools:
-        """(n (M − n), M): one AP for another; attractive newcomers and quiet leavers first."""
+        """Return the sets with one AP exchanged, (n (M − n), M), in the joint order of both APs."""
         return ap_sets.swaps(current.active, _by_power(current), by_price(self.problem, current), jointly=True)
 
     def merges(self, current: Allocation) -> Bools:
-        """(at most `MERGES`, M): two APs that are on for one that is off; quiet pairs and attractive newcomers first."""
+        """Return sets with two APs exchanged for one, (at most `MERGES`, M), in the joint order of all three."""
         on = _by_power(current)
         if len(on) - 1 < self.fewest:
             return np.empty((0, self.problem.M), dtype=bool)
         return ap_sets.merges(current.active, on, by_price(self.problem, current), MERGES)
 
     def eliminate(self) -> Allocation:
-        """Lazy greedy elimination from all APs on.
+        """Run lazy greedy elimination from all APs on.
 
-        First the longest tail of the ranking by power whose loss costs next to nothing goes at once. Then removals are tried in order of
-        increasing power, and the first chunk with a cheaper set decides.
+        First the longest tail of the ranking by power whose removal is nearly free is removed at once. Then removals are tried in order of
+        increasing power, and the first batch with a cheaper set is accepted.
         """
         current = self.all_on
         ranking = _by_power(current)[::-1]
@@ -194,7 +195,7 @@ class LocalSearch:
         return current
 
     def grow(self, ranking: Indices) -> Allocation | None:
-        """The cheapest prefix of a ranking, or None when none is cheaper than all APs on."""
+        """Return the cheapest prefix of a ranking, or None if none is cheaper than all APs on."""
         found = None
         sizes = np.arange(self.fewest, self.problem.M)
         prefixes = ap_sets.prefixes(ranking, sizes)
@@ -206,7 +207,7 @@ class LocalSearch:
         return found
 
     def kicks(self, rng: np.random.Generator, times: int) -> None:
-        """Exchange two random APs of the best set for others and descend again, `times` in a row without success."""
+        """Exchange two random APs of the best set and descend again, until `times` consecutive failures."""
         failures = 0
         while failures < times and self.best is not None and not self.finished():
             before = self.best_w
@@ -223,7 +224,7 @@ class LocalSearch:
             failures = 0 if self.best_w < before else failures + 1
 
     def _totals(self, answers: Allocation) -> Float:
-        """Total powers of solved sets, infinite for the others."""
+        """Compute the total powers of feasible sets, infinite for the others."""
         totals = answers.transmit_power + self.problem.circuit_power_w * answers.active.sum(-1)
         return np.asarray(np.where(answers.feasible, totals, np.inf))
 
@@ -239,20 +240,20 @@ def search(
 ) -> Incumbent:
     """Search for the set of APs with the least total power T(A) + |A| P_cir.
 
-    Every start is improved by drop, swap, add and merge (two for one) moves, the first improving batch of moves deciding, until none helps.
+    Every starting set is improved by removals, exchanges, additions and merges (two for one), accepting the first improving batch, until
+    none improves.
 
     Args:
         problem: one drop with orthogonal pilots.
-        seed: of the random start and of the kicks; the same seed gives the same answer unless time runs out.
-        starts: of `START_NAMES`, in their order: `greedy` eliminates from all APs on, `sensing` and `users` take the cheapest prefix of the
-            ranking by Fisher information and by channel, `random` that of a random order.
-        kicks: the search ends after so many random exchanges of two APs of the best set that did not help.
+        seed: of the random start and the kicks; results are deterministic without a time limit.
+        starts: of `START_NAMES`, in this order: `greedy` eliminates from all APs on, `sensing` and `users` take the cheapest prefix of the
+            ranking by Fisher information and by channel, `random` that of a random ranking.
+        kicks: number of consecutive unsuccessful random exchanges of two APs of the best set after which the search ends.
         threads: of the allocator.
-        time_limit_s: stop after about so many seconds, but not before the first start has its set: at zero, that is plain greedy
-            elimination. None for no limit.
+        time_limit_s: time limit after the first start, which always completes: at zero, this is greedy elimination. None for no limit.
 
     Raises:
-        ValueError: an unknown start, a negative number, reused pilots or a batch of drops.
+        ValueError: an unknown start, a negative number, shared pilots or a batch of drops.
     """
     run = LocalSearch(problem, threads=threads, deadline=deadline_in(time_limit_s))
     improve(run, seed=seed, starts=starts, kicks=kicks)
@@ -260,7 +261,7 @@ def search(
 
 
 def improve(run: LocalSearch, *, seed: int = 0, starts: Sequence[str] = START_NAMES, kicks: int = 10) -> None:
-    """Run every start and the kicks; `run.best` is the best set at any moment. The first start is not subject to the deadline."""
+    """Run every start and the kicks, updating `run.best`; the first start is not subject to the deadline."""
     if kicks < 0:
         raise ValueError(f"kicks is {kicks}, expected zero or more")
     for start in starts:
@@ -299,13 +300,13 @@ def _starts(
 
 
 def _by_power(current: Allocation) -> Indices:
-    """APs that are on, by increasing radiated power."""
+    """Order the active APs by increasing radiated power."""
     on = np.flatnonzero(current.active)
     return on[np.argsort(current.power.sum(-1)[on], kind="stable")]
 
 
 def by_price(problem: Problem, current: Allocation) -> Indices:
-    """APs that are off, by what they would add to Σ_k λ_k Σ_m v_mk/w_m; those with a price below zero first."""
+    """Order the inactive APs by their contribution to Σ_k λ_k Σ_m v_mk/w_m, those with a negative price first."""
     duals = current.multipliers
     price = duals.prices(problem)
     worth = np.where(price > 0.0, problem.estimate_gain @ duals.sinr / np.maximum(price, 1e-300), np.inf)
@@ -314,7 +315,7 @@ def by_price(problem: Problem, current: Allocation) -> Indices:
 
 
 def deadline_in(time_limit_s: float | None) -> float:
-    """`time.perf_counter()` in so many seconds; infinity for None."""
+    """Return `time.perf_counter()` after the time limit; infinity for None."""
     if time_limit_s is None:
         return np.inf
     if not time_limit_s >= 0.0:
@@ -323,10 +324,10 @@ def deadline_in(time_limit_s: float | None) -> float:
 
 
 class LocalSearchPolicy(Policy):
-    """The best set that add, drop, swap and merge moves find from several starts, with exact powers.
+    """Local search over sets of APs from several starting sets, with exact powers.
 
     Args:
-        seed: of the search; every drop starts from the same one, so a decision depends on its drop alone.
+        seed: of the search, the same for every drop, so that a decision depends on its drop alone.
         starts: see `search`.
         kicks: see `search`.
         sizes: `M` and `K`, as for every policy.
@@ -339,12 +340,11 @@ class LocalSearchPolicy(Policy):
         self._options: dict[str, Any] = {"seed": seed, "starts": tuple(starts), "kicks": kicks}
 
     def decide(self, problem: Problem) -> Answer:
-        """Search, a hair inside the requirements where there is room for that."""
+        """Search with the feasibility margin, or without it where the margin is infeasible."""
         found = search(with_margin(problem), **self._options)
         if not found.feasible:
             found = search(problem, **self._options)
         if not found.feasible:
             proof = found.allocation if found.allocation.status == Status.INFEASIBLE else None
             return Answer(all_on_at_max_power(problem), feasible=False, certificate=proof)
-        answer = found.allocation
-        return Answer(Decision(active=answer.active, power=answer.power), feasible=True)
+        return Answer(Decision(active=found.allocation.active, power=found.allocation.power), feasible=True)

@@ -1,6 +1,6 @@
-"""The sober baseline for learned agents: APs ranked by Fisher information, the shortest prefix that serves, optionally improved by moves.
+"""Reference heuristic for learned agents: the shortest feasible prefix of the ranking by Fisher information, optionally improved.
 
-Nothing is learned and nothing is proven. Sets are priced by closed-form powers in microseconds; the set that is chosen gets exact ones.
+Candidate sets are evaluated with closed-form powers in microseconds; the selected set gets exact powers.
 """
 
 from __future__ import annotations
@@ -18,34 +18,35 @@ from baselines.bounds import fewest_active
 from baselines.heuristics import answer_from
 from baselines.policy import FAST, Answer, Policy, allocate_with_margin, with_margin
 from baselines.set_search import Budget, guided_search
+from cfisac_env.env import checked_count
 from cfisac_env.types import Problem
 
 
 def by_information(problem: Problem) -> NDArray[np.int64]:
-    """APs by Σ_s tr Q_ms, the most informative first, (M,)."""
+    """Rank APs by decreasing Fisher information Σ_s tr Q_ms, (M,)."""
     return np.argsort(-np.asarray(problem.fisher)[..., :2].sum((-2, -1)), axis=-1, kind="stable")
 
 
 def shortest_prefix(drops: ScaledDrops, ranking: NDArray[np.int64], fewest: int, completions: int = 1) -> Bools | None:
-    """The first set along a ranking that closed-form powers serve.
+    """Find the smallest feasible set along a ranking with closed-form powers.
 
-    At each size n, the first n − 1 APs are completed by each of the next `completions`, and the cheapest that serves is taken.
+    At each size n, the first n − 1 APs are completed by each of the next `completions`, and the cheapest feasible set is taken.
 
     Args:
         drops: one drop.
         ranking: (M,) APs.
-        fewest: n to begin with.
-        completions: candidates for the last AP of a set.
+        fewest: first size n.
+        completions: number of candidates for the last AP of a set.
 
     Returns:
-        The set (M,), or None when closed-form powers serve none.
+        The set (M,), or None if closed-form powers are feasible for none.
     """
     for size in range(fewest, len(ranking) + 1):
         last = ranking[size - 1 : size - 1 + completions]
         sets = np.zeros((len(last), len(ranking)), dtype=bool)
         sets[:, ranking[: size - 1]] = True
         sets[np.arange(len(last)), last] = True
-        transmit = drops.transmit_power(sets)  # circuit power is the same for all of them
+        transmit = drops.transmit_power(sets)
         best = int(np.argmin(transmit))
         if np.isfinite(transmit[best]):
             chosen: Bools = sets[best]
@@ -54,7 +55,7 @@ def shortest_prefix(drops: ScaledDrops, ranking: NDArray[np.int64], fewest: int,
 
 
 def exact_prefix(problem: Problem, ranking: NDArray[np.int64], allocator: Allocator = FAST) -> Answer:
-    """The shortest prefix of a ranking that exact powers serve, by bisection: more APs never serve less."""
+    """Find the shortest feasible prefix of a ranking with exact powers, by bisection, as adding APs preserves feasibility."""
 
     def prefix(size: int) -> Allocation:
         return allocate_with_margin(problem, prefixes(ranking, [size])[0], allocator)
@@ -71,12 +72,12 @@ def exact_prefix(problem: Problem, ranking: NDArray[np.int64], allocator: Alloca
 
 
 class MostInformativePolicy(Policy):
-    """The shortest prefix of the ranking by Fisher information that serves the drop.
+    """Shortest feasible prefix of the ranking by Fisher information.
 
-    Drops that closed-form powers don't serve, and those whose users share pilots, get the shortest prefix by exact powers.
+    Where closed-form powers are infeasible for every prefix, and with shared pilots, prefixes are tried with exact powers.
 
     Args:
-        completions: the last AP is the one of the next so many in the ranking that makes the set cheapest.
+        completions: number of candidates in the ranking for the last AP, of which the cheapest is taken.
         backend: of the allocator.
         sizes: `M` and `K`, as for every policy.
 
@@ -88,9 +89,7 @@ class MostInformativePolicy(Policy):
 
     def __init__(self, *, completions: int = 1, backend: str = "fast", **sizes: Any) -> None:
         super().__init__(**sizes)
-        if isinstance(completions, bool) or not isinstance(completions, int | np.integer) or completions < 1:
-            raise ValueError(f"completions must be a whole number of 1 or more, got {completions!r}")
-        self.completions = int(completions)
+        self.completions = checked_count("completions", completions)
         self._allocator = Allocator(backend)
 
     def decide(self, problem: Problem) -> Answer:
@@ -105,19 +104,19 @@ class MostInformativePolicy(Policy):
         return exact_prefix(problem, ranking, self._allocator)
 
     def improve(self, problem: Problem, active: Bools) -> Bools:
-        """The set to allocate for, from one that serves."""
+        """Improve a feasible set (M,)."""
         return active
 
 
 class MostInformativeSearchPolicy(MostInformativePolicy):
-    """`most-informative`, followed by drop, swap, add and merge moves in random order, each priced by the exact allocator.
+    """`most-informative`, improved by local search over neighbours in random order with exact powers.
 
     Args:
         completions: as for `most-informative`.
-        moves: sets that are priced a round, the cheapest of which is moved to.
-        patience: rounds in a row without a cheaper set after which it ends.
-        rounds: at most.
-        seed: of the order; every drop starts from the same one, so a decision depends on its drop alone.
+        moves: neighbours solved per round, the cheapest of which is accepted if it improves.
+        patience: number of consecutive rounds without improvement after which the search ends.
+        rounds: maximum number of rounds.
+        seed: of the order, the same for every drop, so that a decision depends on its drop alone.
         backend: of the allocator that sets the powers.
         sizes: `M` and `K`, as for every policy.
 
@@ -141,7 +140,7 @@ class MostInformativeSearchPolicy(MostInformativePolicy):
         self.budget, self.seed = Budget(moves, patience, rounds), seed
 
     def improve(self, problem: Problem, active: Bools) -> Bools:
-        """Move while that lowers the total power."""
+        """Search the neighbourhood in random order."""
         rng = np.random.default_rng(self.seed)
         return guided_search(
             with_margin(problem), active, lambda sets: rng.random(len(sets)), self.budget, fewest_active(problem)

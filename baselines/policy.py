@@ -1,4 +1,4 @@
-"""The base classes of every policy: Stable-Baselines3's `predict` around a decision, and what decisions share."""
+"""Base classes of all policies with the `predict` of Stable-Baselines3, and helpers for decisions."""
 
 from __future__ import annotations
 
@@ -15,35 +15,33 @@ from cfisac_env import actions, observations
 from cfisac_env.observations import Observation
 from cfisac_env.types import Decision, Problem
 
-MARGIN = 2e-5
-"""Exact policies aim this far (relative) inside every requirement, so that rounding an action to float32 never costs feasibility;
-it costs them about as much of the power."""
-
+FEASIBILITY_MARGIN = 2e-5
+"""Relative margin of exact policies to every requirement, so that the float32 action remains feasible; the power rises by about as much."""
 
 FAST = Allocator()
 
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What a policy decided about one drop, and what it knows about that decision."""
+    """Decision of a policy on one drop, with its claims about it."""
 
     decision: Decision
-    feasible: bool  # the policy claims that every requirement is met; `evaluate` has the last word
-    certificate: Allocation | None = None  # proof that no decision serves the drop: all APs on, infeasible
+    feasible: bool  # claim that every requirement is met, to be verified by `evaluate`
+    certificate: Allocation | None = None  # all-on allocation that proves the drop infeasible
     lower_bound_w: float = 0.0  # certified lower bound on the total power of every feasible decision
 
 
 class ObservationPolicy(ABC):
-    """Decides from the observations of a `CfIsac` environment, behind the `predict` of Stable-Baselines3.
+    """Policy on observations of a `CfIsac` environment, with the `predict` of Stable-Baselines3.
 
     Args:
-        M: number of APs the policy is meant for; None takes any.
-        K: number of users the policy is meant for; None takes any.
+        M: required number of APs; None accepts any.
+        K: required number of users; None accepts any.
     """
 
     name: str
     knows: ClassVar[str] = "observation"
-    """What its decisions rest on, for tables."""
+    """Information that decisions are based on, for tables."""
 
     def __init__(self, *, M: int | None = None, K: int | None = None) -> None:
         self.M = M
@@ -56,19 +54,19 @@ class ObservationPolicy(ABC):
         episode_start: NDArray[np.bool_] | None = None,
         deterministic: bool = True,
     ) -> tuple[NDArray[np.float32], tuple[NDArray[Any], ...] | None]:
-        """The action for one observation or for a batch, as Stable-Baselines3 has it.
+        """Compute the action for one observation or a batch.
 
         Args:
             observation: a `CfIsac` observation, or a batch of them along one leading axis.
-            state: returned as it is; these policies have no memory.
+            state: returned unchanged; these policies are memoryless.
             episode_start: not used.
-            deterministic: False lets policies that can draw their actions do so.
+            deterministic: False lets stochastic policies sample their actions.
 
         Returns:
             (M, K + 1) or (n, M, K + 1) float32, and `state`.
 
         Raises:
-            ValueError: the observation lacks a key, holds NaN, or is of another size than the policy is meant for.
+            ValueError: the observation lacks a key, contains NaN, or has other sizes than the policy.
         """
         problem, batch = self._read(observation)
         if problem.batch_shape:
@@ -78,10 +76,10 @@ class ObservationPolicy(ABC):
 
     @abstractmethod
     def _act(self, problem: Problem, observation: Observation, deterministic: bool) -> NDArray[np.float32]:
-        """(n, M, K + 1) actions for n observations, checked, and the numbers in them."""
+        """Compute actions (n, M, K + 1) for n validated observations and their decoded problem."""
 
     def _read(self, observation: Any) -> tuple[Problem, Observation]:
-        """An observation, or a batch along one leading axis, as numbers and as arrays; refuses what the policy isn't meant for."""
+        """Decode one observation or a batch, and refuse sizes other than the policy's."""
         problem, batch = read_observation(observation, self.name)
         for axis, built, given in (("M", self.M, problem.M), ("K", self.K, problem.K)):
             if built is not None and built != given:
@@ -93,14 +91,17 @@ class ObservationPolicy(ABC):
 
 
 def read_observation(observation: Any, name: str) -> tuple[Problem, Observation]:
-    """One observation, or a batch of them along one leading axis, as numbers and as arrays.
+    """Validate and decode one observation, or a batch along one leading axis.
 
     Args:
         observation: of a `CfIsac` environment.
-        name: of the policy that reads it, for messages.
+        name: of the policy, for messages.
+
+    Returns:
+        The decoded problem, and the observation as arrays.
 
     Raises:
-        ValueError: it isn't a Dict observation, lacks a key, holds NaN, has two leading axes, or its entries differ in theirs.
+        ValueError: not a Dict observation, a missing key, NaN, two leading axes, or entries with different leading axes.
     """
     if not isinstance(observation, Mapping):
         raise ValueError(
@@ -119,48 +120,47 @@ def read_observation(observation: Any, name: str) -> tuple[Problem, Observation]
 
 
 class Policy(ObservationPolicy):
-    """Decides drop by drop, from the optimiser's numbers alone.
+    """Policy that decides each drop separately from its `Problem`.
 
     Args:
-        M: number of APs the policy is meant for; None takes any.
-        K: number of users the policy is meant for; None takes any.
+        M: required number of APs; None accepts any.
+        K: required number of users; None accepts any.
     """
 
     takes_shared_pilots: ClassVar[bool] = True
-    """Whether it decides where users share pilots, too; others raise a ValueError there."""
+    """Whether shared pilots are supported; otherwise they raise a ValueError."""
     certifies: ClassVar[bool] = False
-    """Whether its answers carry a lower bound that is worth keeping. The bound is one for the drop that `decide` was given, so decide on
-    the drop itself: observations are rounded to float32."""
+    """Whether `Answer.lower_bound_w` is set. The bound refers to the problem passed to `decide`; observations are rounded to float32."""
 
     @abstractmethod
     def decide(self, problem: Problem) -> Answer:
-        """Decide about one drop."""
+        """Decide on one drop."""
 
     def _act(self, problem: Problem, observation: Observation, deterministic: bool) -> NDArray[np.float32]:
         return np.stack([encoded(problem[i], self.decide(problem[i])) for i in range(problem.batch_shape[0])])
 
 
 def encoded(problem: Problem, answer: Answer) -> NDArray[np.float32]:
-    """An answer about one drop as an action, (M, K + 1)."""
+    """Encode an answer on one drop as an action, (M, K + 1)."""
     return actions.encode(answer.decision, problem.max_ap_power_w, problem.estimate_gain)
 
 
 def with_margin(problem: Problem) -> Problem:
-    """The same drop with every requirement tightened by `MARGIN`."""
+    """Tighten every requirement by `FEASIBILITY_MARGIN`."""
     return replace(
         problem,
-        sinr_threshold=problem.sinr_threshold * (1 + MARGIN),
-        crlb_threshold_m2=problem.crlb_threshold_m2 * (1 - MARGIN),
+        sinr_threshold=problem.sinr_threshold * (1 + FEASIBILITY_MARGIN),
+        crlb_threshold_m2=problem.crlb_threshold_m2 * (1 - FEASIBILITY_MARGIN),
     )
 
 
 def allocate_with_margin(problem: Problem, active: NDArray[np.bool_], allocator: Allocator = FAST) -> Allocation:
-    """Exact powers for one set, a hair inside the requirements; on them when there is no room for that."""
+    """Allocate exact powers for one set with the feasibility margin, or without it where the margin is infeasible."""
     answer = allocator(with_margin(problem), active)
     return answer if answer.feasible else allocator(problem, active)
 
 
 def all_on_at_max_power(problem: Problem) -> Decision:
-    """Every AP on, radiating P_max in equal parts for every user: what is left when no requirement can be met."""
+    """Build the decision with every AP on at P_max, split equally over the users."""
     power = np.full((problem.M, problem.K), problem.max_ap_power_w / problem.K)
     return Decision(active=np.ones(problem.M, dtype=bool), power=power)

@@ -1,6 +1,6 @@
-"""Policies that know what switching costs: `myopic` looks at this instant alone, `hysteresis` switches only when it pays back.
+"""Causal policies over time with switching costs: `myopic`, `hysteresis` and `keep-credit`.
 
-Both are causal: they see the observation of `CfIsacMobile-v0` at the present instant, previous activation included, and nothing else.
+They see the observation of `CfIsacMobile-v0` at the current instant, including the previous activation.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from cfisac_env.observations import Observation
 from cfisac_env.types import Decision, Problem
 
 CHUNK = 48
-"""Sets priced between two looks at whether one of them is cheaper."""
+"""Sets solved per batch."""
 
 ALLOCATOR = Allocator(threads=1)
-"""Chunks are small, and episodes long."""
+"""Allocator for small batches."""
 
 
 class SequentialPolicy(Policy):
-    """Decides instant by instant, knowing which APs are on and which are awake; an observation holds all memory there is."""
+    """Policy over time, based on the switching state in the observation; otherwise memoryless."""
 
     @abstractmethod
     def decide_next(self, problem: Problem, state: Switching) -> Answer:
-        """Decide about an instant.
+        """Decide on one instant.
 
         Args:
             problem: the instant.
-            state: where the network stands.
+            state: switching state of the network.
         """
 
     def decide(self, problem: Problem) -> Answer:
-        """Decide about a drop without a past."""
+        """Decide on a single drop, without switching costs."""
         return self.decide_next(problem, Switching())
 
     def _act(self, problem: Problem, observation: Observation, deterministic: bool) -> NDArray[np.float32]:
@@ -53,71 +53,75 @@ class SequentialPolicy(Policy):
 
 
 class CausalPolicy(SequentialPolicy):
-    """Switches to the set that it wants at an instant.
+    """Policy that switches to a target set at each instant, make before break.
 
-    With a wake-up time, that set is switched on, and until all of it is awake whatever is awake and serves stays on, too.
+    With a wake-up time, the target set is switched on, and the APs that are awake keep serving until all of it is awake.
     """
 
     def decide_next(self, problem: Problem, state: Switching) -> Answer:
-        """Serve with the wanted set, or with what is awake."""
-        return self.settle(problem, state, self.wanted(problem, state))
+        """Serve with the target set, or with the APs that are awake."""
+        return self.make_before_break(problem, state, self.target_set(problem, state))
 
-    def settle(self, problem: Problem, state: Switching, wanted: Bools | None) -> Answer:
-        """The decision that brings the wanted APs on, and keeps serving until they are awake.
+    def make_before_break(self, problem: Problem, state: Switching, target: Bools | None) -> Answer:
+        """Switch the target set on, and keep serving until it is awake.
 
         Args:
             problem: the instant.
-            state: where the network stands.
-            wanted: (M,), or None when no set serves the drop.
+            state: switching state of the network.
+            target: (M,), or None when no set serves the drop.
         """
-        if wanted is None:
+        if target is None:
             return Answer(all_on_at_max_power(problem), feasible=False)
         awake = state.awake(problem.M)
-        kept = wanted | (awake if state.previous_active is None else state.previous_active & awake)
-        for serving in (wanted & awake, kept & awake):
+        kept = target | (awake if state.previous_active is None else state.previous_active & awake)
+        for serving in (target & awake, kept & awake):
             answer = allocate_with_margin(problem, serving, ALLOCATOR)
             if answer.feasible:
-                return Answer(Decision(active=wanted | serving, power=answer.power), feasible=True)
-        # What is awake cannot serve this instant: as loud as it can, until the others are.
+                return Answer(Decision(active=target | serving, power=answer.power), feasible=True)
+        # The APs that are awake cannot serve: radiate at maximum power until the others wake up.
         power = np.where((kept & awake)[:, None], all_on_at_max_power(problem).power, 0.0)
         return Answer(Decision(active=kept, power=power), feasible=False)
 
     @abstractmethod
-    def wanted(self, problem: Problem, state: Switching) -> Bools | None:
-        """(M,) APs that should serve, as soon as they can; None when no set serves the drop."""
+    def target_set(self, problem: Problem, state: Switching) -> Bools | None:
+        """Select the APs that should serve, (M,); None when no set serves the drop."""
 
 
 class CachedLocalSearch(LocalSearchPolicy):
-    """`local-search` that remembers its last answers: policies that play the same episodes ask for the same ones."""
+    """`local-search` with a cache of recent answers, shared by policies that play the same episodes."""
 
     _ANSWERS: ClassVar[OrderedDict[tuple[Any, ...], Answer]] = OrderedDict()
-    _MOST: ClassVar[int] = 128
+    _CAPACITY: ClassVar[int] = 128
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._asked = repr(sorted(options.items()))
+        self._options_key = repr(sorted(options.items()))
 
     def decide(self, problem: Problem) -> Answer:
-        """Search, or remember."""
+        """Search, or return the cached answer."""
         arrays = (problem.gain, problem.estimate_gain, problem.fisher, problem.pilot_overlap)
         numbers = (
             problem.noise_w, problem.sinr_threshold, problem.crlb_threshold_m2, problem.max_ap_power_w, problem.circuit_power_w,
         )  # fmt: skip
-        key = (self._asked, *numbers, *(None if array is None else np.asarray(array).tobytes() for array in arrays))
+        key = (
+            self._options_key,
+            *numbers,
+            *(None if array is None else np.asarray(array).tobytes() for array in arrays),
+        )
         answer = self._ANSWERS.pop(key, None)
         if answer is None:
             answer = super().decide(problem)
         self._ANSWERS[key] = answer
-        if len(self._ANSWERS) > self._MOST:
+        if len(self._ANSWERS) > self._CAPACITY:
             self._ANSWERS.popitem(last=False)
         return answer
 
 
 class MyopicPolicy(CausalPolicy):
-    """Solves every instant anew, as if there were no other: the set of least power now, whatever it costs to switch to it.
+    """Local search at every instant, ignoring switching costs.
 
     Args:
-        options: of `local-search`, which finds the set; `M` and `K`, as for every policy.
+        options: of `local-search`; `M` and `K`, as for every policy.
     """
 
     name = "myopic"
@@ -126,21 +130,21 @@ class MyopicPolicy(CausalPolicy):
         super().__init__(**{key: value for key, value in options.items() if key in ("M", "K")})
         self._selection = CachedLocalSearch(**options)
 
-    def wanted(self, problem: Problem, state: Switching) -> Bools | None:
-        """What local search selects."""
+    def target_set(self, problem: Problem, state: Switching) -> Bools | None:
+        """Select by local search."""
         answer = self._selection.decide(problem)
         return np.asarray(answer.decision.active) if answer.feasible else None
 
 
 class HysteresisPolicy(CausalPolicy):
-    """Switches only when it pays back: an AP that is off is charged for being switched on, spread over `payback_s`.
+    """Local search with a surcharge on APs that are off: their switching cost, amortised over `payback_s`.
 
-    With H = min(payback_s, what is left of the episode), the set minimises the power of this instant plus, for each AP that is off,
-    (`switching_energy_j` + `wake_up_steps` · `step_s` · P_cir)/H watts: by drop, swap and add moves with exact powers, from the set that is
-    on and from the one that local search selects.
+    With H = min(payback_s, remaining time of the episode), the set minimises the power at this instant plus, for each AP that is off,
+    (`switching_energy_j` + `wake_up_steps` · `step_s` · P_cir)/H in W: by removals, exchanges and additions with exact powers, from the
+    previous set and from the one of local search.
 
     Args:
-        payback_s: within so many seconds a switch has to pay for itself.
+        payback_s: time in which a switch must pay for itself, s.
         options: of `local-search`; `M` and `K`, as for every policy.
 
     Raises:
@@ -154,16 +158,16 @@ class HysteresisPolicy(CausalPolicy):
         self._payback_s = checked_number("payback_s", payback_s, 1e9, positive=True)
         self._selection = CachedLocalSearch(**options)
 
-    def wanted(self, problem: Problem, state: Switching) -> Bools | None:
-        """What is cheapest with the surcharge."""
-        return self.follow(problem, state, self.select(problem))
+    def target_set(self, problem: Problem, state: Switching) -> Bools | None:
+        """Select the cheapest set with the surcharge."""
+        return self.with_surcharge(problem, state, self.select(problem))
 
     def select(self, problem: Problem) -> Answer:
-        """What local search selects for this instant alone."""
+        """Select by local search for this instant alone."""
         return self._selection.decide(problem)
 
-    def follow(self, problem: Problem, state: Switching, selection: Answer) -> Bools | None:
-        """What is cheapest with the surcharge, when local search has selected so."""
+    def with_surcharge(self, problem: Problem, state: Switching, selection: Answer) -> Bools | None:
+        """Select the cheapest set with the surcharge, given the selection of local search."""
         if not selection.feasible:
             return None
         selected = np.asarray(selection.decision.active)
@@ -171,24 +175,24 @@ class HysteresisPolicy(CausalPolicy):
             return selected
         horizon_s = min(self._payback_s, max(state.steps_left, 1) * state.step_s)
         fresh_j = state.energy_j + state.wake_up_steps * state.step_s * problem.circuit_power_w
-        keep_w = self._credit_w(fresh_j, problem.circuit_power_w)
+        keep_w = self._keep_credit_w(fresh_j, problem.circuit_power_w)
         if fresh_j == 0.0 or (keep_w == 0.0 and not (selected & ~state.previous_active).any()):
             return selected
         upkeep_w = np.where(state.previous_active, -keep_w, fresh_j / horizon_s) + problem.circuit_power_w
         return descend(problem, [state.previous_active, selected], upkeep_w)
 
-    def _credit_w(self, fresh_j: float, circuit_power_w: float) -> float:
-        """W that an AP that is on is cheaper by."""
+    def _keep_credit_w(self, fresh_j: float, circuit_power_w: float) -> float:
+        """Credit for APs that are on, W."""
         return 0.0
 
 
 class KeepCreditPolicy(HysteresisPolicy):
-    """`hysteresis` that is slower to switch off, too: an AP that is on may be needed again, and is cheaper to keep by that.
+    """`hysteresis` with a credit for APs that are on, which may be needed again.
 
-    The credit is what switching it on again would cost, spread over `keep_s`, and at most 3/4 of what it draws.
+    The credit is their switching cost, amortised over `keep_s`, and at most 3/4 of their circuit power.
 
     Args:
-        keep_s: in about so many seconds an AP that is switched off is expected back.
+        keep_s: expected time until an AP that is switched off is needed again, s.
         payback_s: as for `hysteresis`, like the further options.
 
     Raises:
@@ -201,17 +205,29 @@ class KeepCreditPolicy(HysteresisPolicy):
         super().__init__(payback_s=payback_s, **options)
         self._keep_s = checked_number("keep_s", keep_s, 1e9, positive=True)
 
-    def _credit_w(self, fresh_j: float, circuit_power_w: float) -> float:
+    def _keep_credit_w(self, fresh_j: float, circuit_power_w: float) -> float:
         return min(fresh_j / self._keep_s, 0.75 * circuit_power_w)
 
 
+def serve(problem: Problem, serving: Bools) -> tuple[Float, bool]:
+    """Allocate exact powers to the APs that are on and awake; at maximum power where the requirements cannot be met.
+
+    Returns:
+        (M, K) W, and whether every requirement is met.
+    """
+    answer = allocate_with_margin(problem, serving, ALLOCATOR)
+    if answer.feasible:
+        return answer.power, True
+    return np.where(serving[:, None], all_on_at_max_power(problem).power, 0.0), False
+
+
 def descend(problem: Problem, starts: list[Bools], upkeep_w: Float) -> Bools:
-    """The cheapest set that drop, swap and add moves reach from any start, when AP m costs `upkeep_w[m]` besides its transmit power.
+    """Find the cheapest set by removals, exchanges and additions from several starting sets, with AP-specific circuit power.
 
     Args:
         problem: one drop.
-        starts: sets (M,); the ones that do not serve the drop are passed over, but one must.
-        upkeep_w: (M,) W.
+        starts: sets (M,), of which at least one must be feasible.
+        upkeep_w: (M,) cost of each AP in addition to its transmit power, W.
 
     Returns:
         (M,) bool
@@ -240,7 +256,7 @@ def descend(problem: Problem, starts: list[Bools], upkeep_w: Float) -> Bools:
 def _first_better(
     problem: Problem, current: Bools, limit_w: float, upkeep_w: Float, least_w: float, tried: set[bytes]
 ) -> tuple[Bools, float] | None:
-    """The best set of the first chunk of neighbours that holds one below `limit_w`, with its cost; None when there is none."""
+    """Return the best set of the first batch of neighbours with one below `limit_w`, with its cost; None if there is none."""
     limit_w *= 1.0 - 1e-9
     on, off = np.flatnonzero(current), np.flatnonzero(~current)
     for sets in (ap_sets.removals(current), ap_sets.swaps(current, on, off), ap_sets.additions(current)):

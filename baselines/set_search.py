@@ -1,4 +1,4 @@
-"""Moves from a set of APs to cheaper ones: an order says which neighbours come first, the exact allocator what they cost."""
+"""Guided local search over sets of APs: neighbours are solved exactly in the order of a score."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from baselines import ap_sets
 from baselines.allocation import Allocator
 from baselines.allocation.result import Float
 from baselines.ap_sets import Bools
+from cfisac_env.env import checked_count
 from cfisac_env.types import Problem
 
 SetScore = Callable[[Bools], Float]
 
 ONE_THREAD = Allocator(threads=1)
-"""Batches are small."""
+"""Allocator for small batches."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a search may spend.
+    """Limits of a guided local search.
 
     Attributes:
-        moves: sets that are priced a round, the cheapest of which is moved to.
-        patience: rounds in a row without a cheaper set after which it ends.
-        rounds: at most.
+        moves: neighbours solved per round, the cheapest of which is accepted if it improves.
+        patience: number of consecutive rounds without improvement after which the search ends.
+        rounds: maximum number of rounds.
 
     Raises:
-        ValueError: one of them is no whole number of 1 or more.
+        ValueError: a limit that is not a whole number of 1 or more.
     """
 
     moves: int = 64
@@ -38,20 +39,18 @@ class Budget:
 
     def __post_init__(self) -> None:
         for name in ("moves", "patience", "rounds"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-                raise ValueError(f"{name} must be a whole number of 1 or more, got {value!r}")
+            checked_count(name, getattr(self, name))
 
 
-def guided_search(problem: Problem, active: Bools, order: SetScore, budget: Budget, fewest: int = 1) -> Bools:
-    """The set (M,) that moves lead to, each round to the cheapest of the next neighbours.
+def guided_search(problem: Problem, active: Bools, score: SetScore, budget: Budget, fewest: int = 1) -> Bools:
+    """Improve a set (M,) by moving to the cheapest of the best-scored neighbours in each round.
 
     Args:
-        problem: one drop with orthogonal pilots, with the margin that the powers shall have.
-        active: (M,) the set to begin with; where it serves nothing, any neighbour that serves is better.
-        order: values of sets (n, M), the highest of which are priced first.
-        budget: of the search.
-        fewest: APs that a set must have at least.
+        problem: one drop with orthogonal pilots, including the feasibility margin.
+        active: (M,) starting set; if it is infeasible, any feasible neighbour improves it.
+        score: score of sets (n, M); neighbours with the highest scores are solved first.
+        budget: limits of the search.
+        fewest: minimum number of APs of a set.
     """
     total = float(total_power(problem, active[None], np.inf)[0])
     tried, failures, moved = {active.tobytes()}, 0, True
@@ -59,16 +58,16 @@ def guided_search(problem: Problem, active: Bools, order: SetScore, budget: Budg
     for _ in range(budget.rounds):
         if moved:
             pool = neighbours(active, fewest)
-            waiting = [s for s in pool[np.argsort(-order(pool), kind="stable")] if s.tobytes() not in tried]
-        named, waiting = waiting[: budget.moves], waiting[budget.moves :]
-        if not named:
+            waiting = [s for s in pool[np.argsort(-score(pool), kind="stable")] if s.tobytes() not in tried]
+        batch, waiting = waiting[: budget.moves], waiting[budget.moves :]
+        if not batch:
             break
-        tried.update(s.tobytes() for s in named)
-        totals = total_power(problem, np.stack(named), total)
+        tried.update(s.tobytes() for s in batch)
+        totals = total_power(problem, np.stack(batch), total)
         best = int(np.argmin(totals))
         moved = bool(totals[best] < total)
         if moved:
-            active, total, failures = named[best], float(totals[best]), 0
+            active, total, failures = batch[best], float(totals[best]), 0
         else:
             failures += 1
             if failures >= budget.patience:
@@ -77,14 +76,14 @@ def guided_search(problem: Problem, active: Bools, order: SetScore, budget: Budg
 
 
 def total_power(problem: Problem, sets: Bools, below_w: float) -> Float:
-    """Least total power of sets (n, M) in W, (n,); infinite where it isn't below a limit or no powers serve."""
+    """Compute the least total power of sets (n, M) in W, (n,); infinite where infeasible or not below a limit."""
     circuit = sets.sum(-1) * problem.circuit_power_w
     answer = ONE_THREAD(problem, sets, below_w - circuit)
     return np.asarray(np.where(answer.feasible, answer.transmit_power + circuit, np.inf))
 
 
 def neighbours(active: Bools, fewest: int = 1) -> Bools:
-    """Every set of `fewest` APs or more that dropping, swapping or adding one AP, or putting one in the place of two, makes of (M,)."""
+    """Build all neighbours of a set (M,) with at least `fewest` APs: removals, exchanges, additions and merges."""
     on, off = np.flatnonzero(active), np.flatnonzero(~active)
     most = len(off) * len(on) * (len(on) - 1) // 2
     sets = [ap_sets.removals_and_swaps(active), ap_sets.additions(active), ap_sets.merges(active, on, off, most)]

@@ -1,6 +1,6 @@
-"""Two bounds on the transmit power of every set of n APs from what each AP can be to the users: derivations in `docs/bounds.md`.
+"""Lower bounds on the transmit power of all sets of n APs from the shares of power and signal: derivations in `docs/bounds.md`.
 
-`ShareCut` needs nothing but the allocator; `ShareRelaxation` is tighter wherever users, not targets, decide, and bounds nodes of a search.
+`share_cut_w` needs only the allocator; `ShareRelaxation` is tighter where the SINRs dominate, and bounds the nodes of a search.
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ from baselines.share_kernels import least, prices, tighten
 from cfisac_env.types import Problem
 
 EVALUATIONS = 120
-"""Of the Lagrangian for a bound, at most."""
+"""Maximum evaluations of the Lagrangian for a bound."""
 
 SOFTNESS = 0.003
-"""How far the choice of APs is smoothed, relative to the power that is bounded."""
+"""Softness of the selection of APs, relative to the bounded power."""
 
 COLD_STAGES = ((1.0, 20), (0.1, 30), (0.01, 30), (SOFTNESS, 60))
-"""Softness and evaluations, one after the other, from multipliers that are far off."""
+"""Continuation in softness, with evaluations, from a distant starting point."""
 
 
 @dataclass(eq=False)
 class Point:
-    """Multipliers of the share relaxation, with the APs' problems at them; all powers in units of P_max."""
+    """Multipliers of the share relaxation, with the solutions of the APs' problems; all powers in units of P_max."""
 
     theta: Float  # (3K + 3S,) α, η, ν of every user, then Z_aa, Z_bb, Z_ab of every target
-    power: Float  # (M,) guesses of P
-    xi: Float  # (M,) guesses of ξ
+    power: Float  # (M,) initial P
+    xi: Float  # (M,) initial ξ
     price: Float  # (M,) c, infinite where off
     weight: Float  # (M,) a
-    unit: float  # the power that the multipliers come from, a scale for changes
+    unit: float  # power scale for tolerances
 
     def copy(self) -> Point:
-        """Independent arrays."""
+        """Copy all arrays."""
         return Point(
             self.theta.copy(), self.power.copy(), self.xi.copy(), self.price.copy(), self.weight.copy(), self.unit
         )
 
 
 class ShareRelaxation:
-    """Lower bounds on the transmit power of every set of n APs that holds some APs and leaves out others.
+    """Lower bounds on the transmit power of all sets of n APs with some APs fixed on or off.
 
     Args:
         problem: one drop with orthogonal pilots.
@@ -64,17 +64,17 @@ class ShareRelaxation:
         self.gamma = float(problem.sinr_threshold)
 
     def start(self, allocation: Allocation) -> Point:
-        """The multipliers that follow from an exact allocation: α = 2√γ λt, ν = γλt/(1 − h), η = ν(1 − 2h) for h = σ²/t.
+        """Derive multipliers from an exact allocation: α = 2√γ λt, ν = γλt/(1 − h), η = ν(1 − 2h) for h = σ²/t.
 
         Args:
-            allocation: of one set that serves the drop, near the best.
+            allocation: of one feasible, near-optimal set.
         """
         problem, cap = self.problem, self.cap_w
         radiated = allocation.power.sum(-1)
         t = problem.gain.T @ radiated + problem.noise_w
         h = problem.noise_w / t
         worth = allocation.multipliers.sinr * t / cap
-        # A user whose SINR costs nothing keeps a price to start from.
+        # Keep all prices positive.
         worth = np.maximum(worth, 1e-4 * worth.mean() + 1e-12)
         nu = self.gamma * worth / np.maximum(1.0 - h, 1e-6)
         eta = nu * np.maximum(1.0 - 2.0 * h, 1e-3)
@@ -93,12 +93,12 @@ class ShareRelaxation:
         )
 
     def bound_w(self, theta: Float, size: int, state: NDArray[np.int8] | None = None) -> float:
-        """The bound of given multipliers, W; infinite when no set of that size fits the state.
+        """Evaluate the bound of given multipliers, W; infinite when no set of that size fits the state.
 
         Args:
             theta: (3K + 3S,), positive, every Z positive definite.
             size: of the sets.
-            state: (M,) 1 for APs that are on, −1 for those that are off, 0 for the free ones; all free by default.
+            state: (M,) 1 for APs fixed on, −1 off, 0 free; all free by default.
         """
         M = self.problem.M
         state = np.zeros(M, np.int8) if state is None else state
@@ -118,18 +118,18 @@ class ShareRelaxation:
         evaluations: int = EVALUATIONS,
         softness: float = SOFTNESS,
     ) -> float:
-        """Raise the bound on the transmit power of sets, in W, and leave the multipliers in `point`.
+        """Maximise the bound on the transmit power of sets, W, and store the multipliers in `point`.
 
         Args:
-            point: multipliers to start from, updated.
+            point: starting point, updated.
             size: of the sets.
             state: see `bound_w`.
-            target_w: stop once the bound is above; never above what all caps of the set allow, from where on no set can do.
-            evaluations: of the Lagrangian, at most.
-            softness: of the choice of APs, relative to the target.
+            target_w: stop once the bound exceeds it, or exceeds the sum of the caps.
+            evaluations: maximum number of evaluations of the Lagrangian.
+            softness: of the selection of APs, relative to the target.
 
         Returns:
-            W; infinite when it proves that none of the sets can serve the drop.
+            Infinite if all of the sets are proven infeasible.
         """
         most = size * (1.0 + 1e-6)
         target = min(target_w / self.cap_w, most)
@@ -141,7 +141,7 @@ class ShareRelaxation:
         return np.inf if value > most else value * self.cap_w
 
     def cold(self, all_on: Allocation, size: int, target_w: float = np.inf) -> tuple[Point, float]:
-        """Multipliers and bound (W) for every set of a size, without a set near the best to start from: the choice hardens by and by.
+        """Compute multipliers and bound (W) for all sets of a size from the all-on allocation, by continuation in softness.
 
         Args:
             all_on: allocation with all APs on.
@@ -157,26 +157,26 @@ class ShareRelaxation:
 
 
 def share_cut_w(problem: Problem, size: int, allowed: NDArray[np.bool_] | None = None, rounds: int = 12) -> float:
-    """Lower bound on the transmit power of every set of at most n APs, by cuts that the allocator takes for further targets, W.
+    """Compute a lower bound on the transmit power of all sets of at most n APs, W, by cuts in the form of additional targets.
 
     Σ_mk x_mk ≤ n and Cauchy–Schwarz give  Σ_k γ (1/ρ_k + σ²/V_k) ≤ n  with V_k = Σ_m v_mk P_m and ρ_k = max_m v_mk/ς_mk. Its tangent at
-    θ > 0 is linear in P, Σ_m c_m P_m ≥ 1, which is what a target with q_a = q_b = 2c_m/ν and q_c = 0 asks for.
+    θ > 0 is linear in P, Σ_m c_m P_m ≥ 1, which equals the constraint of a target with q_a = q_b = 2c_m/ν and q_c = 0.
 
     Args:
         problem: one drop with orthogonal pilots.
         size: n.
-        allowed: (M,) APs that the sets may hold; all by default.
-        rounds: cuts, at most.
+        allowed: (M,) APs that the sets may contain; all by default.
+        rounds: maximum number of cuts.
 
     Returns:
-        Infinite when it proves that no such set can serve the drop.
+        Infinite if all such sets are proven infeasible.
     """
     allowed = np.ones(problem.M, dtype=bool) if allowed is None else allowed
     if not allowed.any():
         return np.inf
     estimate, gamma = np.asarray(problem.estimate_gain, dtype=np.float64), problem.sinr_threshold
     ratio = np.max(estimate[allowed] / problem.gain[allowed], axis=0)
-    # A hair above, so that rounding makes no cut deeper than it is.
+    # Rounded up, so that cuts remain valid.
     room = size * (1.0 + 1e-12) - float(np.sum(gamma / ratio))
     if room <= 0.0:
         return np.inf

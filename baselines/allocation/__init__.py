@@ -1,4 +1,4 @@
-"""Exact power for a fixed set of APs: two back ends behind one signature, a procedure for shared pilots, and their certificates."""
+"""Exact power allocation for fixed sets of APs: two back ends with one signature, a procedure for shared pilots, and certificates."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ BACKENDS = ("fast", "clarabel", "scs")
 
 @dataclass(frozen=True)
 class Allocator:
-    """Solves the fixed-set problem of one drop for one set or a batch of sets.
+    """Solver of the fixed-set problem of one drop for one set or a batch of sets.
 
-    Drops whose users share pilots go to the convex–concave procedure (`ccp`), whatever the back end; its answers are `LOCAL`.
+    With shared pilots every back end uses the convex–concave procedure (`ccp`), whose solutions are `LOCAL`.
 
     Args:
         backend: `fast` (compiled interior point), `clarabel` or `scs` (cvxpy, the reference).
-        threads: of `fast`; by default as many as there are processors and work for. Answers do not depend on it.
+        threads: of `fast`; by default chosen by processors and work. Results do not depend on it.
 
     Raises:
-        ValueError: there is no such back end.
+        ValueError: unknown back end.
     """
 
     backend: str = "fast"
@@ -41,9 +41,9 @@ class Allocator:
             )
 
     def __call__(self, problem: Problem, active: NDArray[np.bool_], cutoff_w: ArrayLike | None = None, /) -> Allocation:
-        """Least transmit power with which the APs in `active` (…, M) meet every requirement.
+        """Minimise the transmit power with which the APs in `active` (…, M) meet every requirement.
 
-        A back end may stop a solve whose dual bound on the transmit power passes `cutoff_w`, which is broadcast over the sets.
+        A back end may stop a solve once its dual bound on the transmit power exceeds `cutoff_w`, which is broadcast over the sets.
         """
         if pilots_shared(problem):
             from baselines.allocation import ccp

@@ -1,8 +1,8 @@
-"""Power allocation with reused pilots: the convex–concave procedure in amplitudes, feasible at every iterate, and a bound beside it.
+"""Power allocation with shared pilots: the convex–concave procedure in amplitudes, feasible at every iterate, with a certified bound.
 
 Contamination makes the fixed-set problem non-convex in the powers. In amplitudes y = √p every SINR is a second-order cone and only the
-sensing constraint is reverse convex; with P_m ≥ 2 y₀·y − ‖y₀‖² in it, what is left is a second-order cone program whose points are all
-feasible. Solved again from its own answer, its power never rises (Yuille & Rangarajan, 2003; Lipp & Boyd, 2016).
+sensing constraint is reverse convex. Linearised as P_m ≥ 2 y₀·y − ‖y₀‖², it leaves a second-order cone program whose points are all
+feasible; relinearised at its solution, the power never increases (Yuille & Rangarajan, 2003; Lipp & Boyd, 2016).
 """
 
 from __future__ import annotations
@@ -18,76 +18,59 @@ from scipy import sparse
 
 from baselines import interruption
 from baselines.allocation import fast
-from baselines.allocation.certificate import dual_bound, meets, raised
+from baselines.allocation.certificate import contamination, dual_bound, meets, raised
 from baselines.allocation.result import Allocation, Float, Multipliers, Status
 from cfisac_env import physics
 from cfisac_env.types import Problem
 
 MAX_ITERATIONS = 60
-PROGRESS = 1e-6
-"""Relative fall of the power below which the procedure has converged."""
+MIN_DECREASE = 1e-6
+"""Relative decrease of the power below which the procedure has converged."""
 
 SEEK_ITERATIONS = 5
-"""Elastic programs at one price, at most."""
+"""Maximum number of elastic programs at one price."""
 
-MARGIN = 1e-8
-"""Relative distance that a program keeps from the thresholds; less than what counts as met, more than its solver's rounding."""
+THRESHOLD_MARGIN = 1e-8
+"""Relative margin of a program to the thresholds, between the solver's accuracy and the feasibility tolerance."""
 
 ELASTIC_PRICES = (1e1, 1e3, 1e5)
-"""What a violated constraint costs while a first feasible point is sought, in caps."""
+"""Prices of constraint violations in the search for a feasible point, in units of P₀."""
 
 
 def solve(problem: Problem, active: NDArray[np.bool_], *, cutoff_w: ArrayLike | None = None) -> Allocation:
-    """Little transmit power with which the APs in `active` meet every requirement although users share pilots.
+    """Minimise the transmit power of the APs in `active` locally when users share pilots.
 
-    With x = √(p/P_max), n_m ≥ ‖x_m‖, V_k = Σ_m v_mk and x₀ the iterate before:
+    With x = √(p/P_max), n_m ≥ ‖x_m‖, V_k = Σ_m v_mk and x₀ the previous iterate:
 
         minimise Σ_m n_m²   subject to   x ≥ 0,   n_m ≤ 1,
             Σ_m √(v_mk/V_k) x_mk ≥ √(γ/V_k) ‖( √G_kj Σ_m √v_mj x_mj ς_mk/ς_mj  ∀ j ≠ k,   √ς_mk n_m  ∀ m,   σ/√P_max )‖   for every k,
             ‖(J_a − J_b, 2J_c, 2/ν)‖ ≤ J_a + J_b − 2/ν   with   J = P_max Σ_m (2 x₀_m·x_m − ‖x₀_m‖²) Q_m   for every target
 
-    The first x₀ is the optimum without contamination. While none of its programs has a point, elastic ones with rising prices seek one.
+    The first x₀ is the optimum without contamination. If its program is infeasible, elastic programs with increasing prices search for a
+    feasible point.
 
-    A `LOCAL` point satisfies every constraint within 1e-7. Its power is the least in reach from where the procedure started, not
-    certified to be the least there is; its `bound` is certified (`dual_bound`), and tells how far off it can be. `INFEASIBLE` is proven
-    by the multipliers, as without contamination. `UNKNOWN` means that neither a point nor a proof was found.
+    A `LOCAL` point satisfies every constraint within 1e-7. Its power is locally optimal, and its certified `bound` (`dual_bound`) limits
+    the distance to the global optimum. `INFEASIBLE` is proven by the multipliers, as without contamination. `UNKNOWN` means that neither
+    a feasible point nor a proof was found.
 
     Args:
         problem: one drop, with or without `pilot_overlap`.
         active: (…, M) bool, the sets.
-        cutoff_w: W, broadcast over the sets: answer `CUT_OFF` where the bound without contamination is above it.
+        cutoff_w: W, broadcast over the sets: return `CUT_OFF` where the bound without contamination exceeds it.
 
     Raises:
-        ValueError: a batch of drops, an overlap that isn't (K, K) in [0, 1], or what `fast.solve` refuses.
+        ValueError: a batch of drops, an overlap that isn't (K, K) in [0, 1], or arguments that `fast.solve` refuses.
         TypeError: `active` is not boolean.
     """
     _validate(problem)
     orthogonal = fast.solve(replace(problem, pilot_overlap=None), active, cutoff_w=cutoff_w)
     lead = np.shape(active)[:-1]
     limits = np.broadcast_to(np.asarray(np.inf if cutoff_w is None else cutoff_w, dtype=np.float64), lead)
-    answers = np.empty(lead, dtype=object)
+    answers = []
     for index in np.ndindex(lead):
         interruption.check()
-        answers[index] = _solve_one(problem, orthogonal[index], float(limits[index]))
-    flat = answers.ravel()
-
-    def gathered(values: list[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-        return np.array(values).reshape((*lead, *shape))
-
-    M, K, S = problem.M, problem.K, problem.S
-    return Allocation(
-        active=np.asarray(active),
-        power=gathered([a.power for a in flat], (M, K)),
-        transmit_power=gathered([a.transmit_power for a in flat], ()),
-        bound=gathered([a.bound for a in flat], ()),
-        status=gathered([a.status for a in flat], ()).astype(fast.STATUS.dtype),
-        multipliers=Multipliers(
-            sinr=gathered([a.multipliers.sinr for a in flat], (K,)),
-            cap=gathered([a.multipliers.cap for a in flat], (M,)),
-            sensing=gathered([a.multipliers.sensing for a in flat], (S, 3)),
-        ),
-        iterations=gathered([a.iterations for a in flat], ()),
-    )
+        answers.append(_solve_one(problem, orthogonal[index], float(limits[index])))
+    return Allocation.stacked(problem, np.asarray(active), answers)
 
 
 def _validate(problem: Problem) -> None:
@@ -105,15 +88,15 @@ def _validate(problem: Problem) -> None:
 
 
 def _solve_one(problem: Problem, orthogonal: Allocation, limit_w: float) -> Allocation:
-    """One set, from its answer without contamination."""
+    """Solve one set from its allocation without contamination."""
     if orthogonal.status != Status.OPTIMAL:
-        return orthogonal  # contamination only adds to what users ask for: proofs and bounds hold
+        return orthogonal  # contamination only tightens the problem: proofs and bounds hold
     run = _Procedure(problem, orthogonal.active, float(orthogonal.power.sum(1).max()))
     run.learn(orthogonal.multipliers)
     if run.bound_w <= min(limit_w, run.allowed_w):
         run.descend(orthogonal.power)
         if run.best is None:
-            for start in _starts(problem, orthogonal):
+            for start in _starting_points(problem, orthogonal):
                 if run.seek(start) and run.best is not None:
                     run.descend(run.best)
                 if run.best is not None or run.bound_w > run.allowed_w:
@@ -124,28 +107,24 @@ def _solve_one(problem: Problem, orthogonal: Allocation, limit_w: float) -> Allo
         status = Status.INFEASIBLE
     else:
         status = Status.CUT_OFF if run.bound_w > limit_w else Status.UNKNOWN
-    return Allocation(
-        active=orthogonal.active,
-        power=np.zeros_like(orthogonal.power) if run.best is None else run.best,
-        transmit_power=np.asarray(np.inf if run.best is None else run.best.sum()),
-        bound=np.asarray(np.inf if status == Status.INFEASIBLE else run.bound_w),
-        status=np.asarray(str(status)),
-        multipliers=run.multipliers,
-        iterations=np.asarray(run.iterations),
-    )
+    return Allocation.single(
+        problem, orthogonal.active, status,
+        power=run.best, bound=np.inf if status == Status.INFEASIBLE else run.bound_w, multipliers=run.multipliers,
+        iterations=run.iterations,
+    )  # fmt: skip
 
 
-def _starts(problem: Problem, orthogonal: Allocation) -> Iterator[Float]:
-    """Where to seek a first point: the answer without contamination, then louder for the targets."""
+def _starting_points(problem: Problem, orthogonal: Allocation) -> Iterator[Float]:
+    """Yield starting points: the optimum without contamination, then all APs at their caps, then the mean of both."""
     yield orthogonal.power
     share = orthogonal.power + 1e-3 * orthogonal.power.sum() / orthogonal.power.size * orthogonal.active[:, None]
-    loud = share * (problem.max_ap_power_w / np.where(orthogonal.active, share.sum(1), 1.0))[:, None]
-    yield loud
-    yield (orthogonal.power + loud) / 2
+    capped = share * (problem.max_ap_power_w / np.where(orthogonal.active, share.sum(1), 1.0))[:, None]
+    yield capped
+    yield (orthogonal.power + capped) / 2
 
 
 class _Procedure:
-    """The procedure on one set: the best feasible powers, and the multipliers with the best bound so far."""
+    """Convex–concave procedure on one set: the best feasible powers, and the multipliers with the best bound so far."""
 
     def __init__(self, problem: Problem, active: NDArray[np.bool_], unit_w: float) -> None:
         self.problem, self.active = problem, active
@@ -153,14 +132,14 @@ class _Procedure:
         self.cone = _Cone(problem, active, unit_w)
         self.best: Float | None = None
         self.bound_w = -np.inf
-        self.multipliers = Multipliers(np.zeros(problem.K), np.zeros(problem.M), np.zeros((problem.S, 3)))
+        self.multipliers = Multipliers.zero(problem)
         self.iterations = 0
 
     def learn(self, found: Multipliers) -> None:
-        """Keep multipliers if their bound is the best, or that of a mixture with the best so far.
+        """Update the best bound from multipliers, or from their convex combination with the best so far.
 
-        The dual function is concave. Multipliers of a program may lie just outside of where it is finite: at the optimum the price of
-        an AP that radiates for the targets is next to nothing, so that the slightest excess of the reward turns it negative.
+        The dual function is concave. Multipliers of a program may lie just outside of its domain: at the optimum the price of an AP that
+        radiates for the targets is nearly zero, so that a slight excess of its sensing credit makes it negative.
         """
         for share in (1.0, 0.999, 0.99, 0.9, 0.5):
             mixed = found if share == 1.0 else _mixed(found, self.multipliers, share)
@@ -171,7 +150,7 @@ class _Procedure:
                 return
 
     def descend(self, power: Float) -> None:
-        """Solve the program at its own answer until the power stops falling; the last multipliers are those to learn from."""
+        """Relinearise the program at its solution until the power converges, and learn from the last multipliers."""
         if meets(self.problem, power):
             self.best = power
         last = None
@@ -183,13 +162,13 @@ class _Procedure:
             last = step[1]
             if step[0].sum() < before:
                 self.best = power = step[0]
-            if step[0].sum() >= before * (1.0 - PROGRESS):
+            if step[0].sum() >= before * (1.0 - MIN_DECREASE):
                 break
         if last is not None:
             self.learn(last)
 
     def seek(self, power: Float) -> bool:
-        """Elastic programs from a start until one of their answers is feasible, or their multipliers prove that none is."""
+        """Solve elastic programs until a solution is feasible; return False when infeasibility is proven or none is found."""
         for price in ELASTIC_PRICES:
             for _ in range(SEEK_ITERATIONS):
                 step = self._step(power, price)
@@ -208,10 +187,10 @@ class _Procedure:
         return False
 
     def _step(self, power: Float, price: float | None) -> tuple[Float, Multipliers] | None:
-        """Powers and multipliers of the program linearised at `power`; None when it has no point."""
+        """Return powers and multipliers of the program linearised at `power`; None if the solver fails."""
         self.iterations += 1
         solved = self.cone.solve(power, price)
-        return None if solved is None else (_repaired(self.problem, solved[0]), solved[1])
+        return None if solved is None else (_restored(self.problem, solved[0]), solved[1])
 
 
 def _mixed(first: Multipliers, second: Multipliers, share: float) -> Multipliers:
@@ -223,23 +202,21 @@ def _mixed(first: Multipliers, second: Multipliers, share: float) -> Multipliers
     )
 
 
-def _repaired(problem: Problem, power: Float) -> Float:
-    """Powers (M, K) of users that miss their SINR by a rounding raised until it holds, and all powers until every CRLB does.
+def _restored(problem: Problem, power: Float) -> Float:
+    """Scale the powers (M, K) of users that miss their SINR by rounding until it holds, then all powers until every CRLB holds.
 
-    With every user's powers scaled by q_k, user k asks q_k ≥ γ (Σ_j F_kj q_j + σ²)/a_k: the least q ≥ 1 is a fixed point.
+    With every user's powers scaled by q_k, user k requires q_k ≥ γ (Σ_j F_kj q_j + σ²)/a_k: the least q ≥ 1 is a fixed point.
     """
     gain, estimate = problem.gain, problem.estimate_gain
     amplitude = np.sqrt(power * estimate)
     signal = amplitude.sum(0) ** 2
     if not (signal > 0.0).all():
         return power
-    felt = gain.T @ power
-    if problem.pilot_overlap is not None:
-        felt = felt + (gain.T @ (amplitude / gain)) ** 2 * problem.pilot_overlap * (1.0 - np.eye(problem.K))
+    interference = gain.T @ power + (gain.T @ (amplitude / gain)) ** 2 * contamination(problem)
     scale = np.ones(problem.K)
     for _ in range(200):
         before = scale
-        scale = np.maximum(scale, problem.sinr_threshold * (felt @ scale + problem.noise_w) / signal)
+        scale = np.maximum(scale, problem.sinr_threshold * (interference @ scale + problem.noise_w) / signal)
         if np.allclose(scale, before, rtol=1e-14, atol=0.0) or scale.max() > 2.0:
             break
     power = power * scale
@@ -249,10 +226,10 @@ def _repaired(problem: Problem, power: Float) -> Float:
 
 
 class _Cone:
-    """The second-order cone program of one set for Clarabel, all but the sensing rows, which follow from where it is linearised.
+    """Second-order cone program of one set for Clarabel, without the sensing rows, which depend on the linearisation point.
 
-    Variables: x (n, K) in √P₀, loudness (n,) and, where it is elastic, a slack for each user and target. User k's rows are divided
-    by √V_k.
+    Variables: x (n, K) in √P₀, AP amplitudes n_m (n,) and, in elastic programs, a slack for each user and target. User k's rows are
+    divided by √V_k.
     """
 
     def __init__(self, problem: Problem, active: NDArray[np.bool_], unit_w: float) -> None:
@@ -260,20 +237,20 @@ class _Cone:
         gain, estimate = problem.gain[active], problem.estimate_gain[active]
         n, K = gain.shape
         self.strength = strength = estimate.sum(0)
-        gamma = problem.sinr_threshold * (1.0 + MARGIN)
-        x, loud = np.arange(n * K).reshape(n, K), n * K + np.arange(n)
+        gamma = problem.sinr_threshold * (1.0 + THRESHOLD_MARGIN)
+        x, ap_amplitude = np.arange(n * K).reshape(n, K), n * K + np.arange(n)
         self.width = n * K + n
-        most = np.sqrt(problem.max_ap_power_w / unit_w * (1.0 - MARGIN))
+        most = np.sqrt(problem.max_ap_power_w / unit_w * (1.0 - THRESHOLD_MARGIN))
         nonnegative = sparse.diags_array(np.where(np.arange(self.width) < n * K, -1.0, 1.0))
         blocks, offsets = [nonnegative], [np.where(np.arange(self.width) < n * K, 0.0, most)]
         # (n_m, x_m) for every AP.
-        per_ap = np.concatenate([loud[:, None], x], axis=1).ravel()
+        per_ap = np.concatenate([ap_amplitude[:, None], x], axis=1).ravel()
         blocks.append(_rows(len(per_ap), self.width, np.arange(len(per_ap)), per_ap, np.ones(len(per_ap))))
         offsets.append(np.zeros(len(per_ap)))
         self.cones: list[Any] = [clarabel.NonnegativeConeT(self.width), *([clarabel.SecondOrderConeT(K + 1)] * n)]
         # (signal, contamination, interference, noise) for every user.
-        root, heard = np.sqrt(estimate / strength), np.sqrt(gamma * gain / strength)
-        overlap = np.zeros((K, K)) if problem.pilot_overlap is None else problem.pilot_overlap * (1.0 - np.eye(K))
+        root, interference = np.sqrt(estimate / strength), np.sqrt(gamma * gain / strength)
+        overlap = contamination(problem)
         self.heads = []
         height = self.width + len(per_ap)
         for k in range(K):
@@ -282,9 +259,11 @@ class _Cone:
             weight = np.sqrt(gamma * overlap[k, others] * estimate[:, others] / strength[k])
             weight *= gain[:, [k]] / gain[:, others]
             row = np.concatenate([np.zeros(n, np.int64), np.tile(np.arange(g) + 1, n), g + 1 + np.arange(n)])
-            column = np.concatenate([x[:, k], x[:, others].ravel(), loud])
+            column = np.concatenate([x[:, k], x[:, others].ravel(), ap_amplitude])
             blocks.append(
-                _rows(g + n + 2, self.width, row, column, np.concatenate([root[:, k], weight.ravel(), heard[:, k]]))
+                _rows(
+                    g + n + 2, self.width, row, column, np.concatenate([root[:, k], weight.ravel(), interference[:, k]])
+                )
             )
             noise = np.zeros(g + n + 2)
             noise[-1] = np.sqrt(gamma * problem.noise_w / (unit_w * strength[k]))
@@ -294,16 +273,16 @@ class _Cone:
             height += g + n + 2
         self.cones += [clarabel.SecondOrderConeT(4)] * problem.S
         self.height, self.matrix, self.offset = height, sparse.vstack(blocks), np.concatenate(offsets)
-        self.reach = 0.5 * unit_w * problem.crlb_threshold_m2 * (1.0 - MARGIN)
+        self.reach = 0.5 * unit_w * problem.crlb_threshold_m2 * (1.0 - THRESHOLD_MARGIN)
         qa, qb, qc = np.moveaxis(problem.fisher[active], -1, 0)
         self.information = self.reach * np.stack([qa + qb, qa - qb, 2.0 * qc])  # (3, n, S)
 
     def solve(self, power: Float, price: float | None) -> tuple[Float, Multipliers] | None:
-        """Powers (M, K) and multipliers of the program linearised at `power`; None when Clarabel finds no point.
+        """Solve the program linearised at `power`; return powers (M, K) and multipliers, or None if Clarabel fails.
 
         Args:
             power: (M, K) W.
-            price: of a slack, in P₀; None for a program without slacks.
+            price: of a slack, in units of P₀; None for a program without slacks.
         """
         problem, active, K, S = self.problem, self.active, self.problem.K, self.problem.S
         n = int(active.sum())
@@ -349,7 +328,7 @@ class _Cone:
 
 
 def _rows(height: int, width: int, row: NDArray[Any], column: NDArray[Any], value: Float) -> Any:
-    """Rows of a cone: the constraint is offset − A x in the cone, so what enters it has the sign turned."""
+    """Build rows of a cone offset − A x, hence the negative sign."""
     return sparse.coo_array((-value, (row, column)), (height, width))
 
 

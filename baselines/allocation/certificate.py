@@ -1,4 +1,4 @@
-"""Certified bounds from multipliers, recomputed from the problem alone, so that no solver has to be believed."""
+"""Certified bounds from multipliers, recomputed from the problem alone, independently of any solver."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from numpy.typing import NDArray
 
 from baselines.allocation.result import Float, Multipliers
 from cfisac_env import physics
-from cfisac_env.types import Problem
+from cfisac_env.types import Decision, Problem
 
 FEASIBILITY = 1e-7
-"""Relative violation within which a point from an allocator meets a constraint."""
-
+"""Relative tolerance on the constraints of a solution from an allocator."""
 
 ORTHOGONAL_ONLY = (
     "needs orthogonal pilots (at most pilot_length users, or a pilot of their own for all): with shared ones the problem is not convex. "
@@ -22,35 +21,33 @@ ORTHOGONAL_ONLY = (
 
 
 def pilots_shared(problem: Problem) -> bool:
-    """Whether any two users share a pilot, even in part, so that they contaminate each other's channel estimates."""
-    if problem.pilot_overlap is None:
-        return False
-    return bool((np.asarray(problem.pilot_overlap) * (1.0 - np.eye(problem.K)) > 0.0).any())
+    """Return whether any two users share a pilot, even in part, which contaminates their channel estimates."""
+    return problem.pilot_overlap is not None and bool((contamination(problem) > 0.0).any())
+
+
+def contamination(problem: Problem) -> Float:
+    """Compute the pilot overlap |θ_kᴴθ_j|² of different users, (…, K, K), with a zero diagonal."""
+    own = np.eye(problem.K)
+    return (own if problem.pilot_overlap is None else np.asarray(problem.pilot_overlap, dtype=np.float64)) * (1.0 - own)
 
 
 def meets(problem: Problem, power: Float) -> bool:
-    """Whether powers (M, K) in W meet every SINR, CRLB and cap within `FEASIBILITY`, by the physics alone."""
-    gamma = physics.sinr(power, problem.gain, problem.estimate_gain, problem.noise_w, problem.pilot_overlap)
-    crlb = physics.crlb(power.sum(1), problem.fisher)
-    return bool(
-        (gamma >= problem.sinr_threshold * (1 - FEASIBILITY)).all()
-        and (crlb <= problem.crlb_threshold_m2 * (1 + FEASIBILITY)).all()
-        and (power.sum(1) <= problem.max_ap_power_w * (1 + FEASIBILITY)).all()
-    )
+    """Return whether powers (M, K) in W meet every SINR, CRLB and cap within `FEASIBILITY`, according to the physics."""
+    return bool(physics.evaluate(problem, Decision(power.sum(-1) > 0.0, power), FEASIBILITY).feasible)
 
 
 def dual_bound(problem: Problem, active: NDArray[np.bool_], multipliers: Multipliers) -> Float:
-    """Lower bound on the transmit power that the APs in `active` need, valid for any multipliers.
+    """Compute a lower bound on the transmit power of a set, valid for any multipliers.
 
-    Weak duality in the amplitudes √p. With w_m = 1 + μ_m + γ Σ_k λ_k ς_mk − Σ_s ⟨Z_s, Q_ms⟩ ≥ 0 and, for every user k,
+    By weak duality in the amplitudes √p: with w_m = 1 + μ_m + γ Σ_k λ_k ς_mk − Σ_s ⟨Z_s, Q_ms⟩ ≥ 0 and, for every user k,
 
         λ_k s_kᵀ A_k⁻¹ s_k ≤ 1,    A_k = diag(w) + γ Σ_{j≠k} λ_j G_jk c_jk c_jkᵀ,    s_mk = √v_mk,    c_mjk = √v_mk ς_mj/ς_mk,
 
         D = γ σ² Σ_k λ_k − P_max Σ_m μ_m + Σ_s (tr Z_s^½)²/ν  ≤  Σ_mk p_mk   for every feasible p.
 
-    With orthogonal pilots A_k is diag(w): λ_k ≤ 1/Σ_m (v_mk/w_m). Multipliers that break a condition are repaired first: Z is projected
-    on the positive semidefinite cone, μ raised until w ≥ 0, and λ lowered (which lowers w in turn, so μ pays for it), so rounding costs
-    a little of the bound and never its validity. A bound above n·P_max for n active APs proves that the set is infeasible.
+    With orthogonal pilots A_k is diag(w): λ_k ≤ 1/Σ_m (v_mk/w_m). Infeasible multipliers are repaired first: Z is projected onto the
+    positive semidefinite cone, μ raised until w ≥ 0, and λ lowered (which lowers w, so that μ is raised again). Rounding errors thus
+    weaken the bound slightly but never invalidate it. A bound above n·P_max for n active APs proves infeasibility.
 
     Args:
         problem: one drop.
@@ -67,7 +64,7 @@ def dual_bound(problem: Problem, active: NDArray[np.bool_], multipliers: Multipl
     sensing = np.stack([za, zb, np.clip(zc, -most, most)], axis=-1)
     cap = np.where(active, np.maximum(multipliers.cap, 0.0), 0.0)
     leaks, root = _Leaks.of(problem), np.sqrt(problem.estimate_gain)
-    # λ only ever shrinks in the repair; w falls with it, and the floor below makes μ absorb that.
+    # Lowering λ lowers w, which raising μ compensates.
     for _ in range(50):
         repaired = Multipliers(sinr=lam, cap=cap, sensing=sensing)
         w = repaired.prices(problem)
@@ -78,20 +75,19 @@ def dual_bound(problem: Problem, active: NDArray[np.bool_], multipliers: Multipl
         cap = np.where(broken, cap - w + 1e-14 * (1.0 + np.abs(repaired.sensing_credits(problem))), cap)
         lam = lam / np.maximum(demand, 1.0)
     else:
-        # Cannot be repaired in 50 rounds: fall back to the multipliers that are always valid.
-        # λ = 0, with which μ = max(0, reward − 1) makes every price non-negative.
+        # Fall back to λ = 0 and μ = max(0, credit − 1), with which every price is non-negative.
         cap = np.where(active, np.maximum(repaired.sensing_credits(problem) - 1.0, 0.0), 0.0)
         return np.maximum(Multipliers(sinr=0.0 * lam, cap=cap, sensing=sensing).value(problem), 0.0)
     return repaired.value(problem)
 
 
 def raised(problem: Problem, active: NDArray[np.bool_], multipliers: Multipliers, limit_w: float) -> Multipliers:
-    """The largest λ that goes with μ and Z, for one set (M,).
+    """Maximise λ for given μ and Z, for one set (M,).
 
-    F_k(λ) = 1/(s_kᵀ A_k⁻¹ s_k) is a standard interference function: from a dual feasible λ ≤ F(λ), λ ← F(λ) rises to its fixed point, and
-    without one for ever; it is stopped once γσ²Σλ is above `limit_w`. Newton's step is taken where it ends wholly below F, which is
-    dual feasible again, or wholly above, which proves that there is a fixed point. Rounding may leave λ above F in the end: shrunk by
-    1 − ε, all multipliers turn the prices w into (1 − ε) w + ε, which makes room for it.
+    F_k(λ) = 1/(s_kᵀ A_k⁻¹ s_k) is a standard interference function: from a dual feasible λ ≤ F(λ), λ ← F(λ) increases to its fixed point or
+    diverges; it is stopped once γσ²Σλ exceeds `limit_w`. A Newton step is taken where it ends entirely below F, which is dual feasible
+    again, or entirely above, which proves that a fixed point exists. Scaling all multipliers by 1 − ε finally turns the prices w into
+    (1 − ε) w + ε, which absorbs rounding errors.
     """
     gamma, root = problem.sinr_threshold, np.sqrt(problem.estimate_gain)
     leaks, keep = _Leaks.of(problem), 1.0
@@ -117,8 +113,8 @@ def raised(problem: Problem, active: NDArray[np.bool_], multipliers: Multipliers
             break
         slope = (x**2).T @ problem.gain
         if leaks is not None:
-            heard = np.einsum("mk,kmi,mk->ki", root, leaks.ratio, x) ** 2 * leaks.overlap
-            np.add.at(slope, (np.arange(problem.K)[:, None], leaks.sharer), heard)
+            leakage = np.einsum("mk,kmi,mk->ki", root, leaks.ratio, x) ** 2 * leaks.overlap
+            np.add.at(slope, (np.arange(problem.K)[:, None], leaks.sharer), leakage)
         matrix = np.eye(problem.K) - gamma * target[:, None] * slope * target
         newton = lam + target * _solved(matrix, 1.0 - lam / target)
         after = interference(newton) if (newton > 0.0).all() else None
@@ -138,7 +134,7 @@ def raised(problem: Problem, active: NDArray[np.bool_], multipliers: Multipliers
 
 
 def _solved(matrix: Float, right: Float) -> Float:
-    """The solution of a linear system, NaN where there is none."""
+    """Solve a linear system; NaN if it is singular."""
     try:
         return np.asarray(np.linalg.solve(matrix, right))
     except np.linalg.LinAlgError:
@@ -146,7 +142,7 @@ def _solved(matrix: Float, right: Float) -> Float:
 
 
 def _response(problem: Problem, active: NDArray[np.bool_], leaks: _Leaks | None, w: Float, lam: Float) -> Float:
-    """A_k⁻¹ s_k, (…, M, K): the shape of the cheapest amplitudes for user k; zero where an AP is off or its price is not positive."""
+    """Compute A_k⁻¹ s_k, (…, M, K), proportional to the cheapest amplitudes for user k; zero where an AP is off or w_m ≤ 0."""
     share = np.where(active & (w > 0.0), 1.0 / np.where(w > 0.0, w, 1.0), 0.0)
     plain = share[..., None] * np.sqrt(problem.estimate_gain)
     if leaks is None:
@@ -161,10 +157,10 @@ def _response(problem: Problem, active: NDArray[np.bool_], leaks: _Leaks | None,
 
 @dataclass(frozen=True, eq=False)
 class _Leaks:
-    """Who shares a pilot with whom: for every user k up to g others j, ς_mj/ς_mk, and its products summed over APs later."""
+    """Pilot contamination of every user k by up to g others j: ς_mj/ς_mk, and the products that are summed over APs."""
 
-    sharer: NDArray[np.int64]  # (K, g), any user where there are fewer
-    overlap: Float  # (K, g) G_jk, zero there
+    sharer: NDArray[np.int64]  # (K, g) users j, arbitrary where there are fewer
+    overlap: Float  # (K, g) G_jk, zero where there are fewer
     ratio: Float  # (K, M, g) ς_mj/ς_mk
     first: Float  # (K, M, g) c_mjk s_mk
     second: Float  # (K, M, g, g) c_mik c_mjk
@@ -173,7 +169,7 @@ class _Leaks:
     def of(cls, problem: Problem) -> _Leaks | None:
         if not pilots_shared(problem):
             return None
-        overlap = np.asarray(problem.pilot_overlap, dtype=np.float64) * (1.0 - np.eye(problem.K))
+        overlap = contamination(problem)
         g = int((overlap > 0.0).sum(0).max())
         sharer = np.argsort(-overlap, axis=0, kind="stable")[:g].T
         ratio = np.swapaxes(problem.gain[:, sharer] / problem.gain[:, :, None], 0, 1)

@@ -1,6 +1,6 @@
-"""Exact power allocation for fixed sets of APs, in well under a millisecond for small ones.
+"""Exact power allocation for fixed sets of APs by the compiled interior point.
 
-`solve` checks its input, spreads the sets over threads and returns powers, multipliers and certified bounds in SI units; the
+`solve` validates its input, distributes the sets over threads and returns powers, multipliers and certified bounds in SI units; the
 algorithm is in `interior_point`.
 """
 
@@ -23,10 +23,10 @@ from cfisac_env.memory import refuse_beyond_memory
 from cfisac_env.types import Problem
 
 STATUS = np.array([Status.OPTIMAL, Status.INFEASIBLE, Status.CUT_OFF, Status.INACCURATE], dtype=np.str_)
-"""Names of the codes that the kernel returns."""
+"""Status of each code that the kernel returns."""
 
-WORTH_A_THREAD = 3e7
-"""Floating-point operations, about ten milliseconds, below which another thread costs more than it saves."""
+WORK_PER_THREAD = 3e7
+"""Floating-point operations (about ten milliseconds) that justify another thread."""
 
 
 def solve(
@@ -36,28 +36,28 @@ def solve(
     cutoff_w: ArrayLike | None = None,
     threads: int | None = None,
 ) -> Allocation:
-    """Least transmit power that meets every SINR, CRLB and cap constraint with the APs in `active`.
+    """Minimise the transmit power under every SINR, CRLB and cap constraint for the APs in `active`.
 
         minimise Σ_mk p_mk   subject to   γ_k ≥ γ_thr,   CRLB_s ≤ ν,   Σ_k p_mk ≤ P_max a_m,   p ≥ 0
 
     With orthogonal pilots this is a second-order cone program, so the answer is the global optimum. An `OPTIMAL` point satisfies every
     constraint within 1e-7 and its bound is within 1e-6, both relative; `certificate.dual_bound` recomputes the bound from the
-    multipliers. `INFEASIBLE` is proven: the multipliers' bound exceeds what all the caps together allow. An empty set is infeasible. Large
-    sets go to `columns` first, whose time and memory are linear in M·K.
+    multipliers. `INFEASIBLE` is proven: the multipliers' bound exceeds the sum of the caps. An empty set is infeasible. Large sets are
+    first solved by `columns`, whose time and memory are linear in M·K.
 
     Args:
         problem: one drop, or a batch of drops whose leading axes are the first axes of `active`. Orthogonal pilots only.
         active: (…, M) bool, the sets. Sets beyond the problem's own axes share their drop.
-        cutoff_w: W, broadcast over the sets: stop with `CUT_OFF` as soon as the bound on the transmit power exceeds it.
-        threads: how many to spread the sets over; by default as many as there are processors and work for. Answers do not depend on it.
+        cutoff_w: W, broadcast over the sets: stop with `CUT_OFF` once the bound on the transmit power exceeds it.
+        threads: number of threads; by default chosen by processors and work. Results do not depend on it.
 
     Returns:
         The allocation, with the leading axes of `active`.
 
     Raises:
-        ValueError: pilots are reused, or an array has the wrong shape or values outside its range.
+        ValueError: pilots are shared, or an array has the wrong shape or values outside its range.
         TypeError: `active` is not boolean.
-        MemoryError: the answer, or what a set needs that `columns` can't solve, is larger than this machine's memory.
+        MemoryError: the result, or the matrices of a set that `columns` can't solve, exceed this machine's memory.
     """
     interruption.check()
     gain, estimate, fisher = _validated(problem)
@@ -79,7 +79,7 @@ def solve(
     # Power, sets twice, caps' multipliers and the rest.
     needed = 8 * sets * (M * K + 2 * M + K + 3 * S + 4)
     refuse_beyond_memory(needed, f"powers and multipliers of {sets:,} sets of {M:,} APs and {K:,} users")
-    flat = _plain(active.reshape(sets, M))
+    flat = _contiguous(active.reshape(sets, M))
     drops = gain.shape[0]
     drop = np.repeat(np.arange(drops), sets // drops if drops else 0)
 
@@ -91,12 +91,12 @@ def solve(
         ) from error
     if np.isnan(cutoff).any():
         raise ValueError("cutoff_w holds NaN; pass None or infinity where there is no limit")
-    limits = _plain(cutoff.reshape(sets))
+    limits = _contiguous(cutoff.reshape(sets))
     if threads is not None and threads < 1:
         raise ValueError(f"threads is {threads}, expected at least 1, or None to choose by the amount of work")
 
-    answers = _Answers.empty(sets, M, K, S)
-    limit = columns.fewest(K, S)
+    answers = _Results.empty(sets, M, K, S)
+    limit = columns.least_size(K, S)
     left = np.ones(sets, dtype=bool)
     for i in np.flatnonzero(flat.sum(-1) >= limit):
         one = (
@@ -111,16 +111,26 @@ def solve(
     if left.all():
         _direct(problem, gain, estimate, fisher, drop, flat, limits, answers, threads)
     elif left.any():
-        rest = _Answers.empty(int(left.sum()), M, K, S)
-        _direct(problem, gain, estimate, fisher, drop[left], _plain(flat[left]), _plain(limits[left]), rest, threads)
+        rest = _Results.empty(int(left.sum()), M, K, S)
+        _direct(
+            problem,
+            gain,
+            estimate,
+            fisher,
+            drop[left],
+            _contiguous(flat[left]),
+            _contiguous(limits[left]),
+            rest,
+            threads,
+        )
         for name, part in vars(rest).items():
             getattr(answers, name)[left] = part
     return answers.shaped(active)
 
 
 @dataclass(eq=False)
-class _Answers:
-    """What the kernel writes, (n, …) arrays in the units of the problem."""
+class _Results:
+    """Output arrays (n, …) of the kernel, in the units of the problem."""
 
     status: NDArray[np.int64]
     bound: Float
@@ -131,21 +141,21 @@ class _Answers:
     sensing: Float
 
     @classmethod
-    def empty(cls, sets: int, M: int, K: int, S: int) -> _Answers:
+    def empty(cls, sets: int, M: int, K: int, S: int) -> _Results:
         return cls(
             np.zeros(sets, np.int64), np.zeros(sets), np.zeros(sets, np.int64), np.zeros((sets, M, K)), np.zeros((sets, K)),
             np.zeros((sets, M)), np.zeros((sets, S, 3)),
         )  # fmt: skip
 
     def put(self, i: int, one: Allocation) -> None:
-        """Write the answer for one set at its place."""
+        """Write the allocation of set i."""
         duals = one.multipliers
         self.status[i] = np.flatnonzero(str(one.status) == STATUS)[0]
         self.bound[i], self.iterations[i], self.power[i] = one.bound, one.iterations, one.power
         self.sinr[i], self.cap[i], self.sensing[i] = duals.sinr, duals.cap, duals.sensing
 
     def shaped(self, active: NDArray[np.bool_]) -> Allocation:
-        """As an allocation with the leading axes of the sets."""
+        """Convert to an allocation with the leading axes of the sets."""
         leading = active.shape[:-1]
         solved = (self.status == interior_point.OPTIMAL) | (self.status == interior_point.INACCURATE)
         total = self.power.sum((-2, -1))
@@ -162,16 +172,16 @@ class _Answers:
 
 
 def _all_on(problem: Problem) -> Allocation:
-    """A small problem with all APs on, by the kernel."""
+    """Solve a small problem with all APs on by the kernel."""
     gain, estimate, fisher = _validated(problem)
-    active, answers = np.ones((1, problem.M), dtype=bool), _Answers.empty(1, problem.M, problem.K, problem.S)
+    active, answers = np.ones((1, problem.M), dtype=bool), _Results.empty(1, problem.M, problem.K, problem.S)
     _direct(problem, gain, estimate, fisher, np.zeros(1, np.int64), active, np.full(1, np.inf), answers, 1)
     return answers.shaped(active)[0]
 
 
 def _direct(
     problem: Problem, gain: Float, estimate: Float, fisher: Float, drop: NDArray[np.int64], active: NDArray[np.bool_], limits: Float,
-    answers: _Answers, threads: int | None,
+    answers: _Results, threads: int | None,
 ) -> None:  # fmt: skip
     """Solve sets (n, M) by the kernel, in threads."""
     sets, K = len(active), problem.K
@@ -191,26 +201,30 @@ def _direct(
     if workers == 1:
         run(0, sets)
         return
-    run(0, 0)  # compiles, if that is to be done, where Ctrl+C ends it
-    # Several chunks for each worker: sets differ in size and in how soon they end.
+    run(0, 0)  # compiles in this thread, where Ctrl+C ends it
+    # Several chunks per worker balance sets of different cost.
     edges = np.linspace(0, sets, min(sets, 8 * workers) + 1).astype(int)
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(run, edges[:-1].tolist(), edges[1:].tolist()))
 
 
 def _workers(active: NDArray[np.bool_], K: int, threads: int | None) -> int:
-    """How many threads the work is worth, at most one for each set."""
+    """Choose the number of threads by the amount of work, at most one per set."""
     sets = max(len(active), 1)
     if threads is not None:
         return min(threads, sets)
     size = active.sum(-1, dtype=np.float64)
     work = 15.0 * float(np.sum(2.6 * size**3 + 4.0 * size**2 * K + 400.0 * size * K))
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(processors, sets, int(work / WORTH_A_THREAD)))
+    return max(1, min(processors(), sets, int(work / WORK_PER_THREAD)))
+
+
+def processors() -> int:
+    """Count the processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _validated(problem: Problem) -> tuple[Float, Float, Float]:
-    """The problem's arrays with one leading axis, checked."""
+    """Validate the problem's arrays and give them one leading axis."""
     if pilots_shared(problem):
         raise ValueError(f"users of this problem share pilots, and the fast allocator {ORTHOGONAL_ONLY}")
     gain, estimate, fisher = (_array(name, getattr(problem, name)) for name in ("gain", "estimate_gain", "fisher"))
@@ -235,9 +249,9 @@ def _validated(problem: Problem) -> tuple[Float, Float, Float]:
             raise ValueError(f"{name} is {value}, expected a positive number (linear, SI units)")
     drops = math.prod(gain.shape[:-2])
     return (
-        _plain(gain.reshape(drops, *gain.shape[-2:])),
-        _plain(estimate.reshape(drops, *gain.shape[-2:])),
-        _plain(fisher.reshape(drops, *fisher.shape[-3:])),
+        _contiguous(gain.reshape(drops, *gain.shape[-2:])),
+        _contiguous(estimate.reshape(drops, *gain.shape[-2:])),
+        _contiguous(fisher.reshape(drops, *fisher.shape[-3:])),
     )
 
 
@@ -250,13 +264,13 @@ def _array(name: str, value: ArrayLike) -> Float:
         ) from error
 
 
-def _plain(array: NDArray[Any]) -> NDArray[Any]:
-    """The array, or a copy if it is read-only or strided: each layout would cost a compilation of its own."""
+def _contiguous(array: NDArray[Any]) -> NDArray[Any]:
+    """Return the array, or a contiguous writable copy, as the kernel is compiled for this layout alone."""
     return np.require(array, requirements=["C", "W"])
 
 
 def _range(array: Float) -> str:
-    """Extremes of an array for a message, with NaN said aloud."""
+    """Describe the range of an array for a message."""
     if np.isnan(array).any():
         return f"over {np.isnan(array).sum()} NaN of {array.size} entries"
     return f"from {array.min():.3g} to {array.max():.3g}"

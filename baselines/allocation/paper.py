@@ -1,4 +1,4 @@
-"""The paper's own fixed-set problem (9), for comparison: what its relaxation returns, taken as it comes."""
+"""The paper's relaxed fixed-set problem (9), for comparison; its powers are returned without correction."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cfisac_env.types import Problem
 
 @dataclass(frozen=True, eq=False)
 class PaperAllocation:
-    """What problem (9) returns. `feasible` is about (9), whose points need not meet the real requirements."""
+    """Solution of problem (9). `feasible` refers to (9), whose points need not meet the requirements of (8)."""
 
     power: Float  # (M, K) W
     feasible: bool
@@ -35,16 +35,16 @@ class _Program:
 
 
 def solve_paper(problem: Problem, active: NDArray[np.bool_], *, solver: str = "CLARABEL") -> PaperAllocation:
-    """Solve (9) for one set, in radiated watts, mended as little as makes it run.
+    """Solve (9) for one set, in radiated watts, with the minimal corrections that make it solvable.
 
         minimise Σ_mk P_mk   s.t.  P_mk ≥ y_mk²,  Σ_k P_mk ≤ P_max,
                                    Σ_m y_mk √v_mk ≥ √γ √(Σ_m ς_mk Σ_k' y_mk'² + σ²),     (10)
                                    b − ν (A + Aᵀ)/2 P ≤ 0 elementwise over active APs    (9d)
 
-    As in the paper, (10) counts interference at y², not at P, and (9d) asks of every AP what (8d) asks of their sum. Against the
-    print: the objective is ΣP (with Σy² the sensing power would be free), A is made symmetric (as printed (9d) is often infeasible),
-    both run over active APs, and v and ς have the right indices. What P exceeds Σy² at an AP is split evenly over the users, where an
-    interior point leaves it.
+    As in the paper, (10) counts interference at y² instead of P, and (9d) imposes on every AP what (8d) imposes on their sum. Unlike
+    the paper, the objective is ΣP (with Σy² the sensing power would be free), A is symmetrised (as printed (9d) is often infeasible),
+    both are restricted to active APs, and the indices of v and ς are corrected. The excess of P over Σy² at an AP is split evenly over
+    the users.
 
     Args:
         problem: one drop with orthogonal pilots.
@@ -75,28 +75,28 @@ def solve_paper(problem: Problem, active: NDArray[np.bool_], *, solver: str = "C
         return PaperAllocation(nothing, False, str(error))
     if model.program.status not in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE) or model.y.value is None:
         return PaperAllocation(nothing, False, model.program.status)
-    heard = model.y.value**2
-    rest = np.maximum(model.total.value - heard.sum(1), 0.0)
+    communication = model.y.value**2
+    rest = np.maximum(model.total.value - communication.sum(1), 0.0)
     power = nothing.copy()
-    power[active] = cap * (heard + rest[:, None] / problem.K)
+    power[active] = cap * (communication + rest[:, None] / problem.K)
     return PaperAllocation(power, True, model.program.status)
 
 
 @lru_cache(maxsize=256)
 def _program(n: int, K: int, S: int) -> _Program:
-    """Built once for each size, then solved again with other parameters."""
+    """Build the parametrised program of a size, once."""
     root_share, root_interference = cp.Parameter((n, K), nonneg=True), cp.Parameter((n, K), nonneg=True)
     root_noise = cp.Parameter(K, nonneg=True)
     sensing = [cp.Parameter((n, n)) for _ in range(S)]
     y = cp.Variable((n, K), nonneg=True)
-    loud, total = cp.Variable(n), cp.Variable(n)  # √Σ_k y², and Σ_k P
-    heard = cp.vstack([cp.multiply(root_interference[:, k], loud) for k in range(K)])
-    felt = cp.hstack([heard, cp.reshape(root_noise, (K, 1), order="C")])
+    amplitude, total = cp.Variable(n), cp.Variable(n)  # √Σ_k y², and Σ_k P
+    interference = cp.vstack([cp.multiply(root_interference[:, k], amplitude) for k in range(K)])
+    denominator = cp.hstack([interference, cp.reshape(root_noise, (K, 1), order="C")])
     constraints = [
-        cp.SOC(loud, y, axis=1),
-        cp.square(loud) <= total,
+        cp.SOC(amplitude, y, axis=1),
+        cp.square(amplitude) <= total,
         total <= 1,
-        cp.SOC(cp.sum(cp.multiply(root_share, y), axis=0), felt, axis=1),
+        cp.SOC(cp.sum(cp.multiply(root_share, y), axis=0), denominator, axis=1),
         *(matrix @ total >= 1 for matrix in sensing),
     ]
     program = cp.Problem(cp.Minimize(cp.sum(total)), constraints)

@@ -1,4 +1,4 @@
-"""The reference allocator: the fixed-set problem as one second-order cone program in cvxpy, its answers checked and never believed."""
+"""Reference allocator: the fixed-set problem as one second-order cone program in cvxpy, with every solution verified."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ELASTIC_PRICES = (1e2, 1e4, 1e6)
 
 
 def solve(problem: Problem, active: NDArray[np.bool_], *, solver: str = "CLARABEL") -> Allocation:
-    """Least transmit power with which the APs in `active` meet every requirement.
+    """Minimise the transmit power with which the APs in `active` meet every requirement.
 
     With x = p/P_max, V_mk = v_mk/Σ_i v_ik, S_mk = γ ς_mk/Σ_i v_ik, b_k = γσ²/(P_max Σ_i v_ik):
 
@@ -35,43 +35,24 @@ def solve(problem: Problem, active: NDArray[np.bool_], *, solver: str = "CLARABE
                              ‖(J_a − J_b, 2J_c, 2/ν)‖ ≤ J_a + J_b − 2/ν  for every target
 
     The powers are then polished in closed form until every SINR holds exactly, because a solver's tolerance is relative to the largest
-    row and leaves weak users short; the bound is recomputed from the multipliers. A set is infeasible when the multipliers of a
-    problem with elastic constraints prove it.
+    row and leaves weak users short; the bound is recomputed from the multipliers. Infeasibility is proven by the multipliers of a
+    problem with elastic constraints.
 
     Args:
-        problem: one drop with orthogonal pilots. With no target (S = 0), communication alone.
+        problem: one drop with orthogonal pilots; without targets (S = 0), communication only.
         active: (…, M), the sets.
         solver: `CLARABEL` or `SCS`.
 
     Raises:
-        ValueError: reused pilots, an unknown solver, gains that aren't positive, or `active` of another shape.
+        ValueError: shared pilots, an unknown solver, gains that aren't positive, or `active` of another shape.
     """
     validate(problem, active, solver)
     sets = active.reshape(-1, problem.M)
-    answers = [_solve_one(problem, one, solver) for one in sets]
-    lead = active.shape[:-1]
-
-    def stacked(values: list[Any]) -> NDArray[Any]:
-        array = np.stack([np.asarray(value) for value in values])
-        return array.reshape((*lead, *array.shape[1:]))
-
-    return Allocation(
-        active=active.copy(),
-        power=stacked([a.power for a in answers]),
-        transmit_power=stacked([a.transmit_power for a in answers]),
-        bound=stacked([a.bound for a in answers]),
-        status=stacked([a.status for a in answers]),
-        multipliers=Multipliers(
-            sinr=stacked([a.multipliers.sinr for a in answers]),
-            cap=stacked([a.multipliers.cap for a in answers]),
-            sensing=stacked([a.multipliers.sensing for a in answers]),
-        ),
-        iterations=stacked([a.iterations for a in answers]),
-    )
+    return Allocation.stacked(problem, active, [_solve_one(problem, one, solver) for one in sets])
 
 
 def validate(problem: Problem, active: NDArray[np.bool_], solver: str) -> None:
-    """Refuse at the door what the cvxpy programs cannot take; see `solve`."""
+    """Refuse arguments that the cvxpy programs cannot take; see `solve`."""
     if solver not in SOLVERS:
         raise ValueError(f"unknown solver {solver!r}; valid solvers: {', '.join(SOLVERS)}")
     if problem.batch_shape:
@@ -92,7 +73,7 @@ def validate(problem: Problem, active: NDArray[np.bool_], solver: str) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Program:
-    """A cvxpy program with its parameters, for n active APs, K users and S targets."""
+    """Parametrised cvxpy program for n active APs, K users and S targets."""
 
     program: cp.Problem
     root_share: cp.Parameter
@@ -108,7 +89,7 @@ class _Program:
 
 @lru_cache(maxsize=256)
 def _program(n: int, K: int, S: int, elastic: bool) -> _Program:
-    """Built once for each size, then solved again with other parameters."""
+    """Build the parametrised program of a size, once."""
     root_share = cp.Parameter((n, K), nonneg=True)
     interference = cp.Parameter((n, K), nonneg=True)
     noise = cp.Parameter(K, nonneg=True)
@@ -138,11 +119,11 @@ def _program(n: int, K: int, S: int, elastic: bool) -> _Program:
 
 
 def run_solver(program: cp.Problem, solver: str) -> None:
-    """Solve a cvxpy program; an interruption is raised when the solver returns.
+    """Solve a cvxpy program; interruptions are raised after the solver returns.
 
     Raises:
         cvxpy.error.SolverError: the solver failed.
-        KeyboardInterrupt: it was interrupted; without `held`, SCS would call that a failure.
+        KeyboardInterrupt: an interruption, which SCS would otherwise report as a failure.
     """
     interruption.check()
     with interruption.held(), warnings.catch_warnings():
@@ -152,7 +133,7 @@ def run_solver(program: cp.Problem, solver: str) -> None:
 
 def _solve_one(problem: Problem, active: NDArray[np.bool_], solver: str) -> Allocation:
     if not active.any():
-        return _answer(problem, active, Status.INFEASIBLE, bound=np.inf)
+        return Allocation.single(problem, active, Status.INFEASIBLE, bound=np.inf)
     found = _run(problem, active, solver, None)
     if found is not None:
         solved, multipliers, iterations = found
@@ -160,7 +141,15 @@ def _solve_one(problem: Problem, active: NDArray[np.bool_], solver: str) -> Allo
         for power in _polished(problem, active, solved, multipliers):
             transmit = float(power.sum())
             if meets(problem, power) and transmit - bound <= OPTIMALITY * transmit:
-                return _answer(problem, active, Status.OPTIMAL, power, bound, multipliers, iterations)
+                return Allocation.single(
+                    problem,
+                    active,
+                    Status.OPTIMAL,
+                    power=power,
+                    bound=bound,
+                    multipliers=multipliers,
+                    iterations=iterations,
+                )
     best = None
     for price in _ELASTIC_PRICES:
         elastic = _run(problem, active, solver, price)
@@ -168,16 +157,20 @@ def _solve_one(problem: Problem, active: NDArray[np.bool_], solver: str) -> Allo
             continue
         best = elastic[1]
         if dual_bound(problem, active, best) > active.sum() * problem.max_ap_power_w:
-            return _answer(problem, active, Status.INFEASIBLE, bound=np.inf, multipliers=best, iterations=elastic[2])
+            return Allocation.single(
+                problem, active, Status.INFEASIBLE, bound=np.inf, multipliers=best, iterations=elastic[2]
+            )
     if found is not None:
-        return _answer(problem, active, Status.INACCURATE, None, bound, multipliers, iterations)
-    return _answer(problem, active, Status.INACCURATE, multipliers=best)
+        return Allocation.single(
+            problem, active, Status.INACCURATE, bound=bound, multipliers=multipliers, iterations=iterations
+        )
+    return Allocation.single(problem, active, Status.INACCURATE, multipliers=best)
 
 
 def _run(
     problem: Problem, active: NDArray[np.bool_], solver: str, elastic_price: float | None
 ) -> tuple[Float, Multipliers, int] | None:
-    """Powers (n, K), multipliers and iterations of one cvxpy solve; None when there is nothing to take."""
+    """Return powers (n, K), multipliers and iterations of one cvxpy solve; None if the solver fails."""
     gain, estimate = problem.gain[active], problem.estimate_gain[active]
     fisher, cap = problem.fisher[active], problem.max_ap_power_w
     strength = estimate.sum(0)
@@ -212,10 +205,10 @@ def _run(
 
 
 def _polished(problem: Problem, active: NDArray[np.bool_], power: Float, multipliers: Multipliers) -> Iterator[Float]:
-    """(M, K) powers near a solver's (n, K), more exact where it is not: at the small powers that reach a user through a square root.
+    """Yield candidate powers (M, K) that refine a solver's (n, K) at small values, where the square root amplifies its errors.
 
-    At the optimum p_mk = κ_k v_mk/w_m². The powers of APs whose price w_m is next to nothing (they radiate for the target) or that are
-    at their cap stay as solved; the others follow from the price, with the κ_k that makes user k's SINR hold exactly.
+    At the optimum p_mk = κ_k v_mk/w_m². APs with a price w_m near zero (they radiate for the target) or at their cap keep the solver's
+    powers; the others follow from their price, with κ_k chosen so that user k's SINR holds exactly.
     """
     gain, estimate, gamma = problem.gain[active], problem.estimate_gain[active], problem.sinr_threshold
     w = multipliers.prices(problem)[active]
@@ -235,29 +228,7 @@ def _polished(problem: Problem, active: NDArray[np.bool_], power: Float, multipl
                 break
         full = np.zeros((problem.M, problem.K))
         full[active] = result
-        # What little the CRLB misses, all powers make up for; that only raises the SINRs.
+        # Scaling all powers up removes residual CRLB violations and only raises the SINRs.
         yield full * max(
             1.0, float(physics.crlb(full.sum(1), problem.fisher).max(initial=0.0)) / problem.crlb_threshold_m2
         )
-
-
-def _answer(
-    problem: Problem,
-    active: NDArray[np.bool_],
-    status: Status,
-    power: Float | None = None,
-    bound: float = 0.0,
-    multipliers: Multipliers | None = None,
-    iterations: int = 0,
-) -> Allocation:
-    if multipliers is None:
-        multipliers = Multipliers(np.zeros(problem.K), np.zeros(problem.M), np.zeros((problem.S, 3)))
-    return Allocation(
-        active=active,
-        power=np.zeros((problem.M, problem.K)) if power is None else power,
-        transmit_power=np.asarray(np.inf if power is None else power.sum()),
-        bound=np.asarray(bound),
-        status=np.asarray(str(status)),
-        multipliers=multipliers,
-        iterations=np.asarray(iterations),
-    )

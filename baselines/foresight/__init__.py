@@ -1,4 +1,4 @@
-"""Causal policies for `CfIsacMobile-v0` that look ahead: simulated futures, and what a set of APs comes to in each of them."""
+"""Causal policies for `CfIsacMobile-v0` with look-ahead over simulated futures."""
 
 from __future__ import annotations
 

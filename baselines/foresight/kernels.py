@@ -487,10 +487,10 @@ def simulate(
                         ux = a_unit_x + (bx / b_far if b_far > 0.0 else 0.0)
                         uy = a_unit_y + (by / b_far if b_far > 0.0 else 0.0)
                         b_far = max(b_far, shortest)
-                        heard = scale * radar[m, s, r] / (a_far * a_far * b_far * b_far)
-                        qa += heard * ux * ux
-                        qb += heard * uy * uy
-                        qc += heard * ux * uy
+                        information = scale * radar[m, s, r] / (a_far * a_far * b_far * b_far)
+                        qa += information * ux * ux
+                        qb += information * uy * uy
+                        qc += information * ux * uy
                     if i < fisher.shape[1]:
                         fisher[f, i, m, s, 0], fisher[f, i, m, s, 1], fisher[f, i, m, s, 2] = qa, qb, qc
                     rows[f, i, m, 3 * s], rows[f, i, m, 3 * s + 1], rows[f, i, m, 3 * s + 2] = (

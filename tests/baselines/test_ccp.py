@@ -94,13 +94,13 @@ def test_most_answers_are_proven_to_be_nearly_optimal() -> None:
 
 def test_every_iterate_is_feasible_and_power_never_rises(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[NDArray[np.float64]] = []
-    original = ccp._repaired
+    original = ccp._restored
 
     def recording(problem: Problem, power: NDArray[np.float64]) -> NDArray[np.float64]:
         seen.append(original(problem, power))
         return seen[-1]
 
-    monkeypatch.setattr(ccp, "_repaired", recording)
+    monkeypatch.setattr(ccp, "_restored", recording)
     steps = 0
     for seed in range(6):
         seen.clear()

@@ -274,7 +274,7 @@ def test_clairvoyant_plays_an_episode_that_it_was_shown_as_one_that_it_looks_up(
     observation, _ = env.reset(seed=1)
     core = env.unwrapped
     assert isinstance(core, CfIsacMobileEnv)
-    with pytest.raises(ValueError, match=r"has not seen the episode.*foresee"):
+    with pytest.raises(ValueError, match=r"does not know the episode.*foresee"):
         shown.predict(observation)
     plan = shown.foresee(core.trajectory.problem, core.beginning())
     for step in range(4):
