@@ -22,7 +22,7 @@ def drop(seed: int, **options: Any) -> Problem:
 @pytest.fixture
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the share search for every drop."""
-    monkeypatch.setattr(branch_and_bound, "DEARER", np.inf)
+    monkeypatch.setattr(branch_and_bound, "RELAXATION_RATIO", np.inf)
 
 
 @pytest.mark.usefixtures("always")
@@ -31,8 +31,8 @@ def always(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_agrees_with_brute_force_whether_it_splits_to_the_end_or_prices_early_and_in_little_memory(
     monkeypatch: pytest.MonkeyPatch, preset: str, most: int, heap: int
 ) -> None:
-    monkeypatch.setattr(share_search, "MOST", most)
-    monkeypatch.setattr(share_search, "HEAP", heap)
+    monkeypatch.setattr(share_search, "MAX_SETS", most)
+    monkeypatch.setattr(share_search, "MAX_NODES", heap)
     monkeypatch.setattr(share_search, "BATCH", 2)
     # Without a local search, so that the tree has to find the answer.
     monkeypatch.setattr(branch_and_bound, "improve", lambda *_, **__: None)
@@ -80,7 +80,7 @@ def test_an_interruption_in_the_tree_carries_the_incumbent_and_a_valid_bound(
 ) -> None:
     problem = drop(1, M=40, K=8, preset="urban")
     exact = branch_and_bound.solve(problem, time_limit_s=None)
-    monkeypatch.setattr(share_search, "MOST", 10)
+    monkeypatch.setattr(share_search, "MAX_SETS", 10)
     count, original = itertools.count(), share_kernels.tighten
 
     def interrupting(*arguments: Any) -> Any:
