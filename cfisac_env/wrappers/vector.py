@@ -1,0 +1,138 @@
+"""The wrappers of `cfisac_env.wrappers` for vector environments, batched."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import VectorEnv, VectorWrapper
+from gymnasium.vector.utils import batch_space
+
+from cfisac_env.physics import namespace
+from cfisac_env.wrappers import flat_actions, unflattened
+from cfisac_env.wrappers.order import Order, check_ordered
+
+__all__ = ["CanonicalOrder", "FlatAction", "FlatObservation", "SafetyGymnasium"]
+
+_Envs = VectorEnv[Any, Any, Any]
+_Step = tuple[Any, Any, Any, Any, dict[str, Any]]
+
+
+class _Observation(VectorWrapper[Any, Any, Any, Any, Any]):
+    """A wrapper of observations, the last ones of episodes (`final_obs`) included."""
+
+    @abstractmethod
+    def _shown(self, observation: Any) -> Any:
+        """The observation of any number of environments as it is shown."""
+
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Reset, and show the observation."""
+        observation, infos = self.env.reset(seed=seed, options=options)
+        return self._shown(observation), infos
+
+    def step(self, actions: Any) -> _Step:
+        """Step, and show the observation."""
+        observation, *rest, infos = self.env.step(actions)
+        if "final_obs" in infos:
+            final = infos["final_obs"].copy()
+            for i in np.flatnonzero(np.asarray(infos["_final_obs"])):
+                shown = self._shown({key: value[None] for key, value in final[i].items()})
+                final[i] = {key: value[0] for key, value in shown.items()} if isinstance(shown, dict) else shown[0]
+            infos = {**infos, "final_obs": final}
+        return (self._shown(observation), *rest, infos)
+
+
+class CanonicalOrder(_Observation):
+    """Show APs and users in their canonical order, as `cfisac_env.wrappers.CanonicalOrder`.
+
+    Args:
+        env: of NumPy arrays.
+
+    Raises:
+        TypeError: observations or actions have no such order, or are tensors.
+    """
+
+    def __init__(self, env: _Envs) -> None:
+        super().__init__(env)
+        check_ordered(env.single_observation_space, env.single_action_space)
+        if getattr(env.unwrapped, "backend", "numpy") != "numpy":
+            raise TypeError(
+                "CanonicalOrder works on NumPy arrays, but this environment returns torch tensors; leave backend='torch' out"
+            )
+        self._order: Order | None = None
+
+    @property
+    def order(self) -> Order:
+        """Of the last observations, (N, M) and (N, K)."""
+        if self._order is None:
+            raise RuntimeError("the environments have to be reset before their APs have an order: call reset()")
+        return self._order
+
+    def step(self, actions: Any) -> _Step:
+        """Step with actions for the places."""
+        return super().step(self.order.restore(actions, self.env.single_action_space))
+
+    def _shown(self, observation: Any) -> Any:
+        self._order = Order.of(observation)
+        return self._order.arrange(observation)
+
+
+class FlatObservation(_Observation):
+    """Show observations as rows (N, …), entry after entry, as `cfisac_env.wrappers.FlatObservation`.
+
+    Args:
+        env: with a `Dict` of observations.
+    """
+
+    def __init__(self, env: _Envs) -> None:
+        super().__init__(env)
+        flat: Any = spaces.flatten_space(env.single_observation_space)
+        self.single_observation_space = flat
+        self.observation_space = batch_space(flat, env.num_envs)
+
+    def _shown(self, observation: Any) -> Any:
+        space: Any = self.env.single_observation_space
+        rows = [observation[key].reshape(observation[key].shape[0], -1) for key in space]
+        return namespace(rows[0]).concat(rows, axis=-1)
+
+
+class FlatAction(VectorWrapper[Any, Any, Any, Any, Any]):
+    """Take actions as rows (N, …), as `cfisac_env.wrappers.FlatAction`.
+
+    Args:
+        env: with a `Box` of actions.
+
+    Raises:
+        TypeError: the actions aren't a `Box`.
+    """
+
+    def __init__(self, env: _Envs) -> None:
+        super().__init__(env)
+        self.single_action_space = flat_actions(env.single_action_space)
+        self.action_space = batch_space(self.single_action_space, env.num_envs)
+
+    def step(self, actions: Any) -> _Step:
+        """Step with actions in the shape of the wrapped environments."""
+        return self.env.step(unflattened(actions, self.action_space.shape, self.env.action_space.shape))
+
+
+class SafetyGymnasium(VectorWrapper[Any, Any, Any, Any, Any]):
+    """Return observations, rewards, costs (N,), terminations, truncations and infos, as `cfisac_env.wrappers.SafetyGymnasium`.
+
+    The cost of the step that ends an episode is among them also where the same step resets the environment; a step that only resets
+    costs nothing.
+
+    Args:
+        env: any vector environment of the suite.
+    """
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, Any, dict[str, Any]]:  # type: ignore[override]
+        """Step; costs stand after the rewards."""
+        observation, rewards, terminations, truncations, infos = self.env.step(actions)
+        costs = rewards * 0.0
+        for info in (infos, infos.get("final_info", {})):
+            if "cost" in info:
+                costs = costs + info["cost"]  # zero where an environment didn't give it
+        return observation, rewards, costs, terminations, truncations, infos
