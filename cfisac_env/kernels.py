@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cfisac_env.jit import compiled
+from cfisac_env.physics import SINGULAR
 from cfisac_env.types import Array
 
 
@@ -15,6 +16,14 @@ def _given(ndim: int, dtype: str = "float64", layout: str = "C") -> str:
 
 _TABLE, _BLOCK, _CUBE = (f"float64[{':, ' * n}::1]" for n in (1, 2, 3))
 _PLACES = _given(3, layout="A")
+_ROUNDING = SINGULAR * float(np.finfo(np.float64).eps)
+
+
+@compiled()
+def trace_inverse(a: float, b: float, c: float, rounding: float) -> float:
+    """`physics.trace_inverse` of one Fisher matrix; `rounding` is `SINGULAR` machine epsilons of its precision."""
+    determinant = a * b - c * c
+    return (a + b) / determinant if determinant > rounding * a * b else np.inf
 
 
 @compiled(f"({_given(3, 'float32')}, float64, boolean[:, ::1], {_BLOCK})")
@@ -106,10 +115,7 @@ def evaluate(
             sinr_violation[b, k] = max(1.0 - sinr[b, k] / sinr_threshold, 0.0)
             fulfilled &= sinr[b, k] >= sinr_threshold * (1.0 - tolerance)
         for s in range(S):
-            first, second, mixed = information[3 * s], information[3 * s + 1], information[3 * s + 2]
-            determinant = first * second - mixed * mixed
-            # Rounding leaves a rank-one matrix a determinant of about 1e-16 of the product, of either sign.
-            crlb[b, s] = (first + second) / determinant if determinant > 1e-14 * first * second else np.inf
+            crlb[b, s] = trace_inverse(information[3 * s], information[3 * s + 1], information[3 * s + 2], _ROUNDING)
             crlb_violation[b, s] = max(1.0 - crlb_threshold_m2 / crlb[b, s], 0.0)
             fulfilled &= crlb[b, s] <= crlb_threshold_m2 * (1.0 + tolerance)
         circuit = circuit_power_w * on

@@ -18,6 +18,10 @@ from cfisac_env.types import Array, Decision, Outcome, Problem
 FEASIBILITY_TOLERANCE = 1e-4
 """Relative tolerance within which a constraint counts as met, everywhere in the suite."""
 
+SINGULAR = 45.0
+"""Multiple of the machine epsilon, relative to J_a J_b, up to which a Fisher matrix's determinant counts as zero: 1e-14 in float64.
+Rounding leaves a rank-one matrix a determinant of a few epsilons, of either sign."""
+
 
 def namespace(array: Array) -> Any:
     """The array API namespace of `array`; plain NumPy without a detour, as the environment calls this in its inner loop."""
@@ -184,8 +188,26 @@ def root(x: Array) -> Array:
     return xp.where(positive, xp.sqrt(xp.where(positive, x, 1.0)), 0.0)
 
 
+def fisher_matrix(ap_power: Array, fisher: Array) -> Array:
+    """Fisher information about each target's position, paper (5):  J_s = Σ_m P_m Q_ms.
+
+    Args:
+        ap_power: (…, M) P_m in W.
+        fisher: (…, M, S, 3) q_a, q_b, q_c in 1/(W m²).
+
+    Returns:
+        (…, S, 3) J_a, J_b, J_c of J_s = [[J_a, J_c], [J_c, J_b]] in 1/m².
+    """
+    xp = namespace(ap_power)
+    flat = xp.reshape(fisher, (*fisher.shape[:-2], 3 * fisher.shape[-2]))
+    total = xp.matmul(ap_power[..., None, :], flat)[..., 0, :]
+    return xp.reshape(total, (*total.shape[:-1], *fisher.shape[-2:]))
+
+
 def crlb(ap_power: Array, fisher: Array) -> Array:
     """Cramér–Rao bound on each target's position, paper (6):  tr(J_s⁻¹) with J_s = Σ_m P_m Q_ms.
+
+    As the power vanishes, so does any limit of the bound's gradient; a loss takes `precision` instead.
 
     Args:
         ap_power: (…, M) P_m in W.
@@ -194,14 +216,30 @@ def crlb(ap_power: Array, fisher: Array) -> Array:
     Returns:
         (…, S) m²; infinite where the Fisher matrix is singular.
     """
-    xp = namespace(ap_power)
-    flat = xp.reshape(fisher, (*fisher.shape[:-2], 3 * fisher.shape[-2]))
-    total = xp.matmul(ap_power[..., None, :], flat)[..., 0, :]
-    a, b, c = total[..., 0::3], total[..., 1::3], total[..., 2::3]
+    return trace_inverse(fisher_matrix(ap_power, fisher))
+
+
+def trace_inverse(information: Array) -> Array:
+    """tr(J⁻¹) = tr J/det J in m² of Fisher matrices (…, 3), see `fisher_matrix`; infinite where they are singular to rounding."""
+    xp = namespace(information)
+    a, b, c = information[..., 0], information[..., 1], information[..., 2]
     determinant = a * b - c * c
-    # Rounding leaves a rank-one matrix a determinant of about 1e-16 ab, of either sign.
-    regular = determinant > 1e-14 * a * b
+    regular = determinant > SINGULAR * xp.finfo(information.dtype).eps * a * b
     return xp.where(regular, (a + b) / xp.where(regular, determinant, 1.0), xp.inf)
+
+
+def precision(information: Array) -> Array:
+    """1/tr(J⁻¹) in 1/m² of Fisher matrices (…, 3), see `fisher_matrix`; zero where they are singular to rounding.
+
+    The matrix is divided by its trace first, so that gradients are finite and bounded for every power, also in float32.
+    """
+    xp = namespace(information)
+    limits = xp.finfo(information.dtype)
+    trace = information[..., 0] + information[..., 1]
+    normalised = information / xp.where(trace > limits.smallest_normal, trace, 1.0)[..., None]
+    a, b, c = normalised[..., 0], normalised[..., 1], normalised[..., 2]
+    determinant = a * b - c * c
+    return xp.where(determinant > SINGULAR * limits.eps * a * b, trace * determinant, 0.0)
 
 
 def _positive_part(x: Array) -> Array:
@@ -249,12 +287,13 @@ def _evaluate(problem: Problem, decision: Decision, tolerance: float) -> Outcome
     xp = namespace(decision.power)
     ap_power = xp.sum(decision.power, axis=-1)
     gamma = sinr(decision.power, problem.gain, problem.estimate_gain, problem.noise_w, problem.pilot_overlap)
-    bound = crlb(ap_power, problem.fisher)
+    information = fisher_matrix(ap_power, problem.fisher)
+    bound = trace_inverse(information)
     transmit = xp.sum(ap_power, axis=-1)
     on = xp.astype(decision.active, ap_power.dtype)
     circuit = problem.circuit_power_w * xp.sum(on, axis=-1)
     sinr_violation = _positive_part(1.0 - gamma / problem.sinr_threshold)
-    crlb_violation = _positive_part(1.0 - problem.crlb_threshold_m2 / bound)
+    crlb_violation = _positive_part(1.0 - problem.crlb_threshold_m2 * precision(information))
     excess = xp.where(decision.active, ap_power / problem.max_ap_power_w - 1.0, xp.where(ap_power > 0, xp.inf, 0.0))
     cap_violation = _positive_part(xp.max(excess, axis=-1))
     feasible = (

@@ -13,9 +13,13 @@ from numpy.typing import NDArray
 
 from agents.hetgnn.network import CLIP, SLOPE, Embedding, HetGnn
 from cfisac_env.jit import compiled
+from cfisac_env.kernels import trace_inverse
+from cfisac_env.physics import SINGULAR
 
 Bools = NDArray[np.bool_]
 Float32 = NDArray[np.float32]
+
+_ROUNDING = SINGULAR * float(np.finfo(np.float32).eps)
 
 
 class Guide:
@@ -63,10 +67,7 @@ def _accuracy(information: Any, more: Any, use: bool) -> Any:
         a, b, c = information[s, 0], information[s, 1], information[s, 2]
         if use:
             a, b, c = a + more[s, 0], b + more[s, 1], c + more[s, 2]
-        if not a + b > 0.0:
-            return np.float32(CLIP)
-        determinant = max(max(a * b - c * c, np.float32(1e-6) * a * b), np.float32(1e-30))
-        worst = max(worst, _decades((a + b) / determinant))
+        worst = max(worst, _decades(np.float32(trace_inverse(a, b, c, _ROUNDING))))
     return worst
 
 

@@ -23,6 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cfisac_env import physics
+
 RELATIONS = {"comm": "ue", "radar": "sr", "sensing": "target"}
 """Kind of edge → kind of node at its other end; one end is always an AP."""
 
@@ -59,6 +61,12 @@ class Drops:
             log_estimate=torch.gather(self.log_estimate, 1, links),
             fisher=torch.gather(self.fisher, 1, rows[..., None, None].expand(-1, -1, *self.fisher.shape[2:])),
         )
+
+    def margins(self, power: Tensor) -> tuple[Tensor, Tensor]:
+        """γ_k/γ_thr (B, K) and ν/CRLB_s (B, S) of powers (B, M, K) over P_max; at 1 and above a requirement is met."""
+        sinr = physics.sinr(power, torch.exp(self.log_gain), torch.exp(self.log_estimate), 1.0)
+        located = physics.precision(physics.fisher_matrix(power.sum(-1), self.fisher))
+        return sinr / self.sinr_threshold[:, None], located
 
     def __getitem__(self, index: Any) -> Drops:
         """The drops at an index of the leading axis."""

@@ -11,10 +11,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from agents.hetgnn import unrolled
 from agents.hetgnn.config import LossConfig, PowerScale
 from agents.hetgnn.graph import Drops
 from agents.hetgnn.network import Embedding, HetGnn
+from cfisac_env import physics
+
+LEAST = 1e-6
+"""Power over P_max, and share of an AP's power, below which logarithms are not compared."""
 
 
 class Loss(nn.Module):
@@ -74,8 +77,7 @@ class Loss(nn.Module):
         fewest = torch.floor(drops.sinr_threshold * power.shape[-1]) + 1.0
         cap, circuit = drops.max_ap_power_w, drops.circuit_power_w
         watts = cap * power.sum((-2, -1)) + circuit * gate.sum(-1)
-        missed = torch.relu(1.0 - unrolled.sinr(drops, power))
-        unlocated = torch.relu(1.0 - 1.0 / unrolled.crlb(drops, power))
+        missed, unlocated = (torch.relu(1.0 - margin) for margin in drops.margins(power))
         if self.training and self.config.multipliers == "adaptive":
             self.alpha += self.config.ascent * missed.detach().mean()
             self.beta += self.config.ascent * unlocated.detach().mean()
@@ -94,11 +96,13 @@ def power_error(power: Tensor, label: Tensor, active: Tensor, scale: PowerScale)
     if scale == "watt":
         return ((power - label).square().sum(-1) * on).sum() / count
     if scale == "amplitude":
-        return ((torch.sqrt(power + 1e-10) - torch.sqrt(label + 1e-10)).square().sum(-1) * on).sum() / count
+        return ((physics.root(power) - physics.root(label)).square().sum(-1) * on).sum() / count
     mine, theirs = power.sum(-1), label.sum(-1)
-    share, target = power / mine.clamp(min=1e-12)[..., None], label / theirs.clamp(min=1e-12)[..., None]
+    share, target = (p / torch.where(active, total, 1.0)[..., None] for p, total in ((power, mine), (label, theirs)))
     if scale == "fraction":
         return (((mine - theirs).square() + (share - target).square().sum(-1)) * on).sum() / count
-    level = torch.log(mine.clamp(min=1e-6)) - torch.log(theirs.clamp(min=1e-6))
-    shares = torch.log(share.clamp(min=1e-6)) - torch.log(target.clamp(min=1e-6))
+    level, shares = (
+        torch.log(ours.clamp(min=LEAST)) - torch.log(labels.clamp(min=LEAST))
+        for ours, labels in ((mine, theirs), (share, target))
+    )
     return ((level.square() + (target * shares.square()).sum(-1)) * on).sum() / count

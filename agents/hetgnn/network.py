@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from agents.hetgnn import unrolled
 from agents.hetgnn.config import NetworkConfig as NetworkConfig
 from agents.hetgnn.graph import RELATIONS, WIDTHS, Drops, Graph, to_torch_geometric
+from cfisac_env import physics
 
 SLOPE = 0.1
 """Of the LeakyReLU, below zero."""
@@ -334,7 +335,7 @@ class HetGnn(nn.Module):
         largest = torch.where(size > 0, largest, torch.zeros_like(largest))
         need = drops.sinr_threshold[:, None] * embedding.ue.shape[1]
         with torch.no_grad():
-            information = torch.einsum("bm,bmsj->bsj", mask, drops.fisher)
+            information = physics.fisher_matrix(mask, drops.fisher)
             more = information[:, None] + drops.fisher * (1.0 - mask)[..., None, None]
             estimate = torch.exp(drops.log_estimate) / drops.sinr_threshold[:, None, None]
             reach = (estimate * mask[..., None]).sum(1, keepdim=True)
@@ -346,10 +347,7 @@ class HetGnn(nn.Module):
 
 def _accuracy(information: Tensor) -> Tensor:
     """log10 of the worst target's CRLB over ν for Fisher matrices (…, S, 3), clipped."""
-    a, b, c = information.unbind(-1)
-    determinant = (a * b - c * c).clamp(min=1e-6 * a * b)
-    crlb = (a + b) / determinant.clamp(min=1e-30)
-    return torch.where(a + b > 0, _decades(crlb), torch.full_like(crlb, CLIP)).amax(-1)
+    return _decades(physics.trace_inverse(information)).amax(-1)
 
 
 def _decades(x: Tensor) -> Tensor:

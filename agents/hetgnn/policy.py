@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from agents import defaults, tensorfile
 from agents.coverage import Fields, Watch
-from agents.hetgnn import unrolled, weights
+from agents.hetgnn import weights
 from agents.hetgnn.compiled import Guide
 from agents.hetgnn.graph import Graph, build
 from agents.hetgnn.network import Embedding, HetGnn
@@ -142,8 +142,7 @@ class HetGnnPolicy(GraphPolicy):
         best = torch.zeros_like(drops.log_gain)
         least = torch.full_like(drops.sinr_threshold, torch.inf)
         for power in self.network.powers(many, on, self.checkpoints, drops):
-            served = (unrolled.sinr(drops, power) >= 1.0 - ROUNDING).all(-1)
-            served &= (unrolled.crlb(drops, power) <= 1.0 + ROUNDING).all(-1)
+            served = (torch.cat(drops.margins(power), -1) >= 1.0 - ROUNDING).all(-1)
             total = power.sum((-2, -1))
             better = (served & (total < least)) | (torch.isinf(least) & ~served)  # the last of those that don't serve
             best = torch.where(better[:, None, None], power, best)

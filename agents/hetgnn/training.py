@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from agents import checkpoint, defaults, tensorfile
 from agents.events import Events
-from agents.hetgnn import unrolled
 from agents.hetgnn.config import TrainingConfig
 from agents.hetgnn.data import Labelled, Shuffled
 from agents.hetgnn.loss import Loss
@@ -65,8 +64,7 @@ def assess(network: HetGnn, embedding: Any, batch: Labelled) -> tuple[Tensor, Te
         first = torch.nn.functional.one_hot(logits.argmax(-1), on.shape[-1]).bool()
         on = on | (first & (i < size)[:, None])
     power = network.power(embedding, active)
-    met = (unrolled.sinr(embedding.drops, power) > 1 - 1e-3).all(-1)
-    met &= (unrolled.crlb(embedding.drops, power) < 1 + 1e-3).all(-1)
+    met = (torch.cat(embedding.drops.margins(power), -1) > 1 - 1e-3).all(-1)
     more = (power - batch.power).sum((-2, -1)) * embedding.drops.max_ap_power_w / batch.total_power_w
     return (on & active).sum(-1) / size, met.float(), more.float()
 

@@ -100,12 +100,38 @@ def test_the_graph_holds_the_physics_of_the_drop(preset: str) -> None:
     power = np.random.default_rng(0).random((2, 9, 4)) * config.max_ap_power_w / 4
     outcome = physics.evaluate(scenario.problem, Decision(np.ones((2, 9), bool), power))
     relative = torch.as_tensor(power / config.max_ap_power_w)
-    np.testing.assert_allclose(
-        unrolled.sinr(drops.to(torch.float64), relative), outcome.sinr / config.sinr_threshold, rtol=1e-4
+    sinr, precision = drops.to(torch.float64).margins(relative)
+    np.testing.assert_allclose(sinr, outcome.sinr / config.sinr_threshold, rtol=1e-4)
+    np.testing.assert_allclose(precision, config.crlb_threshold_m2 / outcome.crlb, rtol=1e-4)
+
+
+@pytest.mark.parametrize("off", [[], [0], [2, 5, 6]], ids="{} off".format)
+def test_gradients_of_the_margins_are_finite_differences(off: list[int]) -> None:
+    drops, on = build(_observation()).drops.to(torch.float64), torch.ones(9, dtype=torch.bool)
+    on[off] = False
+    radiated = 10.0 ** (
+        4.0 * torch.rand(3, int(on.sum()), 4, generator=torch.Generator().manual_seed(3)).double() - 5.0
     )
-    np.testing.assert_allclose(
-        unrolled.crlb(drops.to(torch.float64), relative), outcome.crlb / config.crlb_threshold_m2, rtol=1e-4
-    )
+
+    def margins(radiated: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return drops.margins(torch.zeros(3, 9, 4, dtype=torch.float64).index_copy(1, on.nonzero()[:, 0], radiated))
+
+    assert torch.autograd.gradcheck(margins, radiated.requires_grad_(), eps=1e-10, rtol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-44, 1e-38, 1e-30, 1e-20, 1e-8, 1.0])
+@pytest.mark.parametrize("T", [1, 3])
+def test_gradients_of_the_margins_are_finite_in_float32_for_every_power(T: int, scale: float) -> None:
+    drops = build(_observation(8, seed=5, T=T)).drops
+    power = scale * torch.rand(8, 9, 4, generator=torch.Generator().manual_seed(4)) / 4.0
+    for i in range(8):
+        power[i, i + 1 :] = 0.0  # from one AP on to all
+    power.requires_grad_()
+    for margin in drops.margins(power):
+        torch.relu(1.0 - margin).sum().backward()  # type: ignore[no-untyped-call]
+    assert power.grad is not None
+    assert torch.isfinite(power.grad).all()
+    assert scale < 1e-30 or (power.grad[power > 0.0] != 0.0).any()
 
 
 def test_a_turned_network_is_the_network_built_from_turned_positions() -> None:
@@ -151,7 +177,7 @@ def test_many_steps_lead_to_the_optimum_of_the_set(preset: str) -> None:
     zeros = torch.zeros(12, 4, dtype=torch.float64)
     power = next(unrolled.allocate(drops, torch.as_tensor(sets), start, zeros, zeros[:, :1], (1000,)))
     total = power.sum((-2, -1)).numpy() * scenario.config.max_ap_power_w
-    shortfall = torch.maximum(1 - unrolled.sinr(drops, power).amin(-1), unrolled.crlb(drops, power).amax(-1) - 1)
+    shortfall = 1.0 - torch.cat(drops.margins(power), -1).amin(-1)
     close = (shortfall.numpy() < 1e-3) & (np.abs(total / exact.transmit_power - 1) < 0.02)
     assert close[served].mean() >= 0.9
 
@@ -161,7 +187,7 @@ def test_gradients_reach_every_head_and_are_finite() -> None:
     embedding = network.embed(build(_observation(8, seed=5)))
     on = _sets(8, 9)
     power = network.power(embedding, on)
-    (network.propose(embedding, on).sum() + unrolled.sinr(embedding.drops, power).log().sum()).backward()  # type: ignore[no-untyped-call]
+    (network.propose(embedding, on).sum() + embedding.drops.margins(power)[0].log().sum()).backward()  # type: ignore[no-untyped-call]
     for name, parameter in network.named_parameters():
         if parameter.grad is not None:
             assert torch.isfinite(parameter.grad).all(), name
@@ -205,9 +231,10 @@ def test_no_ap_on_is_a_set_too(empty: list[int]) -> None:
 
 
 @pytest.mark.parametrize("config", [SMALL, DEEP], ids=["compact", "deep"])
-@pytest.mark.parametrize("preset", list(PRESETS))
-def test_the_compiled_activation_head_gives_the_networks_logits(preset: str, config: NetworkConfig) -> None:
-    network, observation, on = _network(config), _observation(preset=preset), _sets(6, 9)
+@pytest.mark.parametrize("fields", [*({"preset": preset} for preset in PRESETS), {"T": 1}, {"T": 1, "S": 1}], ids=str)
+def test_the_compiled_activation_head_gives_the_networks_logits(fields: dict[str, Any], config: NetworkConfig) -> None:
+    network, observation, on = _network(config), _observation(**fields), _sets(6, 9)
+    on[1] = torch.arange(9) == 4
     on[0] = False
     with torch.no_grad():
         for i in range(3):

@@ -303,6 +303,10 @@ FUNCTIONS: dict[str, tuple[Callable[[dict[str, Any]], Any], tuple[str, ...]]] = 
         ("power", "gain"),
     ),
     "crlb": (lambda d: physics.crlb(d["power"].sum(-1), _fisher(d)), ("power", "ap_xy", "sr_xy", "target_xy")),
+    "precision": (
+        lambda d: physics.precision(physics.fisher_matrix(d["power"].sum(-1), _fisher(d))),
+        ("power", "ap_xy", "sr_xy", "target_xy"),
+    ),
 }
 
 
@@ -404,6 +408,19 @@ def test_sinr_gradients_with_aps_off_are_those_of_interference_alone(name: str, 
         np.testing.assert_allclose(differences * scale, scaled, rtol=1e-4, atol=1e-6 * np.abs(scaled).max() + 1e-300)
     assert estimate.grad is not None
     assert torch.isfinite(estimate.grad).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_precision_is_the_inverse_of_the_bound(dtype: str) -> None:
+    xy = np.random.default_rng(13).normal(size=(50, 7, 2)).astype(dtype)
+    information = np.stack([xy[..., 0] ** 2, xy[..., 1] ** 2, xy[..., 0] * xy[..., 1]], -1)  # of rank one each
+    total = information.sum(1)
+    np.testing.assert_allclose(physics.precision(total) * physics.trace_inverse(total), 1.0, rtol=1e-4)
+    expected = 1.0 / np.trace(np.linalg.inv(total[:, [[0, 2], [2, 1]]].astype(float)), axis1=-2, axis2=-1)
+    np.testing.assert_allclose(physics.precision(total), expected, rtol=1e-5 if dtype == "float32" else 1e-10)
+    for singular in (information, 0.0 * information):
+        assert (physics.precision(singular) == 0.0).all()
+        assert np.isinf(physics.trace_inverse(singular)).all()
 
 
 @pytest.mark.parametrize("on", [0, 1, 6], ids="{} on".format)
