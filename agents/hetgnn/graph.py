@@ -16,7 +16,7 @@ matters by comparison also comes relative to the best AP.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -203,31 +203,3 @@ def _drops(
         max_ap_power_w=cap,
         circuit_power_w=circuit,
     )
-
-
-def to_torch_geometric(graphs: Sequence[Graph]) -> Any:
-    """Drops of any sizes as one disconnected heterogeneous graph, for message passing.
-
-    Args:
-        graphs: of one or more drops each.
-
-    Returns:
-        A `torch_geometric.data.Batch` of one `HeteroData` a drop.
-    """
-    from torch_geometric.data import Batch, HeteroData  # takes seconds to import, and only mixed sizes need it
-
-    data = []
-    for graph in graphs:
-        for i in range(len(graph)):
-            one = HeteroData()
-            one["ap"].x = graph.ap[i]
-            M = graph.ap.shape[1]
-            for kind, other in RELATIONS.items():
-                edge = graph.edges[kind][i]
-                N = edge.shape[1]
-                one[other].num_nodes = N
-                aps, others = torch.arange(M, device=edge.device), torch.arange(N, device=edge.device)
-                one["ap", kind, other].edge_index = torch.stack([aps.repeat_interleave(N), others.repeat(M)])
-                one["ap", kind, other].edge_attr = edge.reshape(M * N, -1)
-            data.append(one)
-    return Batch.from_data_list(data)

@@ -1,7 +1,6 @@
 """The network: edge convolutions of the paper, (11) to (13), on APs, users, receivers and targets, and three heads on the embedding.
 
-Every AP has an edge to every other node, so edges are matrices and message passing is broadcasting (`Dense`). Drops of different sizes
-go through the same layers as one disconnected graph (`Sparse`, torch_geometric). Both give the same numbers.
+Every AP has an edge to every other node, so edges are matrices and message passing is broadcasting over drops of one size.
 """
 
 from __future__ import annotations
@@ -10,14 +9,13 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from agents.hetgnn import unrolled
 from agents.hetgnn.config import NetworkConfig as NetworkConfig
-from agents.hetgnn.graph import RELATIONS, WIDTHS, Drops, Graph, to_torch_geometric
+from agents.hetgnn.graph import RELATIONS, WIDTHS, Drops, Graph
 from cfisac_env import physics
 
 SLOPE = 0.1
@@ -25,72 +23,6 @@ SLOPE = 0.1
 
 CLIP = 3.0
 """Decades beyond which the heads don't tell how far a set is from meeting a requirement."""
-
-
-class Layout(Protocol):
-    """How the nodes at both ends of a kind of edge and the edges lie in memory."""
-
-    def from_ap(self, x: Tensor) -> Tensor:
-        """What every edge sees at its AP."""
-
-    def from_other(self, x: Tensor) -> Tensor:
-        """What every edge sees at its other end."""
-
-    def to_ap(self, x: Tensor) -> Tensor:
-        """Θ in (11): mean and maximum over the edges of every AP."""
-
-    def to_other(self, x: Tensor) -> Tensor:
-        """Mean and maximum over the edges of every other node."""
-
-
-class Dense:
-    """Nodes (B, M, F) and (B, N, F), edges (B, M, N, F)."""
-
-    def from_ap(self, x: Tensor) -> Tensor:
-        """(B, M, 1, F)."""
-        return x[:, :, None]
-
-    def from_other(self, x: Tensor) -> Tensor:
-        """(B, 1, N, F)."""
-        return x[:, None]
-
-    def to_ap(self, x: Tensor) -> Tensor:
-        """(B, M, 2F)."""
-        return torch.cat([x.mean(2), x.amax(2)], -1)
-
-    def to_other(self, x: Tensor) -> Tensor:
-        """(B, N, 2F)."""
-        return torch.cat([x.mean(1), x.amax(1)], -1)
-
-
-class Sparse:
-    """Nodes (ΣM, F) and (ΣN, F), edges (E, F) between the nodes that `index` (2, E) names."""
-
-    def __init__(self, index: Tensor, aps: int, others: int) -> None:
-        self._ap, self._other = index
-        self._aps, self._others = aps, others
-
-    def from_ap(self, x: Tensor) -> Tensor:
-        """(E, F)."""
-        return x[self._ap]
-
-    def from_other(self, x: Tensor) -> Tensor:
-        """(E, F)."""
-        return x[self._other]
-
-    def to_ap(self, x: Tensor) -> Tensor:
-        """(ΣM, 2F)."""
-        return self._pool(x, self._ap, self._aps)
-
-    def to_other(self, x: Tensor) -> Tensor:
-        """(ΣN, 2F)."""
-        return self._pool(x, self._other, self._others)
-
-    @staticmethod
-    def _pool(x: Tensor, index: Tensor, size: int) -> Tensor:
-        from torch_geometric.utils import scatter
-
-        return torch.cat([scatter(x, index, 0, size, "mean"), scatter(x, index, 0, size, "max")], -1)
 
 
 def mlp(width: int, widths: Sequence[int], out: int | None = None) -> nn.Sequential:
@@ -145,25 +77,25 @@ class EdgeConvolution(nn.Module):
                 self.edge[kind] = Joint({"edge": edges[kind], "ap": node, "other": node}, config.edge_widths)
 
     def forward(
-        self, nodes: Mapping[str, Tensor], edges: Mapping[str, Tensor], layouts: Mapping[str, Layout]
+        self, nodes: Mapping[str, Tensor], edges: Mapping[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Nodes and edges of the next layer."""
+        """Nodes (B, N, F) and edges (B, M, N, F) of the next layer."""
         after: dict[str, Tensor] = {}
-        heard = [nodes["ap"]]
+        received = [nodes["ap"]]
         for kind, other in RELATIONS.items():
-            layout, to_other, to_ap = layouts[kind], _joint(self.to_other[kind]), _joint(self.to_ap[kind])
-            messages = to_other(to_other.part("edge", edges[kind]), layout.from_ap(to_other.part("node", nodes["ap"])))
-            after[other] = self.node[other](torch.cat([nodes[other], layout.to_other(messages)], -1))
-            messages = to_ap(to_ap.part("edge", edges[kind]), layout.from_other(to_ap.part("node", nodes[other])))
-            heard.append(layout.to_ap(messages))
-        after["ap"] = self.node["ap"](torch.cat(heard, -1))
+            to_other, to_ap = _joint(self.to_other[kind]), _joint(self.to_ap[kind])
+            messages = to_other(to_other.part("edge", edges[kind]), to_other.part("node", nodes["ap"])[:, :, None])
+            after[other] = self.node[other](torch.cat([nodes[other], messages.mean(1), messages.amax(1)], -1))
+            messages = to_ap(to_ap.part("edge", edges[kind]), to_ap.part("node", nodes[other])[:, None])
+            received += [messages.mean(2), messages.amax(2)]
+        after["ap"] = self.node["ap"](torch.cat(received, -1))
         updated = dict(edges)
         for kind, module in self.edge.items():
-            update, layout = _joint(module), layouts[kind]
+            update = _joint(module)
             updated[kind] = update(
                 update.part("edge", edges[kind]),
-                layout.from_ap(update.part("ap", after["ap"])),
-                layout.from_other(update.part("other", after[RELATIONS[kind]])),
+                update.part("ap", after["ap"])[:, :, None],
+                update.part("other", after[RELATIONS[kind]])[:, None],
             )
         return after, updated
 
@@ -223,38 +155,12 @@ class HetGnn(nn.Module):
 
     def embed(self, graph: Graph) -> Embedding:
         """The layers on B drops of one size."""
-        B = len(graph)
-        nodes = {"ap": graph.ap}
+        nodes, edges = {"ap": graph.ap}, dict(graph.edges)
         for kind, other in RELATIONS.items():
-            nodes[other] = self.start[other].expand(B, graph.edges[kind].shape[2], -1)
-        nodes = self._layers(nodes, graph.edges, dict.fromkeys(RELATIONS, Dense()))
+            nodes[other] = self.start[other].expand(len(graph), edges[kind].shape[2], -1)
+        for layer in self.layers:
+            nodes, edges = layer(nodes, edges)
         return Embedding(nodes["ap"], nodes["ue"], nodes["target"], graph.drops)
-
-    def embed_mixed(self, graphs: Sequence[Graph]) -> list[Embedding]:
-        """The layers on drops of any sizes in one pass of message passing; one embedding a graph."""
-        batch = to_torch_geometric(graphs)
-        nodes = {"ap": batch["ap"].x}
-        edges, layouts = {}, {}
-        for kind, other in RELATIONS.items():
-            nodes[other] = self.start[other].expand(batch[other].num_nodes, -1)
-            store = batch["ap", kind, other]
-            edges[kind] = store.edge_attr
-            layouts[kind] = Sparse(store.edge_index, batch["ap"].num_nodes, batch[other].num_nodes)
-        nodes = self._layers(nodes, edges, layouts)
-        counts = {
-            "ap": [(len(graph), graph.ap.shape[1]) for graph in graphs],
-            **{other: [(len(g), g.edges[kind].shape[2]) for g in graphs] for kind, other in RELATIONS.items()},
-        }
-        parts = {
-            name: [
-                part.reshape(*shape, -1)
-                for part, shape in zip(torch.split(nodes[name], [b * n for b, n in shapes]), shapes, strict=True)
-            ]
-            for name, shapes in counts.items()
-        }
-        return [
-            Embedding(parts["ap"][i], parts["ue"][i], parts["target"][i], graph.drops) for i, graph in enumerate(graphs)
-        ]
 
     def propose(self, embedding: Embedding, on: Tensor) -> Tensor:
         """Logits that an AP belongs to the best set, given that those in `on` do; with none on, the paper's activation head.
@@ -312,13 +218,6 @@ class HetGnn(nn.Module):
         for powers in unrolled.allocate(some, playing, *starts, checkpoints):
             answer = powers.masked_fill(~among[..., None], 0.0)
             yield nothing.scatter(1, rows[..., None].expand_as(answer), answer)
-
-    def _layers(
-        self, nodes: dict[str, Tensor], edges: Mapping[str, Tensor], layouts: Mapping[str, Layout]
-    ) -> dict[str, Tensor]:
-        for layer in self.layers:
-            nodes, edges = layer(nodes, edges, layouts)
-        return nodes
 
     @staticmethod
     def _look(embedding: Embedding, on: Tensor) -> tuple[Tensor, Tensor]:

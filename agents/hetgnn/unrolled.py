@@ -9,7 +9,7 @@ every user, AP m gives user k the share x_mk = c_k v_mk/Σ_j c_j v_mj, and a wat
 so P_m is multiplied by a root of the ratio of both sides, λ_k by a root of γ (I_k + σ²)/s_k² and ζ_s by one of CRLB_s/ν. All of them stay
 positive, powers stay within the caps, and every fixed point is optimal. The network supplies the starting point of P, λ and ζ.
 
-The iteration runs on the logarithms of powers, signals and prices, which is why it states s_k itself. Results are scored by `Drops.margins`.
+The iteration runs on the logarithms of powers, signals and prices, so it states s_k itself; `Drops.margins` scores its results.
 """
 
 from __future__ import annotations
