@@ -96,7 +96,8 @@ def power_error(power: Tensor, label: Tensor, active: Tensor, scale: PowerScale)
     if scale == "watt":
         return ((power - label).square().sum(-1) * on).sum() / count
     if scale == "amplitude":
-        return ((physics.root(power) - physics.root(label)).square().sum(-1) * on).sum() / count
+        error: Tensor = physics.root(power) - physics.root(label)
+        return (error.square().sum(-1) * on).sum() / count
     mine, theirs = power.sum(-1), label.sum(-1)
     share, target = (p / torch.where(active, total, 1.0)[..., None] for p, total in ((power, mine), (label, theirs)))
     if scale == "fraction":
