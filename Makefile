@@ -30,9 +30,13 @@ lint: setup
 warmup: setup
 	-$(BIN)/cfisac warmup
 
-# The tests look at the page of results in a real Chromium; where there is none, Debian's is installed, or Playwright's.
+# The tests of the report page need a Chromium: without one, Debian's is installed, or Playwright's for users other than root.
 browser: setup
 	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "make browser: no Chromium here, which the tests of the report page need: installing Debian's with apt-get"; \
 	  apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; \
-	else $(BIN)/playwright install chromium; fi
+	else \
+	  echo "make browser: no Chromium here, which the tests of the report page need: installing Playwright's"; \
+	  $(BIN)/playwright install chromium; \
+	fi

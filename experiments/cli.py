@@ -21,12 +21,11 @@ from experiments.commands.evaluate import Evaluate
 from experiments.commands.label import Label
 from experiments.commands.mobile import Mobile
 from experiments.commands.presets import Presets
-from experiments.commands.report import Report
-from experiments.commands.reproduce import COMMANDS as REPRODUCE
 from experiments.commands.trace import Trace
 from experiments.commands.train_hetgnn import TrainHetGnn
 from experiments.commands.train_rl import COMMANDS as TRAIN_RL
 from experiments.commands.warmup import Warmup
+from experiments.reproduction.commands import REPRODUCE, Report
 
 try:
     from experiments.bench.commands import ABLATE, BENCH
@@ -50,7 +49,7 @@ COMMANDS: Mapping[str, type[Command]] = {
 GROUPS: Mapping[str, tuple[str, Mapping[str, type[Command]]]] = {
     "ablate": ("Measure what parts of the HetGNN are worth", ABLATE),
     "bench": ("Measure speed and certified quality", BENCH),
-    "reproduce": ("Make the paper's results again, corrected", REPRODUCE),
+    "reproduce": ("Reproduce the paper's tables and figures, and measure its errata", REPRODUCE),
     "train": ("Train an agent", {"hetgnn": TrainHetGnn, **TRAIN_RL}),
 }
 """Commands of two words: the first word, what the group is for, and the second words, none if the group isn't installed."""

@@ -1,10 +1,10 @@
-"""Policies side by side on the same seeded drops, every decision scored by the environment's physics."""
+"""Comparison of policies on the same seeded drops; every decision is scored by the environment's physics."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
@@ -17,12 +17,13 @@ from agents.coverage import described
 from baselines.bounds import certify, relative_gap
 from cfisac_env import Decision, Scenario, SystemConfig, actions, seeds
 from cfisac_env.env import CfIsacEnv
-from experiments.statistics import Interval, bootstrap
+from experiments.journal import policy_key
+from experiments.statistics import Interval, bootstrap, mean
 
 
 @dataclass(frozen=True, eq=False)
 class PolicyResult:
-    """One policy on every drop; arrays are (drops,), NaN on drops that are certified infeasible."""
+    """Decisions of a policy; arrays are (drops,), with NaN where it made none, as on drops that are certified infeasible."""
 
     name: str
     total_power_w: NDArray[np.float64]
@@ -31,41 +32,36 @@ class PolicyResult:
     feasible: NDArray[np.bool_]
     violation: NDArray[
         np.float64
-    ]  # largest relative miss of any requirement: 1 − γ/γ_thr or CRLB/ν − 1, 0 when all are met
+    ]  # largest relative miss of a requirement: 1 − γ/γ_thr or CRLB/ν − 1, 0 if all are met
     seconds: NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """All policies on the same drops."""
+    """Decisions of several policies on the same drops."""
 
     config: SystemConfig
     seeds: list[int]
-    infeasible: NDArray[np.bool_]  # (drops,) certified: no decision serves the drop
+    infeasible: NDArray[np.bool_]  # (drops,) certified infeasible
     lower_bound_w: NDArray[np.float64]  # (drops,) certified for every decision
     results: list[PolicyResult]
-    untrained: Mapping[str, str] = field(
-        default_factory=dict
-    )  # agent → fields of the configuration that it wasn't trained for
+    untrained: Mapping[str, str]  # agent → fields of the configuration that it wasn't trained for
+
+    @property
+    def policies(self) -> Mapping[str, PolicyResult]:
+        """Decisions by the name of the policy."""
+        return {result.name: result for result in self.results}
 
     @property
     def best_known_w(self) -> NDArray[np.float64]:
-        """(drops,) least total power of any feasible decision; infinite without one."""
+        """(drops,) W, least total power of the feasible decisions; infinite without one."""
         totals = [np.where(result.feasible, result.total_power_w, np.inf) for result in self.results]
-        return np.asarray(np.min(totals, axis=0))
-
-    @staticmethod
-    def merged(parts: Sequence[Comparison]) -> Comparison:
-        """Comparisons of different policies on the same drops as one; of their lower bounds the best."""
-        bound = np.max([part.lower_bound_w for part in parts], axis=0)
-        results = [result for part in parts for result in part.results]
-        untrained = {name: fields for part in parts for name, fields in part.untrained.items()}
-        return replace(parts[0], lower_bound_w=bound, results=results, untrained=untrained)
+        return np.asarray(np.min([np.full(len(self.seeds), np.inf), *totals], axis=0))
 
 
 @dataclass(frozen=True)
-class Row:
-    """One policy's line in the table; means over the drops that aren't certified infeasible."""
+class PolicySummary:
+    """Statistics of a policy over the drops that aren't certified infeasible; powers are means."""
 
     policy: str
     total_power_w: Interval
@@ -83,7 +79,7 @@ class Row:
 
 
 def score(decision: Decision, scenario: Scenario, seconds: float) -> dict[str, Any]:
-    """A decision on a drop, as the physics sees it."""
+    """Score a decision on a drop: powers in W, active APs, feasibility, and its largest relative violation."""
     outcome = scenario.evaluate(decision)
     return {
         "total_power_w": float(outcome.total_power),
@@ -105,17 +101,20 @@ def run(
     drops: int | Scenario,
     seed: int = seeds.TEST,
     step: Callable[[str], None] = lambda name: None,
+    store: MutableMapping[tuple[str, int], dict[str, Any]] | None = None,
 ) -> Comparison:
     """Let every policy decide every drop.
 
-    The lower bound of a drop is that of `certify`, or what a policy proves that certifies its answers, such as `branch-and-bound`.
+    The lower bound of a drop is that of `certify` or, if it is larger, that of a policy that certifies its answers, such as
+    `branch-and-bound`.
 
     Args:
         config: of the drops.
-        policies: objects with a `name` each of its own and Stable-Baselines3's `predict`.
-        drops: how many random drops, with seeds from `seed` on; or the drops themselves.
+        policies: objects with Stable-Baselines3's `predict`, each with a `name` of its own.
+        drops: number of random drops, with seeds from `seed` on; or the drops themselves.
         seed: of the first drop.
         step: called with the policy's name after each decision, for a progress bar.
+        store: decisions of earlier runs on drops of this configuration; decisions that it lacks are added.
 
     Raises:
         ValueError: no policy, or two of one name.
@@ -128,44 +127,74 @@ def run(
     env = gym.make("CfIsac-v0", **config.as_dict()) if random else gym.make("CfIsac-v0", drops=drops)
     core = env.unwrapped
     assert isinstance(core, CfIsacEnv)
-    infeasible, bound = np.zeros(count, dtype=bool), np.zeros(count)
-    scores: dict[str, list[dict[str, Any] | None]] = {name: [] for name in names}
-    for i in range(count):
-        observation, _ = env.reset(seed=seed + i, options=None if random else {"drop": i})
-        scenario = core.scenario
-        certificate = certify(scenario.problem)
-        infeasible[i], bound[i] = certificate.infeasible, certificate.lower_bound_w
+    known: MutableMapping[tuple[str, int], dict[str, Any]] = {} if store is None else store
+    unkept: dict[tuple[str, int], dict[str, Any]] = {}  # of agents whose weights can't be told apart
+    keys = {policy.name: policy_key(policy.name, policy) for policy in policies}
+    kept = {name: unkept if name in agents.AGENTS and key == name else known for name, key in keys.items()}
+    first = seed if random else 0
+    numbers = list(range(first, first + count))
+    warm: set[str] = set()
+    for number in numbers:
+        missing = [policy for policy in policies if (keys[policy.name], number) not in kept[policy.name]]
+        if missing or ("", number) not in known:
+            observation, _ = env.reset(seed=number if random else None, options=None if random else {"drop": number})
+            if ("", number) not in known:
+                certificate = certify(core.scenario.problem)
+                known["", number] = {
+                    "infeasible": certificate.infeasible,
+                    "lower_bound_w": None if certificate.infeasible else certificate.lower_bound_w,
+                }
         for policy in policies:
-            if infeasible[i]:
-                scores[policy.name].append(None)
-            else:
-                if not any(scores[policy.name]):
+            if policy in missing and not known["", number]["infeasible"]:
+                if policy.name not in warm:
                     policy.predict(observation, deterministic=True)  # compilation is not part of a decision's time
-                start = time.perf_counter()
-                action, proven = decide(policy, observation, scenario)
-                seconds = time.perf_counter() - start
-                bound[i] = max(bound[i], proven)
-                decision = actions.decode(np.asarray(action), core.config.max_ap_power_w)
-                scores[policy.name].append(score(decision, scenario, seconds))
+                    warm.add(policy.name)
+                kept[policy.name][keys[policy.name], number] = _decided(policy, observation, core.scenario)
             step(policy.name)
     env.close()
-    first = seed if random else 0
-    results = [_collect(name, rows) for name, rows in scores.items()]
-    untrained = untrained_fields(policies, core.config)
-    return Comparison(core.config, list(range(first, first + count)), infeasible, bound, results, untrained)
+    infeasible = np.array([known["", number]["infeasible"] for number in numbers], dtype=bool)
+    bound = np.array([np.inf if (w := known["", number]["lower_bound_w"]) is None else w for number in numbers])
+    results = []
+    for name, key in keys.items():
+        made = [kept[name].get((key, number), {}) for number in numbers]
+        bound = np.maximum(bound, [values.get("lower_bound_w", 0.0) for values in made])
+        results.append(collect(name, made))
+    return Comparison(core.config, numbers, infeasible, bound, results, untrained_fields(policies, core.config))
+
+
+def collect(name: str, decisions: Sequence[Mapping[str, Any]]) -> PolicyResult:
+    """Collect the scores of a policy, one mapping a drop, in arrays; an empty mapping stands for no decision.
+
+    JSON has no infinity: a violation of None is an infinite one.
+    """
+
+    def column(key: str) -> NDArray[np.float64]:
+        values = [decision.get(key, np.nan) for decision in decisions]
+        return np.array([np.inf if value is None else value for value in values], dtype=np.float64)
+
+    names = ("total_power_w", "transmit_power_w", "active_aps", "violation", "seconds")
+    return PolicyResult(name, feasible=column("feasible") == 1.0, **{key: column(key) for key in names})
+
+
+def _decided(policy: Any, observation: Any, scenario: Scenario) -> dict[str, Any]:
+    """Score of a policy's decision, with the lower bound if it proves one."""
+    start = time.perf_counter()
+    action, bound = decide(policy, observation, scenario)
+    seconds = time.perf_counter() - start
+    decision = actions.decode(np.asarray(action), scenario.config.max_ap_power_w)
+    return score(decision, scenario, seconds) | ({"lower_bound_w": bound} if bound > 0.0 else {})
 
 
 def untrained_fields(policies: Sequence[Any], config: SystemConfig) -> dict[str, str]:
-    """Agents that weren't trained for a configuration → the fields that differ."""
+    """Map agents that weren't trained for a configuration to the fields that differ."""
     differing = {policy.name: agents.trained_for(policy, config) for policy in policies}
     return {name: described(fields) for name, fields in differing.items() if fields}
 
 
 def decide(policy: Any, observation: Any, scenario: Scenario) -> tuple[Any, float]:
-    """The action of a policy, and the lower bound on the drop's total power that it proves, or 0.
+    """Return the action of a policy, and the lower bound on the drop's total power in W that it proves, or 0.
 
-    A policy that certifies its answers decides on the drop itself: what float32 leaves of it in an observation would not do for a
-    certificate.
+    A policy that certifies its answers decides on the drop itself, since float32 observations are too coarse for a certificate.
     """
     if not getattr(policy, "certifies", False):
         return policy.predict(observation, deterministic=True)[0], 0.0
@@ -174,27 +203,12 @@ def decide(policy: Any, observation: Any, scenario: Scenario) -> tuple[Any, floa
     return actions.encode(answer.decision, problem.max_ap_power_w, problem.estimate_gain), answer.lower_bound_w
 
 
-def _collect(name: str, scores: Sequence[dict[str, Any] | None]) -> PolicyResult:
-    def column(key: str) -> NDArray[np.float64]:
-        return np.array([np.nan if score is None else score[key] for score in scores], dtype=np.float64)
-
-    return PolicyResult(
-        name=name,
-        total_power_w=column("total_power_w"),
-        transmit_power_w=column("transmit_power_w"),
-        active_aps=column("active_aps"),
-        feasible=np.array([score is not None and score["feasible"] for score in scores]),
-        violation=column("violation"),
-        seconds=column("seconds"),
-    )
-
-
-def summarise(comparison: Comparison, reference: str | None = None) -> list[Row]:
-    """The table: one row a policy, over the drops that aren't certified infeasible.
+def summarise(comparison: Comparison, reference: str | None = None) -> list[PolicySummary]:
+    """Summarise every policy over the drops that aren't certified infeasible.
 
     Args:
-        comparison: what `run` returned.
-        reference: the policy that differences are taken to; by default the cheapest of those that are feasible everywhere.
+        comparison: as `run` returns it.
+        reference: policy that differences are taken to; by default the cheapest of those that are feasible everywhere.
     """
     served = ~comparison.infeasible
     names = [result.name for result in comparison.results]
@@ -209,19 +223,19 @@ def summarise(comparison: Comparison, reference: str | None = None) -> list[Row]
         best, bound = comparison.best_known_w[served], comparison.lower_bound_w[served]
         transmit = result.transmit_power_w[served]
         rows.append(
-            Row(
+            PolicySummary(
                 policy=result.name,
                 total_power_w=bootstrap(total),
                 total_power_iqm_w=bootstrap(total, "iqm"),
-                transmit_power_w=_mean(transmit),
-                circuit_power_w=_mean(total - transmit),
-                active_aps=_mean(result.active_aps[served]),
-                feasible_share=_mean(met.astype(np.float64)),
+                transmit_power_w=mean(transmit),
+                circuit_power_w=mean(total - transmit),
+                active_aps=mean(result.active_aps[served]),
+                feasible_share=mean(met.astype(np.float64)),
                 worst_violation=float(result.violation[served].max()) if served.any() else np.nan,
-                gap_to_best=_mean(relative_gap(total, best)[met]),
-                certified_gap=_mean(relative_gap(total, bound)[met]),
+                gap_to_best=mean(relative_gap(total, best)[met]),
+                certified_gap=mean(relative_gap(total, bound)[met]),
                 difference_w=bootstrap(total - base.total_power_w[served]),
-                milliseconds=1e3 * _mean(result.seconds[served]),
+                milliseconds=1e3 * mean(result.seconds[served]),
                 untrained=comparison.untrained.get(result.name, ""),
             )
         )
@@ -229,17 +243,13 @@ def summarise(comparison: Comparison, reference: str | None = None) -> list[Row]
 
 
 def check_reference(reference: str | None, names: Sequence[str]) -> None:
-    """Refuse a reference that isn't compared."""
+    """Refuse a reference that isn't among the compared policies."""
     if reference is not None and reference not in names:
         raise ValueError(f"the reference {reference!r} is not among the compared policies: {', '.join(names)}")
 
 
-def _mean(values: NDArray[np.float64]) -> float:
-    return float(values.mean()) if values.size else np.nan
-
-
 def build(names: Sequence[str], config: SystemConfig) -> list[Any]:
-    """Oracles and agents by name, for the sizes of a configuration; a name given twice counts once.
+    """Build oracles and agents by name, for the sizes of a configuration; a name given twice counts once.
 
     Raises:
         ValueError: there is no policy or agent of that name.

@@ -1,81 +1,36 @@
-"""A comparison whose decisions are stored policy by policy, so that a run that was killed goes on with what is missing."""
+"""Comparisons of the same policies for several configurations, whose decisions are stored, so that a killed run goes on where it was."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-import agents
-import cfisac_env
 from cfisac_env import SystemConfig
-from experiments import compare, outputs, results, schemas
-from experiments.compare import Comparison, PolicyResult, Row
+from experiments import compare, outputs
+from experiments.compare import Comparison, PolicySummary
+from experiments.journal import Store
 from experiments.results import Column, Table, number, percent
+
+Entry = tuple[Comparison, PolicySummary]
 
 
 def run(
     config: SystemConfig, policies: Sequence[str], drops: int, seed: int, folder: Path, step: Callable[[str], None]
-) -> tuple[Comparison, list[Row]]:
-    """Compare policies on the same drops, as `compare.run` does, and write the comparison to a folder.
+) -> list[Entry]:
+    """Compare policies as `compare.run` does, and write the comparison and its decisions into a folder.
 
-    The decisions of each policy are kept in a file of its own with what they depend on, and are not made again: configuration, drops,
-    version, and of an agent the digest of its weights. An agent without a digest decides anew every time.
+    Decisions that are stored in `decisions.jsonl` aren't made again. An agent that was trained anew decides anew, and one whose weights
+    have no digest decides every time.
 
-    Returns:
-        The comparison and its rows.
+    Raises:
+        ValueError: the folder holds decisions of another version or configuration, or damaged ones.
     """
-    parts = [_decided(config, policy, drops, seed, folder, step) for policy in compare.build(policies, config)]
-    whole = Comparison.merged(parts)
-    rows = compare.summarise(whole)
-    outputs.write(folder, whole, rows)
-    return whole, rows
+    store = Store(folder / "decisions.jsonl", "evaluation", {"config": config.as_dict()})
+    comparison = compare.run(config, compare.build(policies, config), drops, seed, step, store)
+    rows = compare.summarise(comparison)
+    outputs.result(comparison, rows).write(folder)
+    return [(comparison, row) for row in rows]
 
-
-def _decided(
-    config: SystemConfig, policy: Any, drops: int, seed: int, folder: Path, step: Callable[[str], None]
-) -> Comparison:
-    """One policy on the drops, from its file if that is about the same and whole."""
-    path = folder / f"{policy.name}.json"
-    about = {
-        "cfisac": cfisac_env.__version__, "config": config.as_dict(), "drops": drops, "seed": seed, "policy": policy.name,
-        "digest": getattr(policy, "digest", None),
-    }  # fmt: skip
-    known = policy.name not in agents.AGENTS or about["digest"] is not None
-    if known and (stored := _stored(path, about, config, drops, seed)) is not None:
-        for _ in range(drops):
-            step(policy.name)
-        return replace(stored, untrained=compare.untrained_fields([policy], config))
-    made = compare.run(config, [policy], drops, seed, step)
-    columns = {name: value for name, value in vars(made.results[0]).items() if name != "name"}
-    columns |= {"infeasible": made.infeasible, "lower_bound_w": made.lower_bound_w}
-    content = results.plain({**results.provenance(), "about": about, "columns": columns})
-    schemas.check(content, "evaluation", path)
-    results.write(folder, {path.name: content})
-    return made
-
-
-def _stored(path: Path, about: dict[str, Any], config: SystemConfig, drops: int, seed: int) -> Comparison | None:
-    """What a file holds, or None where it is missing, damaged or about something else."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        schemas.check(content, "evaluation", path)
-    except (FileNotFoundError, ValueError):
-        return None
-    if content["about"] != about or any(len(column) != drops for column in content["columns"].values()):
-        return None
-    columns = {name: np.array(values, dtype=np.float64) for name, values in content["columns"].items()}
-    infeasible, feasible = columns.pop("infeasible") > 0, columns.pop("feasible") > 0
-    bound = np.where(infeasible, np.inf, columns.pop("lower_bound_w"))
-    result = PolicyResult(name=about["policy"], feasible=feasible, **columns)
-    return Comparison(config, list(range(seed, seed + drops)), infeasible, bound, [result])
-
-
-Entry = tuple[Comparison, Row]
 
 COLUMNS: tuple[Column[Entry], ...] = (
     Column("preset", lambda e: e[0].config.preset, code=True, rank=4),
@@ -90,10 +45,6 @@ COLUMNS: tuple[Column[Entry], ...] = (
 )
 
 
-def table(made: Sequence[tuple[Comparison, Sequence[Row]]]) -> Table[Entry]:
-    """All comparisons as one table.
-
-    It has no times: these need a machine that does nothing else, see `cfisac compare`.
-    """
-    entries = [(comparison, row) for comparison, rows in made for row in rows]
-    return Table(COLUMNS, entries, notes=outputs.NOTES + outputs.untrained(comparison for comparison, _ in made))
+def table(entries: Sequence[Entry]) -> Table[Entry]:
+    """Return one table of all comparisons, without times, which need an otherwise idle machine (`cfisac compare`)."""
+    return Table(COLUMNS, entries, notes=outputs.NOTES + outputs.untrained(comparison for comparison, _ in entries))

@@ -1,7 +1,7 @@
-"""Results as lines of JSON: a header, then lines that are appended while a run goes on, so that a killed one loses nothing.
+"""Results as lines of JSON that are appended while a run goes on, so that a killed run loses nothing.
 
-The header says what the file is: its format, the version that made it, and whatever else its lines depend on. Lines are checked by their
-schemas when they are written and when they are read.
+The first line is a header: format, version and whatever else the other lines depend on. Every line is checked by its schema when it is
+written and when it is read.
 """
 
 from __future__ import annotations
@@ -18,37 +18,52 @@ from experiments.results import plain, provenance
 
 Record = dict[str, Any]
 
-FORMAT = 1
+VERSION: Mapping[str, Any] = {"format": 1, "cfisac": cfisac_env.__version__}
+"""Versions in the header of every store."""
+
+
+def check_header(found: Record, wanted: Mapping[str, Any], path: Path) -> None:
+    """Refuse stored results of another version or of other settings.
+
+    Raises:
+        ValueError: names the file, the entry and both values.
+    """
+    for name, value in wanted.items():
+        if found.get(name) != value:
+            raise ValueError(
+                f"{path} was made with {name} = {_difference(found.get(name), value)}, and this is {_difference(value, found.get(name))}: "
+                "results of another kind or version are never overwritten; name another folder with --out, or move the old one away"
+            )
 
 
 class Journal:
-    """One file; reading changes nothing.
+    """A file of JSON lines; reading leaves it unchanged.
 
     Args:
         path: of the file, which need not exist yet.
-        kind: of its schemas, `KIND header` and `KIND line`.
-        about: what its lines depend on.
+        kind: prefix of its schemas, `KIND header` and `KIND line`.
+        settings: what its lines depend on.
 
     Attributes:
-        torn: whether the file ends in a line that a killed run didn't finish; the next `append` takes it away.
+        torn: whether a killed run left an unfinished last line; the next `append` removes it.
     """
 
-    def __init__(self, path: Path, kind: str, about: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, kind: str, settings: Mapping[str, Any]) -> None:
         self.path, self._kind = path, kind
-        self.header: Record = {"format": FORMAT, "cfisac": cfisac_env.__version__, **plain(about)}
+        self.header: Record = {**VERSION, **plain(settings)}
         self.torn = False
 
     def read(self) -> Iterator[tuple[Record, str]]:
         """Yield every line with its place, for messages; nothing if there is no file.
 
         Raises:
-            ValueError: the file belongs to another version or other results, is damaged, or isn't a journal.
+            ValueError: the file is damaged, isn't a journal, or was made with another version or other settings.
         """
         if not self.path.exists():
             return
-        whole, _, broken = schemas.read(self.path).rpartition("\n")
-        self.torn = bool(broken)
-        first, *rest = whole.split("\n")
+        whole, _, rest = schemas.read(self.path).rpartition("\n")
+        self.torn = bool(rest)
+        first, *lines = whole.split("\n")
         try:
             found = schemas.loads(first, self.path)
             schemas.check(found, f"{self._kind} header", self.path)
@@ -56,36 +71,28 @@ class Journal:
             raise ValueError(
                 f"{error}; it isn't a store of {self._kind}: name another folder, or move the file away"
             ) from None
-        for name, wanted in self.header.items():
-            if found.get(name) != wanted:
-                raise ValueError(
-                    f"{self.path} was made with {name} = {_brief(found.get(name), wanted)}, and this is {_brief(wanted, found.get(name))}: "
-                    "results of another kind or version are never overwritten; name another folder with --out, or move the old one away"
-                )
-        for number, text in enumerate(rest, 2):
+        check_header(found, self.header, self.path)
+        for number, text in enumerate(lines, 2):
             where = f"{self.path}, line {number},"
             line = schemas.loads(text, where)
             schemas.check(line, f"{self._kind} line", where)
             yield line, where
 
     def checked(self, line: Record) -> Record:
-        """A new line as JSON gives it back.
+        """Convert a new line to types of JSON.
 
         Raises:
-            ValueError: it isn't of the format.
+            ValueError: it violates the schema.
         """
         line = plain(line)
         schemas.check(line, f"{self._kind} line", "the new line")
         return line
 
     def append(self, line: Record) -> Record:
-        """Add a line, on disk before this returns.
-
-        Returns:
-            The line as JSON gives it back.
+        """Add a line, on disk before this returns, and return it as JSON gives it back.
 
         Raises:
-            ValueError: it isn't of the format.
+            ValueError: it violates the schema.
         """
         line = self.checked(line)
         if self.torn:
@@ -98,17 +105,50 @@ class Journal:
         return line
 
     def rewrite(self, lines: Iterable[Record]) -> None:
-        """Write the file anew with these lines."""
+        """Replace the file by one with these lines."""
         write_text(self.path, "".join(map(_line, [self.header | provenance(), *lines])))
         self.torn = False
+
+
+class Store(dict[tuple[str, int], Record]):
+    """Values by policy and seed, kept in a journal; the empty policy has those of the drop or episode itself.
+
+    Args:
+        path: of the journal.
+        kind: of its schemas.
+        settings: what the values depend on.
+
+    Raises:
+        ValueError: the file is damaged, isn't such a store, or was made with another version or other settings.
+    """
+
+    def __init__(self, path: Path, kind: str, settings: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._journal = Journal(path, kind, settings)
+        for line, where in self._journal.read():
+            key = line["policy"], line["seed"]
+            if key in self:
+                raise ValueError(f"{where} is damaged: {key[0] or 'the drop'} of seed {key[1]} is there twice")
+            super().__setitem__(key, line["values"])
+
+    def __setitem__(self, key: tuple[str, int], values: Record) -> None:
+        """Add values, on disk before this returns."""
+        line = self._journal.append({"policy": key[0], "seed": key[1], "values": values})
+        super().__setitem__(key, line["values"])
+
+
+def policy_key(name: str, policy: Any) -> str:
+    """Key of a policy in a store: an agent that is trained anew gets a new one."""
+    digest = getattr(policy, "digest", None)
+    return name if digest is None else f"{name}@{digest}"
 
 
 def _line(content: Record) -> str:
     return json.dumps(plain(content), allow_nan=False, separators=(",", ":")) + "\n"
 
 
-def _brief(value: Any, other: Any) -> Any:
-    """The entries of an object that differ; anything else as it is."""
+def _difference(value: Any, other: Any) -> Any:
+    """The entries of an object that differ from another's; any other value as it is."""
     if isinstance(value, dict) and isinstance(other, dict):
-        return {name: _brief(item, other.get(name)) for name, item in value.items() if other.get(name) != item}
+        return {name: _difference(item, other.get(name)) for name, item in value.items() if other.get(name) != item}
     return value

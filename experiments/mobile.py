@@ -1,11 +1,12 @@
-"""Policies over the same episodes of `CfIsacMobile-v0`: energy an episode, what it is made of, and how far it is from the best."""
+"""Comparison of policies on the same episodes of `CfIsacMobile-v0`: energy an episode, its parts, and its gaps."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,17 +24,17 @@ from baselines.clairvoyant import ClairvoyantPolicy
 from cfisac_env import SystemConfig
 from cfisac_env.mobile import CfIsacMobileEnv
 from experiments import results
-from experiments.journal import Journal
+from experiments.journal import Store, policy_key
 from experiments.parallel import in_order
-from experiments.results import Column, Table, number, percent, span
-from experiments.statistics import Interval, bootstrap, bootstrap_saving, bootstrap_share
+from experiments.results import Column, Result, Table, number, percent, span
+from experiments.statistics import Interval, bootstrap, bootstrap_saving, bootstrap_share, mean
 
 Float = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Episodes:
-    """One policy over every episode; arrays are (episodes,)."""
+    """Episodes of a policy; arrays are (episodes,)."""
 
     policy: str  # with its options
     knows: str
@@ -43,36 +44,36 @@ class Episodes:
     switching_j: Float
     switched_on: Float
     active_aps: Float  # mean over the episode
-    served: Float  # share of the instants that can be served in which every requirement was met
+    served: Float  # share of the instants, certified infeasible ones aside, in which every requirement was met
     step_ms: Float  # processor time of a decision
 
 
 @dataclass(frozen=True, eq=False)
 class MobileComparison:
-    """All policies on the same episodes."""
+    """Episodes of several policies, with the same seeds."""
 
     config: SystemConfig
     options: dict[str, Any]
     seeds: list[int]
-    skipped: list[int]  # seeds of episodes that were passed over because an instant can't be served
-    lower_bound_j: Float  # (episodes,) certified for whoever serves every instant that can be served
-    infeasible: Float  # (episodes,) instants that are certified to be beyond service
+    skipped: list[int]  # seeds of episodes that were skipped for a certified infeasible instant
+    lower_bound_j: Float  # (episodes,) certified for policies that serve every other instant
+    infeasible: Float  # (episodes,) number of certified infeasible instants
     results: list[Episodes]
 
     @property
     def whole(self) -> NDArray[np.bool_]:
-        """(episodes,) every instant can be served, as far as is proven; energies are averaged over these."""
+        """(episodes,) whether no instant is certified infeasible; energies are averaged over these episodes."""
         return np.asarray(self.infeasible == 0)
 
 
 @dataclass(frozen=True)
-class MobileRow:
-    """One policy's line in the table; means over the episodes of which every instant can be served."""
+class MobileSummary:
+    """Statistics of a policy over the episodes without a certified infeasible instant; numbers are means."""
 
     policy: str
     knows: str
     energy_j: Interval
-    room: Interval  # share of the distance from `hysteresis` to `clairvoyant` that is closed; NaN without both
+    room: Interval  # share of the gap between `hysteresis` and `clairvoyant` that is closed; NaN without both
     above_clairvoyant: Interval
     transmit_j: float
     circuit_j: float
@@ -80,51 +81,21 @@ class MobileRow:
     switched_on: float
     active_aps: float
     served: float
-    above_bound: float  # mean over the episodes that the policy served throughout
-    above_best: float  # the same, to the best policy of the table in each episode that served it throughout
+    above_bound: float  # over the episodes that the policy served throughout
+    above_best: float  # the same, to the best policy of each episode that served it throughout
     step_ms: float
 
 
 @dataclass(frozen=True)
-class _Game:
-    """One policy's episode, to be played by whichever process is free."""
+class _Task:
+    """An episode of one policy, for any process."""
 
     fields: dict[str, Any]
     policy: str
     seed: int
-    beyond: tuple[int, ...]  # instants that can't be served
+    infeasible: tuple[int, ...]  # instants that are certified infeasible
     payback_s: float
     bound_s: float
-
-
-class EpisodeStore:
-    """What is known of episodes and what was played, one journal a folder.
-
-    Args:
-        folder: of the results.
-        settings: that episodes depend on.
-
-    Attributes:
-        lines: what is stored, by policy and seed; the policy of what is known about an episode itself is the empty string.
-
-    Raises:
-        ValueError: the file is of other settings or another version, is damaged, or isn't a store.
-    """
-
-    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        self.journal = Journal(folder / "episodes.jsonl", "episodes", {"settings": settings})
-        self.lines: dict[tuple[str, int], dict[str, Any]] = {}
-        for line, where in self.journal.read():
-            key = line["policy"], line["seed"]
-            if key in self.lines:
-                raise ValueError(f"{where} is damaged: {key[0] or 'the episode'} of seed {key[1]} is there twice")
-            self.lines[key] = line["values"]
-
-    def add(self, policy: str, seed: int, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Store a line, on disk before this returns."""
-        values = self.journal.append({"policy": policy, "seed": seed, "values": values})["values"]
-        self.lines[policy, seed] = dict(values)
-        return self.lines[policy, seed]
 
 
 def run(
@@ -140,76 +111,78 @@ def run(
     folder: Path,
     step: Callable[[str], None] = lambda name: None,
 ) -> MobileComparison:
-    """Let every policy play the same episodes. What `folder` has of them already isn't played again.
+    """Let every policy play the same episodes. Episodes that are stored in `folder` aren't played again.
 
     Args:
         fields: arguments of `CfIsacMobile-v0`.
         policies: names, with options where they have any: `predictive:decorrelation_m=26,hold=6`.
-        episodes: how many, with seeds from `seed` on.
+        episodes: number of episodes, with seeds from `seed` on.
         seed: of the first episode.
         payback_s: of `hysteresis` and `keep-credit`.
         bound_s: seconds of exact search for each instant's lower bound.
-        every: play episodes in which an instant is certified to be beyond service, too, instead of passing over them.
+        every: play episodes with a certified infeasible instant, too, instead of skipping them.
         workers: processes.
         folder: of the results.
         step: called with a policy's name after each episode.
 
     Raises:
-        ValueError: an unknown policy or option, results of other settings in the folder, or a thousand episodes on end that can't be
-            served throughout.
+        ValueError: an unknown policy or option, results of other settings in the folder, or a thousand episodes in a row with a
+            certified infeasible instant.
     """
     env = gym.make("CfIsacMobile-v0", **fields)
     core = env.unwrapped
     assert isinstance(core, CfIsacMobileEnv)
     policies = list(dict.fromkeys(policies))
-    made = {spec: _made(spec, env, payback_s, bound_s) for spec in policies}
-    knows = {spec: str(getattr(policy, "knows", "observation")) for spec, policy in made.items()}
-    # An agent that is trained anew plays anew.
-    stored = {spec: "@".join(filter(None, (spec, getattr(policy, "digest", None)))) for spec, policy in made.items()}
+    made = {spec: _build(spec, env, payback_s, bound_s) for spec in policies}
+    keys = {spec: policy_key(spec, policy) for spec, policy in made.items()}
     options = {
         "episode_steps": core.episode_steps, "step_s": core.step_s, "switching_energy_j": core.switching_energy_j,
         "wake_up_steps": core.wake_up_steps, "dynamics": repr(core.dynamics), "payback_s": payback_s, "bound_s": bound_s,
     }  # fmt: skip
-    store = EpisodeStore(folder, {"config": core.config.as_dict(), "options": options})
+    settings = {"settings": {"config": core.config.as_dict(), "options": options}}
+    store = Store(folder / "episodes.jsonl", "episodes", settings)
     seeds: list[int] = []
     skipped: list[int] = []
-    one = seed
-    while len(seeds) < episodes:
+    for episode in itertools.count(seed):
+        if len(seeds) == episodes:
+            break
         if len(skipped) >= 1000 + 100 * len(seeds):
             raise ValueError(
-                f"of the episodes from seed {seed} on, {len(skipped)} have instants that can't be served, and {len(seeds)} haven't; "
-                "play them with --every, or ask for less"
+                f"of the episodes from seed {seed} on, {len(skipped)} have certified infeasible instants, and {len(seeds)} haven't; "
+                "play them with --every, or relax the requirements"
             )
-        (seeds if every or not _known(store, core, one, bound_s)["beyond"] else skipped).append(one)
-        one += 1
-    games = [
-        _Game(fields, spec, one, tuple(_known(store, core, one, bound_s)["beyond"]), payback_s, bound_s)
-        for one in seeds
+        if ("", episode) not in store:
+            store["", episode] = _certified(core, episode, bound_s)
+        (seeds if every or not store["", episode]["beyond"] else skipped).append(episode)
+    env.close()
+    tasks = [
+        _Task(fields, spec, episode, tuple(store["", episode]["beyond"]), payback_s, bound_s)
+        for episode in seeds
         for spec in policies
     ]
-    env.close()
-    missing = [game for game in games if (stored[game.policy], game.seed) not in store.lines]
-    for game in games:
-        if (stored[game.policy], game.seed) in store.lines:
-            step(game.policy)
-    for game, values in zip(missing, in_order(_played, missing, workers=workers), strict=True):
-        store.add(stored[game.policy], game.seed, values)
-        step(game.policy)
+    missing = [task for task in tasks if (keys[task.policy], task.seed) not in store]
+    for task in tasks:
+        if (keys[task.policy], task.seed) in store:
+            step(task.policy)
+    for task, values in zip(missing, in_order(_play, missing, workers=workers), strict=True):
+        store[keys[task.policy], task.seed] = values
+        step(task.policy)
 
-    def column(policy: str, name: str) -> Float:
-        return np.array([store.lines[policy, one].get(name, 0.0) for one in seeds], dtype=np.float64)
+    def column(key: str, name: str) -> Float:
+        return np.array([store[key, episode].get(name, 0.0) for episode in seeds], dtype=np.float64)
 
-    bound = column("", "lower_bound_j")
-    for spec in policies:
-        bound = np.maximum(bound, column(stored[spec], "lower_bound_j"))
+    bounds = [column(key, "lower_bound_j") for key in ("", *keys.values())]
     names = [field.name for field in dataclasses.fields(Episodes)][2:]
-    results = [Episodes(spec, knows[spec], *(column(stored[spec], name) for name in names)) for spec in policies]
-    beyond = np.array([len(store.lines["", one]["beyond"]) for one in seeds], dtype=np.float64)
-    return MobileComparison(core.config, options, seeds, skipped, bound, beyond, results)
+    results = [
+        Episodes(spec, str(getattr(policy, "knows", "observation")), *(column(keys[spec], name) for name in names))
+        for spec, policy in made.items()
+    ]
+    infeasible = np.array([len(store["", episode]["beyond"]) for episode in seeds], dtype=np.float64)
+    return MobileComparison(core.config, options, seeds, skipped, np.max(bounds, axis=0), infeasible, results)
 
 
-def _made(spec: str, env: Any, payback_s: float, bound_s: float) -> Any:
-    """A policy from its name and options, or an agent."""
+def _build(spec: str, env: Any, payback_s: float, bound_s: float) -> Any:
+    """Build a policy or an agent from its name and options."""
     name, _, text = spec.partition(":")
     options: dict[str, Any] = {}
     for item in filter(None, text.split(",")):
@@ -232,36 +205,34 @@ def _made(spec: str, env: Any, payback_s: float, bound_s: float) -> Any:
         raise ValueError(f"{spec}: {error}") from None
 
 
-def _known(store: EpisodeStore, core: CfIsacMobileEnv, seed: int, bound_s: float) -> dict[str, Any]:
-    """What is certified about an episode: instants that can't be served, and a lower bound for those who serve the others."""
-    if ("", seed) not in store.lines:
-        core.reset(seed=seed)
-        problem = core.trajectory.problem
-        bounds_w, beyond = clairvoyant.instant_bounds([problem[t] for t in range(core.episode_steps)], bound_s)
-        values = {"lower_bound_j": bounds_w.sum() * core.step_s, "beyond": np.flatnonzero(beyond)}
-        return store.add("", seed, values)
-    return store.lines["", seed]
+def _certified(core: CfIsacMobileEnv, seed: int, bound_s: float) -> dict[str, Any]:
+    """Certify an episode: its infeasible instants, and a lower bound on the energy of the others."""
+    core.reset(seed=seed)
+    problem = core.trajectory.problem
+    bounds_w, infeasible = clairvoyant.instant_bounds([problem[t] for t in range(core.episode_steps)], bound_s)
+    return {"lower_bound_j": bounds_w.sum() * core.step_s, "beyond": np.flatnonzero(infeasible)}
 
 
-def _played(game: _Game) -> dict[str, float]:
-    """One episode of one policy, by the environment's own account."""
-    env = gym.make("CfIsacMobile-v0", **game.fields)
+def _play(task: _Task) -> dict[str, float]:
+    """Play an episode; all values are the environment's own."""
+    env = gym.make("CfIsacMobile-v0", **task.fields)
     core = env.unwrapped
     assert isinstance(core, CfIsacMobileEnv)
-    policy = _made(game.policy, env, game.payback_s, game.bound_s)
-    observation, _ = env.reset(seed=game.seed)
-    infos, over, began = [], False, time.process_time()
+    policy = _build(task.policy, env, task.payback_s, task.bound_s)
+    observation, _ = env.reset(seed=task.seed)
+    infos, over, begin = [], False, time.process_time()
     while not over:
         action, _ = policy.predict(observation, deterministic=True)
         observation, _, _, over, info = env.step(action)
         infos.append(info)
-    spent_s = time.process_time() - began
-    total = {key: float(sum(info[key] for info in infos)) for key in _SUMMED}
-    servable = np.ones(len(infos), dtype=bool)
-    servable[list(game.beyond)] = False
-    feasible = np.array([info["feasible"] for info in infos])
-    bound = {"lower_bound_j": policy.plan.lower_bound_j} if isinstance(policy, ClairvoyantPolicy) else {}
+    seconds = time.process_time() - begin
     env.close()
+    total = {
+        key: float(sum(info[key] for info in infos))
+        for key in ("transmit_power_w", "circuit_power_w", "switching_energy_j", "switched_on", "active_aps")
+    }
+    feasible = np.delete([info["feasible"] for info in infos], list(task.infeasible))
+    bound = {"lower_bound_j": policy.plan.lower_bound_j} if isinstance(policy, ClairvoyantPolicy) else {}
     return {
         "energy_j": infos[-1]["episode_energy_j"],
         "transmit_j": total["transmit_power_w"] * core.step_s,
@@ -269,67 +240,59 @@ def _played(game: _Game) -> dict[str, float]:
         "switching_j": total["switching_energy_j"],
         "switched_on": total["switched_on"],
         "active_aps": total["active_aps"] / len(infos),
-        "served": float(feasible[servable].mean()) if servable.any() else 1.0,
-        "step_ms": 1e3 * spent_s / len(infos),
+        "served": float(feasible.mean()) if feasible.size else 1.0,
+        "step_ms": 1e3 * seconds / len(infos),
         **bound,
     }
 
 
-_SUMMED = ("transmit_power_w", "circuit_power_w", "switching_energy_j", "switched_on", "active_aps")
-
-
-def summarise(comparison: MobileComparison) -> list[MobileRow]:
-    """The table: one row a policy, over the episodes of which every instant can be served."""
+def summarise(comparison: MobileComparison) -> list[MobileSummary]:
+    """Summarise every policy over the episodes without a certified infeasible instant."""
     whole = comparison.whole
     throughout = {one.policy: whole & (one.served == 1.0) for one in comparison.results}
     best = np.min([np.where(throughout[one.policy], one.energy_j, np.inf) for one in comparison.results], axis=0)
     energy = {one.policy: one.energy_j[whole] for one in comparison.results}
     unknown = Interval(np.nan, np.nan, np.nan)
-    seer, rule = energy.get("clairvoyant"), energy.get("hysteresis")
+    least, rule = energy.get("clairvoyant"), energy.get("hysteresis")
     rows = []
     for one in comparison.results:
         met, ours = throughout[one.policy], energy[one.policy]
-        above = unknown if seer is None else bootstrap_saving(ours, seer)
+        above = unknown if least is None else bootstrap_saving(ours, least)
         rows.append(
-            MobileRow(
+            MobileSummary(
                 policy=one.policy,
                 knows=one.knows,
                 energy_j=bootstrap(ours),
-                room=unknown if seer is None or rule is None else bootstrap_share(rule - ours, rule - seer),
+                room=unknown if least is None or rule is None else bootstrap_share(rule - ours, rule - least),
                 above_clairvoyant=Interval(0.0 - above.value, 0.0 - above.high, 0.0 - above.low),
-                transmit_j=_mean(one.transmit_j[whole]),
-                circuit_j=_mean(one.circuit_j[whole]),
-                switching_j=_mean(one.switching_j[whole]),
-                switched_on=_mean(one.switched_on[whole]),
-                active_aps=_mean(one.active_aps[whole]),
-                served=_mean(one.served[whole]),
-                above_bound=_mean(one.energy_j[met] / comparison.lower_bound_j[met] - 1),
-                above_best=_mean(one.energy_j[met] / best[met] - 1),
-                step_ms=_mean(one.step_ms[whole]),
+                transmit_j=mean(one.transmit_j[whole]),
+                circuit_j=mean(one.circuit_j[whole]),
+                switching_j=mean(one.switching_j[whole]),
+                switched_on=mean(one.switched_on[whole]),
+                active_aps=mean(one.active_aps[whole]),
+                served=mean(one.served[whole]),
+                above_bound=mean(one.energy_j[met] / comparison.lower_bound_j[met] - 1),
+                above_best=mean(one.energy_j[met] / best[met] - 1),
+                step_ms=mean(one.step_ms[whole]),
             )
         )
     return rows
 
 
-def _mean(values: Float) -> float:
-    return float(values.mean()) if values.size else np.nan
-
-
-NONE_WHOLE = "no episode of which every instant can be served"
+NONE_WHOLE = "every episode has a certified infeasible instant"
 NEVER_THROUGHOUT = "the policy served no episode throughout"
-
 NO_ROOM = "no hysteresis and clairvoyant in the table"
 
 
 def _percents(interval: Interval) -> str | None:
-    """An estimate and its interval in percent."""
+    """Format an estimate and its interval in percent."""
     if not np.isfinite(interval.value):
         return None
     ends = span(interval, "{:.0%}")
     return f"{interval.value:.0%}" + (f" {ends}" if ends else "")
 
 
-COLUMNS: tuple[Column[MobileRow], ...] = (
+COLUMNS: tuple[Column[MobileSummary], ...] = (
     Column("policy", lambda row: row.policy, code=True),
     Column("energy J", lambda row: number(row.energy_j.value, "{:.1f}"), NONE_WHOLE),
     Column("95 % interval", lambda row: span(row.energy_j, "{:.1f}"), results.ONE_VALUE, rank=5),
@@ -351,30 +314,30 @@ NOTES = (
     "energy: mean of an episode; served: instants with every requirement met; room closed: share of the energy between hysteresis and "
     "clairvoyant that is saved, to clairvoyant: energy above its, both over the same episodes [95 % bootstrap interval over episodes]; "
     "to best, certified: gap to the best policy of the table and to the certified lower bound, over the episodes that the policy served "
-    "throughout; knows: what decisions rest on"
+    "throughout; knows: information that decisions use"
 )
 
 
 def _title(comparison: MobileComparison) -> str:
     config, options, whole = comparison.config, comparison.options, comparison.whole
     others = int((~whole).sum()) + len(comparison.skipped)
-    more = f" ({others} more with instants that are certified to be beyond service)" if others else ""
+    more = f" ({others} more with certified infeasible instants)" if others else ""
     return (
         f"{config.preset}, M={config.M}, K={config.K}, S={config.S}: {whole.sum()} episodes of {options['episode_steps']} × "
         f"{options['step_s']:g} s{more}, {options['switching_energy_j']:g} J a switch, {options['wake_up_steps']} wake-up steps"
     )
 
 
-def table(comparison: MobileComparison, rows: Sequence[MobileRow]) -> Table[MobileRow]:
-    """One row a policy."""
+def table(comparison: MobileComparison, rows: Sequence[MobileSummary]) -> Table[MobileSummary]:
+    """Return the table, one row a policy."""
     return Table(COLUMNS, rows, _title(comparison), NOTES)
 
 
-def figure(comparison: MobileComparison, rows: Sequence[MobileRow]) -> Figure:
-    """Energy an episode and what it is made of, one bar a policy."""
-    result = Figure(figsize=(8.5, 1.8 + 0.42 * len(rows)), layout="constrained")
-    FigureCanvasAgg(result)
-    ax = result.subplots()
+def figure(comparison: MobileComparison, rows: Sequence[MobileSummary]) -> Figure:
+    """Draw the energy of an episode and its parts, one bar a policy."""
+    picture = Figure(figsize=(8.5, 1.8 + 0.42 * len(rows)), layout="constrained")
+    FigureCanvasAgg(picture)
+    ax = picture.subplots()
     y = np.arange(len(rows))[::-1]
     left = np.zeros(len(rows))
     for label, color in (("circuit", "#a6cee3"), ("transmit", "#0072b2"), ("switching", "#d55e00")):
@@ -387,16 +350,16 @@ def figure(comparison: MobileComparison, rows: Sequence[MobileRow]) -> Figure:
     for height, width, row in zip(y, left, rows, strict=True):
         if row.served < 1.0:
             ax.text(width, height, f" {row.served:.1%} served", va="center", fontsize=8)
-    ax.set_yticks(y, [results.drawn(row.policy) for row in rows])
+    ax.set_yticks(y, [results.escaped(row.policy) for row in rows])
     ax.set_xlabel("energy an episode, J")
     ax.legend(frameon=False, fontsize=8)
     ax.spines[["top", "right"]].set_visible(False)
     ax.set_title(_title(comparison), fontsize=9)
-    return result
+    return picture
 
 
-def write(folder: Path, comparison: MobileComparison, rows: Sequence[MobileRow]) -> list[Path]:
-    """Write `mobile.csv`, `mobile.md`, `mobile.png` and `mobile.json` into a folder."""
+def result(comparison: MobileComparison, rows: Sequence[MobileSummary]) -> Result:
+    """Return `mobile.md`, `mobile.csv`, `mobile.json` and `mobile.png`."""
     content = {
         "config": comparison.config.as_dict(),
         "options": comparison.options,
@@ -412,12 +375,4 @@ def write(folder: Path, comparison: MobileComparison, rows: Sequence[MobileRow])
             },
         },
     }
-    return results.write(
-        folder,
-        {
-            "mobile.csv": results.csv_text([results.flat(row) for row in rows]),
-            "mobile.md": table(comparison, rows).markdown(),
-            "mobile.png": figure(comparison, rows),
-            "mobile.json": content,
-        },
-    )
+    return Result("mobile", [table(comparison, rows)], content, csv=True, figure=figure(comparison, rows))

@@ -1,9 +1,8 @@
-"""A comparison as a table, JSON, CSV and a picture."""
+"""Table and figure of a comparison, and the files that hold it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,15 +10,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from experiments import results
-from experiments.compare import Comparison, Row
-from experiments.results import Column, Table, milliseconds, number, percent, span
+from experiments.compare import Comparison, PolicySummary
+from experiments.results import Column, Result, Table, milliseconds, number, percent, span
 
 _POWER, _CIRCUIT, _MISSED = "#0072b2", "#a6cee3", "#d55e00"
 
 NONE_SERVED = "no drop can be served"
 NEVER_FEASIBLE = "the policy is feasible on no drop"
 
-COLUMNS: tuple[Column[Row], ...] = (
+COLUMNS: tuple[Column[PolicySummary], ...] = (
     Column("policy", lambda row: row.policy, code=True),
     Column("total W", lambda row: number(row.total_power_w.value), NONE_SERVED, rank=0),
     Column("95 % interval", lambda row: span(row.total_power_w), results.ONE_VALUE, rank=5),
@@ -41,12 +40,12 @@ NOTES = (
 
 
 def miss(share: float) -> str | None:
-    """A relative miss of a requirement; within the tolerance it is none."""
+    """Format a relative miss of a requirement; one within the tolerance is none."""
     return "none" if share <= 1e-4 else percent(share)
 
 
-def table(comparison: Comparison, rows: Sequence[Row]) -> Table[Row]:
-    """One row a policy."""
+def table(comparison: Comparison, rows: Sequence[PolicySummary]) -> Table[PolicySummary]:
+    """Return the table, one row a policy."""
     config = comparison.config
     served, lost = int((~comparison.infeasible).sum()), int(comparison.infeasible.sum())
     title = f"{config.preset}, M={config.M}, K={config.K}: {served} drops"
@@ -57,13 +56,13 @@ def table(comparison: Comparison, rows: Sequence[Row]) -> Table[Row]:
 
 
 def untrained(comparisons: Iterable[Comparison]) -> str:
-    """What to add to the notes about agents that weren't trained for what they play."""
+    """Return the part of the notes on agents that weren't trained for the configuration."""
     found = {f"`{name}` wasn't trained for {fields}" for one in comparisons for name, fields in one.untrained.items()}
     return "".join(f"; {sentence}" for sentence in sorted(found))
 
 
-def write(folder: Path, comparison: Comparison, rows: Sequence[Row]) -> list[Path]:
-    """Write `compare.csv`, `compare.md`, `compare.png` and `compare.json` into a folder."""
+def result(comparison: Comparison, rows: Sequence[PolicySummary]) -> Result:
+    """Return `compare.md`, `compare.csv`, `compare.json` and `compare.png`."""
     content: dict[str, Any] = {
         "config": comparison.config.as_dict(),
         "seeds": comparison.seeds,
@@ -73,28 +72,20 @@ def write(folder: Path, comparison: Comparison, rows: Sequence[Row]) -> list[Pat
             "lower_bound_w": comparison.lower_bound_w,
             "best_known_w": comparison.best_known_w,
             "policies": {
-                result.name: {key: value for key, value in vars(result).items() if key != "name"}
-                for result in comparison.results
+                one.name: {key: value for key, value in vars(one).items() if key != "name"}
+                for one in comparison.results
             },
         },
     }
-    return results.write(
-        folder,
-        {
-            "compare.csv": results.csv_text([results.flat(row) for row in rows]),
-            "compare.md": table(comparison, rows).markdown(),
-            "compare.png": figure(comparison, rows),
-            "compare.json": content,
-        },
-    )
+    return Result("compare", [table(comparison, rows)], content, csv=True, figure=figure(comparison, rows))
 
 
-def figure(comparison: Comparison, rows: Sequence[Row]) -> Figure:
-    """Total power with its interval, share of drops served, and time a decision, one line a policy."""
+def figure(comparison: Comparison, rows: Sequence[PolicySummary]) -> Figure:
+    """Draw total power with its interval, share of drops served, and time a decision, one line a policy."""
     config = comparison.config
-    result = Figure(figsize=(11, 1.6 + 0.42 * len(rows)), layout="constrained")
-    FigureCanvasAgg(result)
-    power, served, clock = result.subplots(1, 3, sharey=True, width_ratios=[3, 1.3, 1.5])
+    picture = Figure(figsize=(11, 1.6 + 0.42 * len(rows)), layout="constrained")
+    FigureCanvasAgg(picture)
+    power, served, clock = picture.subplots(1, 3, sharey=True, width_ratios=[3, 1.3, 1.5])
     y = np.arange(len(rows))[::-1]
     circuit = np.array([row.circuit_power_w for row in rows])
     transmit = np.array([row.transmit_power_w for row in rows])
@@ -106,7 +97,7 @@ def figure(comparison: Comparison, rows: Sequence[Row]) -> Figure:
     bound = comparison.lower_bound_w[~comparison.infeasible]
     if bound.size:
         power.axvline(float(bound.mean()), color="black", linestyle=":", label="certified lower bound")
-    power.set_yticks(y, [results.drawn(row.policy) for row in rows])
+    power.set_yticks(y, [results.escaped(row.policy) for row in rows])
     power.set_xlabel("total power, W (mean over drops, 95 % interval)")
     power.legend(frameon=False, fontsize=8)
     share = np.array([row.feasible_share for row in rows])
@@ -122,5 +113,5 @@ def figure(comparison: Comparison, rows: Sequence[Row]) -> Figure:
     clock.set_xlabel("time a decision, ms")
     for axis in (power, served, clock):
         axis.spines[["top", "right"]].set_visible(False)
-    result.suptitle(f"{config.preset}: M = {config.M} APs, K = {config.K} users, {len(bound)} drops", fontsize=11)
-    return result
+    picture.suptitle(f"{config.preset}: M = {config.M} APs, K = {config.K} users, {len(bound)} drops", fontsize=11)
+    return picture

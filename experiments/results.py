@@ -1,7 +1,8 @@
-"""Results: rows as a table in Markdown, in the terminal and as CSV; files that appear together, with what is needed to make them again."""
+"""Results as tables in Markdown, CSV and the terminal, as JSON and as pictures: all files of a result are written together."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import importlib.metadata
@@ -11,7 +12,7 @@ import math
 import os
 import platform
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -19,52 +20,53 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 
 from cfisac_env import files
+from experiments import terminal
 from experiments.statistics import Interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.console import Console
 
-Row = TypeVar("Row")
+T = TypeVar("T")
 
 DASH = "–"
-"""Stands where there is no value; a line under the table says why."""
+"""Placeholder of a missing value; a line under the table gives the reason."""
 
 _PACKAGES = ("cfisac", "gymnasium", "numpy", "scipy", "cvxpy", "clarabel", "scs", "numba", "torch", "stable-baselines3")
 
 
 @dataclass(frozen=True)
-class Column(Generic[Row]):
+class Column(Generic[T]):
     """One column of a table."""
 
     heading: str
-    cell: Callable[[Row], str | None]  # None where there is no value
-    missing: str = "no value"  # why there may be none
-    rank: int = 0  # a narrow terminal leaves out the columns of the highest rank first, of equal ones the last
-    left: bool = False  # aligned so, as the first column always is
-    code: bool = False  # names, which Markdown sets as code
+    cell: Callable[[T], str | None]  # text of a row; None where the row has no value
+    missing: str = "no value"  # reason for a missing value
+    rank: int = 0  # narrow terminals leave out the columns of the highest rank first, the last of equal ones
+    left: bool = False  # left-aligned, as the first column always is
+    code: bool = False  # set as code in Markdown
 
 
 @dataclass(frozen=True)
-class Table(Generic[Row]):
-    """Rows under their columns; `notes` say how to read them."""
+class Table(Generic[T]):
+    """Rows and their columns, with a title and notes on how to read them."""
 
-    columns: Sequence[Column[Row]]
-    rows: Sequence[Row]
+    columns: Sequence[Column[T]]
+    rows: Sequence[T]
     title: str = ""
     notes: str = ""
 
     @property
     def headings(self) -> list[str]:
-        """Of the columns."""
+        """Headings of the columns."""
         return [column.heading for column in self.columns]
 
     def cells(self) -> list[list[str]]:
-        """Of every row."""
-        return [[_shown(column.cell(row)) for column in self.columns] for row in self.rows]
+        """Text of every row, column by column."""
+        return [[DASH if (cell := one.cell(row)) is None else cell for one in self.columns] for row in self.rows]
 
     def reasons(self) -> str:
-        """Why there is a dash in a column, for the columns that have one."""
+        """Reasons for the dashes, for the columns that have any."""
         why: dict[str, list[str]] = {}
         for column in self.columns:
             if any(column.cell(row) is None for row in self.rows):
@@ -72,7 +74,7 @@ class Table(Generic[Row]):
         return "; ".join(f"{DASH} under {', '.join(headings)}: {reason}" for reason, headings in why.items())
 
     def markdown(self) -> str:
-        """The table and the reasons for its dashes, for a page."""
+        """The table and the reasons for its dashes in Markdown."""
         rules = ["---" if column.left or not i else "---:" for i, column in enumerate(self.columns)]
         lines = [_line(self.headings), f"|{'|'.join(rules)}|"]
         for cells in self.cells():
@@ -82,15 +84,15 @@ class Table(Generic[Row]):
         return "\n".join([*lines, *(["", f"{reasons}."] if reasons else [])]) + "\n"
 
     def page(self) -> str:
-        """The table between its title and its notes, in Markdown."""
+        """The table between its title and its notes in Markdown."""
         return "\n".join(f"{text}\n" for text in (self.title, self.markdown().rstrip("\n"), self.notes) if text)
 
     def show(self, console: Console, where: str = "") -> None:
-        """Print the table with as many columns as there is room for, then what is left out.
+        """Print the table with as many columns as fit, and name the others.
 
         Args:
-            console: gives the width.
-            where: the files that have all columns.
+            console: terminal or log.
+            where: file that has all columns.
         """
         from rich.cells import cell_len
         from rich.table import Table as View
@@ -113,35 +115,31 @@ class Table(Generic[Row]):
                 console.print(text, markup=False, highlight=False)
 
 
-def _shown(cell: str | None) -> str:
-    return DASH if cell is None else cell
-
-
 def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def number(value: float | None, form: str = "{:.3f}") -> str | None:
-    """A number, "∞", or None where there is none."""
+    """Format a number; infinity as "∞", NaN as None."""
     if value is None or math.isnan(value):
         return None
     return form.format(value) if math.isfinite(value) else "∞"
 
 
 def percent(share: float | None, digits: int = 2) -> str | None:
-    """A share, a gap or a miss as a percentage; whole ones from 100 % on."""
+    """Format a ratio as a percentage, without decimals from 100 % on."""
     return number(share, f"{{:,.{digits}%}}" if share is not None and abs(share) < 1 else "{:,.0%}")
 
 
 def span(interval: Interval, form: str = "{:.2f}") -> str | None:
-    """The 95 % interval of an estimate, or None where there is none."""
+    """Format the ends of a 95 % interval; None where it has none."""
     if not math.isfinite(interval.low):
         return None
     return f"[{form.format(interval.low)}, {form.format(interval.high)}]"
 
 
 def milliseconds(seconds: float | None) -> str | None:
-    """A time in ms, to three digits."""
+    """Format a time in ms to three digits."""
     ms = None if seconds is None else 1e3 * seconds
     return number(ms, "{:.3g}" if ms is not None and ms < 1000 else "{:,.0f}")
 
@@ -150,7 +148,7 @@ ONE_VALUE = "an interval takes two values or more"
 
 
 def flat(row: Any) -> dict[str, Any]:
-    """A dataclass as columns of a CSV: an interval becomes three of them."""
+    """Columns of a dataclass in CSV; an interval has three."""
     columns: dict[str, Any] = {}
     for field in dataclasses.fields(row):
         value = getattr(row, field.name)
@@ -162,7 +160,7 @@ def flat(row: Any) -> dict[str, Any]:
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows of the same keys as CSV, the keys as its header; what isn't finite is an empty cell."""
+    """Format rows with equal keys as CSV; numbers that aren't finite are empty cells."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()
@@ -171,12 +169,12 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def json_text(content: Any) -> str:
-    """Strict JSON."""
+    """Format as strict JSON."""
     return json.dumps(plain(content), indent=1, allow_nan=False) + "\n"
 
 
 def plain(value: Any) -> Any:
-    """A value as strict JSON has it: dataclasses as objects, NumPy arrays as lists, paths as text, what isn't finite as None."""
+    """Convert to types of strict JSON: dataclasses to objects, arrays to lists, paths to text, numbers that aren't finite to None."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -192,24 +190,24 @@ def plain(value: Any) -> Any:
     return value
 
 
-def drawn(name: str) -> str:
-    """A name as matplotlib draws it as it is: a dollar sign begins no formula."""
+def escaped(name: str) -> str:
+    """Escape dollar signs, with which matplotlib would begin a formula."""
     return name.replace("$", r"\$")
 
 
 def picture(figure: Figure, kind: str) -> bytes:
-    """A figure as png or svg."""
+    """Render a figure as png or svg."""
     content = io.BytesIO()
     figure.savefig(content, format=kind, dpi=110, metadata={"Date": None} if kind == "svg" else None)
     return content.getvalue()
 
 
 def write(folder: Path, contents: Mapping[str, Any]) -> list[Path]:
-    """Write the files of a result together: all of them, or none where the disk is full.
+    """Write the files of a result: all of them or, where the disk is full, none.
 
     Args:
-        folder: of the files.
-        contents: name → text, a figure, or what is to be JSON, which is preceded by its `provenance`.
+        folder: created if need be.
+        contents: file name → text, a figure, or a mapping, which is written as JSON after its `provenance`.
     """
     made = {}
     for name, content in contents.items():
@@ -223,14 +221,45 @@ def write(folder: Path, contents: Mapping[str, Any]) -> list[Path]:
     return files.write_together(made)
 
 
+@dataclass(frozen=True)
+class Result:
+    """A result of a command: `NAME.md` and, as far as they are given, `NAME.csv`, `NAME.json` and `NAME.png`."""
+
+    name: str
+    tables: Sequence[Table[Any]]  # with titles and notes in Markdown if there are several
+    content: Mapping[str, Any] | None = None  # of the JSON file
+    csv: bool = False  # write the rows of the first table, which are dataclasses, as CSV
+    figure: Figure | None = None
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write the files together."""
+        pages = [one.page() if len(self.tables) > 1 else one.markdown() for one in self.tables]
+        contents: dict[str, Any] = {f"{self.name}.md": "\n".join(pages)}
+        if self.csv:
+            contents[f"{self.name}.csv"] = csv_text([flat(row) for row in self.tables[0].rows])
+        if self.figure is not None:
+            contents[f"{self.name}.png"] = self.figure
+        if self.content is not None:
+            contents[f"{self.name}.json"] = self.content
+        return write(folder, contents)
+
+    def show(self, folder: Path, console: Console, written: Iterable[Path]) -> None:
+        """Print the tables, then the names of the files that were written."""
+        for one in self.tables:
+            one.show(console, f"{self.name}.md in {folder}")
+        terminal.announce(console, written)
+
+    def publish(self, folder: Path, console: Console) -> None:
+        """Write the files, then print."""
+        self.show(folder, console, self.write(folder))
+
+
 def provenance() -> dict[str, Any]:
-    """Versions, command line and kind of machine behind a result."""
+    """Command line, versions and kind of machine that made a result."""
     versions = {}
     for package in _PACKAGES:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return {
         "command": " ".join(["cfisac", *sys.argv[1:]]),
         "versions": versions,

@@ -31,6 +31,7 @@ def _map(values: Any) -> dict[str, Any]:
 _WATTS: Any = {"type": "number", "minimum": 0, "maximum": 1e12}
 _MAYBE: Any = {"type": ["number", "null"]}
 _SEED: Any = {"type": "integer", "minimum": 0}
+_SECONDS: Any = {"type": "number", "minimum": 0}
 _FLAG: Any = {"type": "boolean"}
 _TEXT: Any = {"type": "string"}
 _ARRAY: Any = {"type": "array"}  # of numbers, which the store checks all at once
@@ -39,7 +40,7 @@ _DECISION = _object(
     {
         "total_power_w": _WATTS, "transmit_power_w": _WATTS, "feasible": _FLAG,
         "violation": {"type": ["number", "null"], "minimum": 0},  # null: without bound
-        "seconds": {"type": "number", "minimum": 0}, "active": _ARRAY, "ap_power_w": _ARRAY, "sinr_db": _ARRAY, "crlb_m2": _ARRAY,
+        "seconds": _SECONDS, "active": _ARRAY, "ap_power_w": _ARRAY, "sinr_db": _ARRAY, "crlb_m2": _ARRAY,
     },
     {"lower_bound_w": _WATTS},
 )  # fmt: skip
@@ -65,6 +66,19 @@ EPISODE_VALUES = (
 )  # fmt: skip
 """Numbers of one played episode, none of which is negative."""
 
+_EVALUATION_VALUES: Any = {
+    "anyOf": [
+        _object({"infeasible": _FLAG, "lower_bound_w": {**_WATTS, "type": ["number", "null"]}}),
+        _object(
+            {
+                "total_power_w": _WATTS, "transmit_power_w": _WATTS, "active_aps": _SEED, "feasible": _FLAG,
+                "violation": {"type": ["number", "null"], "minimum": 0}, "seconds": _SECONDS,
+            },
+            {"lower_bound_w": _WATTS},
+        ),
+    ]
+}  # fmt: skip
+
 SCHEMAS: Mapping[str, Any] = {
     "decisions header": _object(
         {"format": {"type": "integer"}, "cfisac": _TEXT, "config": {"type": "object"}},
@@ -75,25 +89,10 @@ SCHEMAS: Mapping[str, Any] = {
         {"seed": _SEED, "decisions": _map(_DECISION)}, {"infeasible": _FLAG, "lower_bound_w": {**_WATTS, "type": ["number", "null"]}}
     ),
     "times": _object(
-        {"format": {"type": "integer"}, "cfisac": _TEXT, "seconds": _map(_map(_list({"type": "number", "minimum": 0})))}, more=True
+        {"format": {"type": "integer"}, "cfisac": _TEXT, "seconds": _map(_map(_list(_SECONDS)))}, more=True
     ),
-    "evaluation": _object(
-        {
-            "about": _object(
-                {
-                    "cfisac": _TEXT, "config": {"type": "object"}, "drops": {"type": "integer", "minimum": 1}, "seed": _SEED,
-                    "policy": _TEXT, "digest": {"type": ["string", "null"]},
-                }
-            ),
-            "columns": _object(
-                {
-                    **{name: _list(_MAYBE) for name in ("total_power_w", "transmit_power_w", "active_aps", "violation", "seconds")},
-                    "lower_bound_w": _list(_MAYBE), "feasible": _list(_FLAG), "infeasible": _list(_FLAG),
-                }
-            ),
-        },
-        more=True,
-    ),
+    "evaluation header": _object({"format": {"type": "integer"}, "cfisac": _TEXT, "config": {"type": "object"}}, more=True),
+    "evaluation line": _object({"policy": _TEXT, "seed": _SEED, "values": _EVALUATION_VALUES}),
     "agreement": _AGREEMENT,
     "episodes header": _object({"format": {"type": "integer"}, "cfisac": _TEXT, "settings": {"type": "object"}}, more=True),
     "episodes line": _object(

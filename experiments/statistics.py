@@ -23,6 +23,11 @@ class Interval:
     high: float
 
 
+def mean(values: Float) -> float:
+    """Mean, or NaN without values."""
+    return float(values.mean()) if values.size else np.nan
+
+
 def interquartile_mean(values: Float, axis: int = -1) -> Float:
     """Mean of the middle half: the quarter at either end is left out."""
     return np.asarray(stats.trim_mean(values, 0.25, axis=axis))

@@ -8,8 +8,9 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import IO, Any
 
 from rich.console import Console
@@ -92,6 +93,12 @@ def output() -> Output:
 def complain(line: str, style: str = "red") -> None:
     """One line on the standard error."""
     _ERRORS.print(f"cfisac: {line}", style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def announce(console: Console, written: Iterable[Path]) -> None:
+    """Print the names of files that were written."""
+    for path in written:
+        console.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager

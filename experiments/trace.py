@@ -52,20 +52,28 @@ _LLVM_ADVICE = (
 
 @dataclass(frozen=True)
 class Tracing:
-    """What is traced, and how.
+    """Scene, sites and solver.
 
     Raises:
         ValueError: a number out of its range, or an unknown mount.
     """
 
-    scene: str = "etoile"  # of sionna.rt.scene, or the path of a Mitsuba scene
+    scene: str = "etoile"
+    """Bundled scene of sionna.rt.scene (etoile, munich, florence, …), or the path of a Mitsuba scene."""
     mount: Mount = "facade"
-    ap_height_m: float = 8.0  # on a façade
+    """Place of APs and receivers."""
+    ap_height_m: float = 8.0
+    """Height of APs and receivers on façades in m; roofs have their own."""
     user_height_m: float = 1.5
-    max_depth: int = 4  # reflections a path may have
-    samples: int = 200_000  # rays shot from every AP
+    """Height of users in m."""
+    max_depth: int = 4
+    """Largest number of reflections of a path."""
+    samples: int = 200_000
+    """Number of rays that each AP shoots."""
     diffraction: bool = True
-    floor_db: float = -160.0  # gain of links without a path, and the least of any
+    """Whether paths may be diffracted at edges."""
+    floor_db: float = -160.0
+    """Gain in dB of links without a path, and the least gain of any link."""
 
     def __post_init__(self) -> None:
         if self.mount not in ("facade", "roof"):
@@ -84,16 +92,20 @@ class Tracing:
 
 @dataclass(frozen=True)
 class Walk:
-    """How users and targets go along the streets: straight to a place in sight, then to the next.
+    """Motion of users and targets along the streets: straight to a place in sight, then to the next.
 
     Raises:
         ValueError: a number out of its range.
     """
 
     instants: int = 1
+    """Instants of each drop: with several, users and targets move along the streets, and CfIsacMobile-v0 plays the file."""
     step_s: float = 1.0
+    """Time between instants in s."""
     user_speed_m_s: float = 1.5
+    """Speed of the users in m/s."""
     target_speed_m_s: float = 15.0
+    """Speed of the targets in m/s."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.instants <= MAX_STEPS:

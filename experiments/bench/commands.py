@@ -25,7 +25,6 @@ from experiments.commands.common import (
     Threads,
     open_option,
     progress,
-    wrote,
 )
 from experiments.sizes import configurations, parse_size
 
@@ -56,8 +55,8 @@ class BenchAllocator(Command):
 
     def run(self, fields: dict[str, Any], console: Console) -> None:
         """Measure, write, print."""
-        from experiments import results
         from experiments.bench import agreement, allocator
+        from experiments.results import Result
 
         if self.agreement:
             if fields:
@@ -65,8 +64,8 @@ class BenchAllocator(Command):
             with progress() as bar:
                 task = bar.add_task("solving", total=self.agreement)
                 rows = agreement.run(self.agreement, self.seed, self.out, lambda done: bar.advance(task, done))
-            agreement.table(rows).show(console, f"agreement.md in {self.out}")
-            wrote(console, [self.out / f"agreement.{kind}" for kind in ("csv", "json", "md")])
+            files = [self.out / f"agreement.{kind}" for kind in ("csv", "json", "md")]
+            Result("agreement", [agreement.table(rows)]).show(self.out, console, files)
             return
         pairs = [parse_size(text) for text in self.sizes]
         measures = []
@@ -76,11 +75,8 @@ class BenchAllocator(Command):
                 pairs, self.drops, self.sets, self.reference_sets, self.seed, fields, lambda: bar.advance(task)
             ):
                 measures.append(row)
-        table = allocator.table(measures)
         content = {"seed": self.seed, "drops": self.drops, "threads": 1, "fields": fields, "rows": measures}
-        written = results.write(self.out, {"allocator.md": table.markdown(), "allocator.json": content})
-        table.show(console, f"allocator.md in {self.out}")
-        wrote(console, written)
+        Result("allocator", [allocator.table(measures)], content).publish(self.out, console)
 
 
 @dataclass(frozen=True)
@@ -106,9 +102,8 @@ class BenchEnv(Command):
 
     def run(self, fields: dict[str, Any], console: Console) -> None:
         """Measure, write, print."""
-        from experiments import results
         from experiments.bench import environment as bench
-        from experiments.results import Table
+        from experiments.results import Result, Table
 
         if given := sorted({"M", "K"} & fields.keys()):
             raise ValueError(f"--{given[0]} is in --sizes, such as --sizes 50x10 30x6")
@@ -154,11 +149,7 @@ class BenchEnv(Command):
             "bytes_per_decision": traffic,
             "copy_bandwidth_bytes_per_s": bandwidth,
         }
-        text = "\n".join(table.page() for table in tables)
-        written = results.write(self.out, {"env.md": text, "env.json": content})
-        for table in tables:
-            table.show(console, f"env.md in {self.out}")
-        wrote(console, written)
+        Result("env", tables, content).publish(self.out, console)
 
 
 @dataclass(frozen=True)
@@ -178,18 +169,15 @@ class BenchScale(Command):
 
     def run(self, fields: dict[str, Any], console: Console) -> None:
         """Measure, write, print."""
-        from experiments import results
         from experiments.bench import scale
+        from experiments.results import Result
 
         pairs = [parse_size(text) for text in self.sizes]
         with progress() as bar:
             task = bar.add_task("timing", total=len(self.presets) * len(pairs) * self.drops)
             rows = list(scale.measure(self.presets, pairs, self.drops, self.seed, lambda: bar.advance(task)))
-        table = scale.table(rows)
         content = {"seed": self.seed, "drops": self.drops, "threads": 1, "rows": rows}
-        written = results.write(self.out, {"scale.md": table.markdown(), "scale.json": content})
-        table.show(console, f"scale.md in {self.out}")
-        wrote(console, written)
+        Result("scale", [scale.table(rows)], content).publish(self.out, console)
 
 
 @dataclass(frozen=True)
@@ -218,6 +206,7 @@ class BenchSelection(Command):
     def run(self, fields: dict[str, Any], console: Console) -> None:
         """Measure, write, print."""
         from experiments.bench import selection
+        from experiments.results import Result
 
         cases = [selection.parse_case(text) for text in self.cases]
         size = None if self.elimination is None else parse_size(self.elimination)
@@ -231,7 +220,8 @@ class BenchSelection(Command):
         timed: dict[str, Any] = {"drops": []}
         if size is not None:
             timed = selection.elimination(*size, self.elimination_drops, self.elimination_solves, self.seed, self.out)
-        selection.table(drops).show(console, f"selection.md in {self.out}")
+        files = [self.out / "selection.json", self.out / "selection.md"]
+        Result("selection", [selection.table(drops)]).show(self.out, console, files)
         for one in timed["drops"]:
             console.print(
                 f"elimination at {self.elimination}, seed {one['seed']}: {one['compiled_s']:.2f} s compiled; on cvxpy "
@@ -239,7 +229,6 @@ class BenchSelection(Command):
                 f"{one['ratio']:.0f} times as long",
                 soft_wrap=True,
             )
-        wrote(console, [self.out / "selection.json", self.out / "selection.md"])
 
 
 @dataclass(frozen=True)
@@ -273,8 +262,9 @@ class AblateHetGnn(Command):
         """Train, measure, write."""
         import torch
 
-        from experiments import hetgnn, results
+        from experiments import hetgnn
         from experiments.bench import ablation
+        from experiments.results import Result
 
         names = self.variants or tuple(ablation.VARIANTS)
         ablation.check(names)
@@ -303,15 +293,12 @@ class AblateHetGnn(Command):
             console.print(
                 f"{one.variant}: names {one.hits:.1%}, hetgnn {one.own_gap:.2%}, prefix {one.prefix_gap:.2%} above"
             )
-        table = ablation.table(measures)
         content = {
             "labels": {oracle: hetgnn.describe(shards) for oracle, shards in labels.items()},
             "validation": hetgnn.describe(validation),
             "measures": [vars(one) for one in measures],
         }
-        written = results.write(self.out, {"ablation.md": table.markdown(), "ablation.json": content})
-        table.show(console, f"ablation.md in {self.out}")
-        wrote(console, written)
+        Result("ablation", [ablation.table(measures)], content).publish(self.out, console)
 
 
 BENCH: Mapping[str, type[Command]] = {

@@ -1,19 +1,18 @@
-"""What subcommands share: the shape of one, and the ranges of its options."""
+"""Interface of subcommands, and types of their options."""
 
 from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import tyro
 from rich.console import Console
 
 from experiments.errors import UserError
-from experiments.terminal import progress
+from experiments.terminal import announce, progress
 
 __all__ = [
     "GOES_ON",
@@ -24,59 +23,60 @@ __all__ = [
     "Range",
     "Seconds",
     "Seed",
+    "Threads",
+    "announce",
     "check",
     "open_option",
+    "options_of",
     "progress",
-    "ranges",
-    "wrote",
 ]
 
 
 Output = Literal["folder", "file", "own"]
 
 NOTHING_KEPT = "no results are kept; the same command begins again"
-GOES_ON = "what is finished is kept in {out}, and the same command goes on from there"
+GOES_ON = "finished parts are kept in {out}, and the same command goes on from there"
 
 
 class Command(Protocol):
-    """A frozen dataclass of options; its docstring is the help text."""
+    """A frozen dataclass of options; its docstring is the help text. Fields that are dataclasses are nested options."""
 
     configured: ClassVar[bool] = False
-    """Whether the fields of `SystemConfig` are options of the command, too."""
+    """Whether the fields of `SystemConfig` are options, too."""
 
     output: ClassVar[Output] = "folder"
-    """Whether `--out` is a folder, of which the command is the only writer while it runs, or a file. The command line looks whether it can
-    be written before anything is computed, and locks a folder; with `own`, a folder that the command locks itself."""
+    """Kind of `--out`: a folder, which the command line locks for the command; a file; or, with `own`, a folder that the command locks
+    itself. The command line checks that it can be written before anything is computed."""
 
     kept: ClassVar[str] = NOTHING_KEPT
-    """What an interrupted run leaves, and how to go on; `{out}` stands for the folder."""
+    """What an interrupted run leaves and how to go on; `{out}` stands for the folder."""
 
     def run(self, fields: dict[str, Any], console: Console) -> None:
-        """Compute, write, print: results come first, then words, so that an output that fails loses nothing.
+        """Compute, write, and only then print, so that an output that fails loses nothing.
 
         Args:
-            fields: the fields of `SystemConfig` that were given.
-            console: where to print.
+            fields: fields of `SystemConfig` that were given.
+            console: standard output.
 
         Raises:
-            ValueError, TypeError, OSError, MemoryError, ImportError: bad input, files or numbers that have no room, or a missing extra;
-                the message is all that the user sees, see `experiments.errors`.
+            ValueError, TypeError, OSError, MemoryError, ImportError: bad input, full disks or memory, or a missing extra; the user sees the
+                message alone (`experiments.errors`).
         """
 
 
 @dataclass(frozen=True)
 class Range:
-    """Values that a numeric option takes: `count: Annotated[int, Range(1, 100)]`. Not-a-number is never among them."""
+    """Range of a numeric option: `count: Annotated[int, Range(1, 100)]`. It never contains NaN."""
 
     low: float
     high: float
-    above: bool = False  # whether `low` itself is left out
+    above: bool = False  # whether `low` itself is excluded
 
     def check(self, flag: str, value: float) -> None:
-        """Refuse a value outside.
+        """Refuse a value outside the range.
 
         Raises:
-            UserError: naming the option, the value and the range.
+            UserError: names the option, the value and the range.
         """
         if value != value:
             raise UserError(f"{flag} must be a number, got {value}")
@@ -92,7 +92,7 @@ def _plain(value: float) -> str:
 
 
 def open_option(metavar: str) -> Any:
-    """Annotation of an option that is left open by default; its text says what then holds."""
+    """Annotate an option without a default value; its help text says what holds without it."""
     return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
 
 
@@ -103,10 +103,19 @@ Seed = Annotated[int, Range(0, 2**53)]
 Seconds = Annotated[float, Range(0.0, 1e9, above=True)]
 
 
-def wrote(console: Console, paths: Iterable[Path]) -> None:
-    """Say which files were written."""
-    for path in paths:
-        console.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+def options_of(kind: type[Any], prefix: str = "--") -> Iterator[tuple[str, tuple[str, ...], Any]]:
+    """Yield every option of a command, those of nested dataclasses included: its flag, the path of its attribute, and its type."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    for field in dataclasses.fields(kind):
+        hint = hints[field.name]
+        inner, *notes = typing.get_args(hint) if typing.get_origin(hint) is Annotated else (hint,)
+        flag = f"{prefix}{field.name.replace('_', '-')}"
+        if dataclasses.is_dataclass(inner):
+            nested = prefix if any(getattr(note, "name", None) == "" for note in notes) else f"{flag}."
+            for name, path, kind_ in options_of(typing.cast(type[Any], inner), nested):
+                yield name, (field.name, *path), kind_
+        elif tyro.conf.Suppress not in notes:
+            yield flag, (field.name,), hint
 
 
 def check(options: Any, arguments: Sequence[str]) -> None:
@@ -114,24 +123,25 @@ def check(options: Any, arguments: Sequence[str]) -> None:
 
     Args:
         options: of a command, parsed.
-        arguments: what was typed.
+        arguments: the command line.
 
     Raises:
-        UserError: naming the option.
+        UserError: names the option.
     """
     given = {argument.split("=")[0].replace("_", "-") for argument in arguments}
-    hints = typing.get_type_hints(type(options), include_extras=True)
-    for field in dataclasses.fields(options):
-        flag, value = f"--{field.name.replace('_', '-')}", getattr(options, field.name)
+    for flag, path, hint in options_of(type(options)):
+        value = options
+        for name in path:
+            value = getattr(value, name)
         if value == () and flag in given:
             raise UserError(f"{flag} needs at least one value; leave it out for the default")
-        for bounds in ranges(hints[field.name]):
+        for bounds in ranges(hint):
             for number in value if isinstance(value, tuple) else () if value is None else (value,):
                 bounds.check(flag, number)
 
 
 def ranges(hint: Any) -> Iterator[Range]:
-    """The ranges in the annotation of an option."""
+    """Yield the ranges in the type of an option."""
     for part in (*typing.get_args(hint), *getattr(hint, "__metadata__", ())):
         if isinstance(part, Range):
             yield part

@@ -11,7 +11,7 @@ from rich.console import Console
 import baselines
 from cfisac_env import Scenario, SystemConfig, seeds
 from cfisac_env.drops import load
-from experiments.commands.common import Command, Count, Seed, open_option, progress, wrote
+from experiments.commands.common import Command, Count, Seed, open_option, progress
 
 
 @dataclass(frozen=True)
@@ -21,15 +21,15 @@ class Compare(Command):
     configured: ClassVar[bool] = True
 
     policies: Annotated[tuple[str, ...], open_option("NAME [NAME ...]")] = ()
-    """Names of oracles and of agents, such as hetgnn; by default every oracle that takes the drops (not all do when users share pilots)."""
+    """Names of oracles and of agents, such as hetgnn; by default every oracle that supports the drops (not all support shared pilots)."""
     drops: Count = 20
     """Number of random drops."""
     seed: Seed = seeds.TEST
     """Seed of the first drop; the others follow."""
     drops_file: Annotated[Path | None, open_option("FILE")] = None
-    """Play these drops (written by Scenario.save) instead of random ones."""
+    """Compare on these drops (written by Scenario.save) instead of random ones."""
     reference: Annotated[str | None, open_option("NAME")] = None
-    """Policy that paired differences are taken to; by default the cheapest that is feasible everywhere."""
+    """Policy that paired differences are taken to; by default the cheapest that is feasible on every drop."""
     out: Path = Path("runs/compare")
     """Folder of the results."""
 
@@ -52,12 +52,7 @@ class Compare(Command):
         policies = compare.build(names, config)
         with progress() as bar:
             task = bar.add_task("deciding", total=count * len(policies))
-
-            def step(name: str) -> None:
-                bar.update(task, advance=1, description=name)
-
-            comparison = compare.run(config, policies, drops, self.seed, step)
-        rows = compare.summarise(comparison, self.reference)
-        written = outputs.write(self.out, comparison, rows)
-        outputs.table(comparison, rows).show(console, f"compare.md and compare.csv in {self.out}")
-        wrote(console, written)
+            comparison = compare.run(
+                config, policies, drops, self.seed, lambda name: bar.update(task, advance=1, description=name)
+            )
+        outputs.result(comparison, compare.summarise(comparison, self.reference)).publish(self.out, console)

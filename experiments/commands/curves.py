@@ -9,7 +9,7 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from experiments.commands.common import Command, wrote
+from experiments.commands.common import Command, announce
 
 
 @dataclass(frozen=True)
@@ -28,4 +28,4 @@ class Curves(Command):
         found = curves.read(self.runs)
         written = curves.write(self.out, found)
         curves.table(found).show(console, f"runs.md in {self.out}")
-        wrote(console, written)
+        announce(console, written)

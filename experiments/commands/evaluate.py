@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 from rich.console import Console
 
 from cfisac_env import seeds
-from experiments.commands.common import GOES_ON, Command, Count, Seed, progress, wrote
+from experiments.commands.common import GOES_ON, Command, Count, Seed, progress
 
 
 @dataclass(frozen=True)
 class Evaluate(Command):
-    """Compare policies for several sizes and presets; one table of all, a folder each. What is decided is not decided again."""
+    """Compare policies for several sizes and presets: one table of all, and a folder each. Stored decisions aren't made again."""
 
     configured: ClassVar[bool] = True
     kept: ClassVar[str] = GOES_ON
@@ -34,22 +35,24 @@ class Evaluate(Command):
 
     def run(self, fields: dict[str, Any], console: Console) -> None:
         """Decide, write, print."""
-        from experiments import compare, evaluation, results
+        from experiments import compare, evaluation
+        from experiments.results import Result
         from experiments.sizes import configurations
 
         configs = configurations(self.presets, self.sizes, fields)
         compare.build(self.policies, configs[0])
-        made = []
+        entries = []
         with progress() as bar:
             for config in configs:
                 name = f"{config.preset}-{config.M}x{config.K}"
                 task = bar.add_task(name, total=self.drops * len(dict.fromkeys(self.policies)))
-
-                def step(policy: str, task: Any = task) -> None:
-                    bar.advance(task)
-
-                made.append(evaluation.run(config, self.policies, self.drops, self.seed, self.out / name, step))
-        table = evaluation.table(made)
-        written = results.write(self.out, {"evaluate.md": table.markdown()})
-        table.show(console, f"evaluate.md in {self.out}")
-        wrote(console, written)
+                step = partial(bar.update, task, advance=1)
+                entries += evaluation.run(
+                    config,
+                    self.policies,
+                    self.drops,
+                    self.seed,
+                    self.out / name,
+                    lambda _, step=step: step(),  # type: ignore[misc]
+                )
+        Result("evaluate", [evaluation.table(entries)]).publish(self.out, console)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from rich.console import Console
 
 from cfisac_env import PRESETS, SystemConfig, seeds
-from experiments.commands.common import Command, Count, Seed, progress, wrote
+from experiments.commands.common import Command, Count, Seed, progress
 from experiments.errors import UserError
 
 
@@ -29,7 +29,8 @@ class Presets(Command):
 
     def run(self, fields: dict[str, Any], console: Console) -> None:
         """Measure, write, print."""
-        from experiments import presets, results
+        from experiments import presets
+        from experiments.results import Result
 
         if "preset" in fields:
             raise UserError(f"every preset is measured: leave out --preset {fields['preset']}")
@@ -39,10 +40,8 @@ class Presets(Command):
                 task = bar.add_task(name, total=self.drops)
                 config = SystemConfig(**{**fields, "preset": name})
                 measures.append(presets.measure(config, self.drops, self.seed, partial(bar.advance, task)))
-        table = presets.table(measures)
-        content = {one.config.preset: {**vars(one), "config": one.config.as_dict()} for one in measures}
-        written = results.write(
-            self.out, {"presets.md": table.markdown(), "presets.json": {"seed": self.seed, "presets": content}}
-        )
-        table.show(console, f"presets.md in {self.out}")
-        wrote(console, written)
+        content = {
+            "seed": self.seed,
+            "presets": {one.config.preset: {**vars(one), "config": one.config.as_dict()} for one in measures},
+        }
+        Result("presets", [presets.table(measures)], content).publish(self.out, console)

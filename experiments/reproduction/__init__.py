@@ -1,1 +1,1 @@
-"""The paper's tables and figures measured again, and its errata measured once."""
+"""Reproduction of the paper: `commands` is its entry, `run` decides and writes the tables and figures, `errata` measures the errata."""

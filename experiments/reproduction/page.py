@@ -1,4 +1,4 @@
-"""One self-contained HTML page of a folder of results: tables, figures with their values, and the map of every stored drop."""
+"""Self-contained HTML page of a folder of results: tables, figures with their values, and a map of every stored drop."""
 
 from __future__ import annotations
 
@@ -10,46 +10,43 @@ import jinja2
 import numpy as np
 from plotly.offline import get_plotlyjs
 
-from experiments.reproduction import decisions, figures, run, summary, tables
+from experiments.reproduction import decisions, figures, policies, run, summary, tables, timing
 from experiments.reproduction import points as plan
 from experiments.reproduction.points import Point
 from experiments.reproduction.store import PointStore
-from experiments.reproduction.summary import PointData, Row
+from experiments.reproduction.summary import PointSummary
+from experiments.reproduction.tables import Shown
 from experiments.results import plain
-from experiments.statistics import Interval
 
 PANELS = ("local-search", "hetgnn", "decoupled")
-"""Policies of the three maps to begin with, where they are."""
+"""Policies that the three maps show first."""
 
 
 def build(study: run.Reproduction, maps: int) -> str:
-    """The page.
+    """Return the page.
 
     Args:
         study: an open folder of results.
-        maps: drops a point whose maps are on the page, at most.
+        maps: drops a point with a map, at most.
 
     Raises:
         ValueError: nothing is stored.
     """
-    data = study.data()
-    if not data:
-        raise ValueError(
-            f"no decisions are stored in {study.options.folder}; make them with cfisac reproduce all --out …"
-        )
-    rows = {point: study.rows(one) for point, one in data.items()}
-    names = tables.order(
-        list({row.policy for here in rows.values() for row in here} | set().union(*study.times.seconds.values()))
-    )
+    shown = study.shown()
+    if not shown:
+        raise ValueError(f"no decisions are stored in {study.folder}; make them with cfisac reproduce all --out …")
+    rows = {point: here for point, (_, here) in shown.items()}
+    timed = study.times.seconds
+    names = {row.policy for here in rows.values() for row in here} | {name for row in timed.values() for name in row}
     paper = tables.printed_table({point: rows[point] for point in plan.TABLE if point in rows})
     content = {
         "made": _made(study),
         "headings": [column.heading for column in tables.COLUMNS],
-        "points": [_point(study.stores[point], data[point], rows[point], study, maps) for point in data],
-        "colors": {name: figures.color(name) for name in names},
-        "presets": list(dict.fromkeys(point.preset for point in data)),
+        "points": [_point(study.stores[point], one, timed, maps) for point, one in shown.items()],
+        "colors": {name: figures.color(name) for name in policies.order(names)},
+        "presets": list(dict.fromkeys(point.preset for point in shown)),
         "sweeps": [_sweep(along, rows) for along in plan.sweeps()],
-        "times": _times(study.times.seconds, names),
+        "times": [_time(*curve) for curve in timing.curves(timed)],
         "times_label": f"access points M (K = {plan.USERS_OF_APS})",
         "printed": {"headings": paper.headings, "cells": paper.cells(), "reasons": paper.reasons()},
         "panels": PANELS,
@@ -73,31 +70,26 @@ def _made(study: run.Reproduction) -> str:
     )
 
 
-def _point(
-    store: PointStore, data: PointData, rows: Sequence[Row], study: run.Reproduction, maps: int
-) -> dict[str, Any]:
-    point = data.point
+def _point(store: PointStore, shown: Shown, timed: timing.Seconds, maps: int) -> dict[str, Any]:
+    data, rows = shown
     table = tables.point_table(rows)
-    said = [claim.text for claim in summary.claims(data)] + summary.speed_claims(study.times.seconds, point)
+    names = ("area_diameter_m", "sinr_threshold_db", "crlb_threshold_m2", "max_ap_power_w")
     return {
-        "key": point.key,
-        "title": tables.title(point).replace("`", ""),
-        "config": {
-            name: getattr(point.config, name)
-            for name in ("area_diameter_m", "sinr_threshold_db", "crlb_threshold_m2", "max_ap_power_w")
-        },
+        "key": data.point.key,
+        "title": tables.title(data.point).replace("`", ""),
+        "config": {name: getattr(store.config, name) for name in names},
         "counted": tables.counted(data),
         "cells": table.cells(),
         "reasons": table.reasons(),
-        "claims": [text.replace("`", "") for text in said],
-        "drops": [_drop(store, seed, [row.policy for row in rows]) for seed in data.served[:maps]],
+        "claims": [text.replace("`", "") for text in summary.sentences(data, timed)],
+        "drops": [_drop(store, seed, data.names) for seed in data.served[:maps]],
     }
 
 
 def _drop(store: PointStore, seed: int, names: Sequence[str]) -> dict[str, Any]:
     scenario = decisions.drop(store.point, seed).scenario
     made = {}
-    for name in tables.order([name for name in store.drops[seed]["decisions"] if name in names]):
+    for name in policies.order(name for name in store.drops[seed]["decisions"] if name in names):
         record = store.drops[seed]["decisions"][name]
         radiated = decisions.stored_decision(record, store.point).power.sum(1)
         fisher = np.einsum("m,msi->si", radiated, np.asarray(scenario.fisher))
@@ -109,50 +101,27 @@ def _drop(store: PointStore, seed: int, names: Sequence[str]) -> dict[str, Any]:
     return {"seed": seed, "decisions": made, **{name: np.round(xy, 1) for name, xy in places.items()}}
 
 
-def _sweep(along: Sequence[Point], rows: Mapping[Point, Sequence[Row]]) -> dict[str, Any]:
-    axis = "K" if along[0].M == along[-1].M else "M"
-    there = {point: {row.policy: row for row in rows[point]} for point in along if point in rows}
-    curves = []
-    for name in tables.order(list({name for here in there.values() for name in here})):
-        here = [(getattr(point, axis), by_name[name]) for point, by_name in there.items() if name in by_name]
-        curves.append(
-            {
-                "policy": name,
-                "x": [x for x, _ in here],
-                "power": [_ends(row.total_power_w) for _, row in here],
-                "active": [_ends(row.active_aps) for _, row in here],
-                "drops": [row.drops for _, row in here],
-                "feasible": [row.feasible_share.value for _, row in here],
-                "serves": all(row.feasible_share.value >= figures.SERVES for _, row in here),
-            }
-        )
+def _sweep(along: Sequence[Point], rows: Mapping[Point, Sequence[PointSummary]]) -> dict[str, Any]:
+    axis, _ = plan.axes(along)
     label = f"users K (M = {along[0].M})" if axis == "K" else f"access points M (K = {along[0].K})"
-    return {
-        "preset": along[0].preset,
-        "axis": axis,
-        "label": label,
-        "ticks": [getattr(p, axis) for p in along],
-        "curves": curves,
-    }
+    curves = [
+        {
+            "policy": curve.policy,
+            "x": curve.x,
+            "power": [row.total_power_w for row in curve.rows],
+            "active": [row.active_aps for row in curve.rows],
+            "drops": [row.drops for row in curve.rows],
+            "feasible": [row.feasible_share.value for row in curve.rows],
+            "serves": curve.serves,
+        }
+        for curve in summary.curves(rows, along, axis)
+    ]
+    ticks = [getattr(point, axis) for point in along]
+    return {"preset": along[0].preset, "axis": axis, "label": label, "ticks": ticks, "curves": curves}
 
 
-def _ends(interval: Interval) -> dict[str, float]:
-    return {"value": interval.value, "low": interval.low, "high": interval.high}
-
-
-def _times(seconds: Mapping[str, Mapping[str, Sequence[float]]], names: Sequence[str]) -> list[dict[str, Any]]:
-    curves = []
-    for name in names:
-        here = [(point.M, seconds[point.key][name]) for point in plan.SCALING if seconds.get(point.key, {}).get(name)]
-        if here:
-            median = [float(np.median(taken)) for _, taken in here]
-            curves.append(
-                {
-                    "policy": name,
-                    "x": [M for M, _ in here],
-                    "median": median,
-                    "up": [max(taken) - middle for (_, taken), middle in zip(here, median, strict=True)],
-                    "down": [middle - min(taken) for (_, taken), middle in zip(here, median, strict=True)],
-                }
-            )
-    return curves
+def _time(name: str, x: Sequence[int], taken: Sequence[Sequence[float]]) -> dict[str, Any]:
+    median = [float(np.median(seconds)) for seconds in taken]
+    up = [max(seconds) - middle for seconds, middle in zip(taken, median, strict=True)]
+    down = [middle - min(seconds) for seconds, middle in zip(taken, median, strict=True)]
+    return {"policy": name, "x": x, "median": median, "up": up, "down": down}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -18,16 +18,10 @@ PAPER = ("hetgnn", "ddpg-paper", "modified-bb-paper", "decoupled")
 """The columns of Table II."""
 
 ORACLES = (
-    "modified-bb-paper",
-    "decoupled",
-    "full-ap-paper",
-    "full-ap",
-    "modified-bb",
-    "local-search",
-    "branch-and-bound",
-)
+    "modified-bb-paper", "decoupled", "full-ap-paper", "full-ap", "modified-bb", "local-search", "branch-and-bound",
+)  # fmt: skip
 LEARNED = ("hetgnn", "hetgnn-exact", "ddpg-paper")
-"""Agents that the tables name even where their weights are missing; whatever else `agents.AGENTS` holds comes after them."""
+"""Agents that the tables name even where their weights are missing; the others of `agents.AGENTS` follow them."""
 
 SLOW = ("modified-bb-paper",)
 """Policies that solve hundreds of cvxpy programs a drop, and get fewer drops."""
@@ -37,10 +31,7 @@ LARGEST: Mapping[str, int] = {"modified-bb-paper": 200, "full-ap-paper": 200}
 
 
 class FullApPaperPolicy(Policy):
-    """Every AP on with the powers of the paper's problem (9), "Full AP + Constraint relaxed".
-
-    They miss the SINR as those of `modified-bb-paper` do.
-    """
+    """Every AP on with the powers of the paper's problem (9), "Full AP + Constraint relaxed"; they miss SINRs."""
 
     name = "full-ap-paper"
 
@@ -55,15 +46,21 @@ class FullApPaperPolicy(Policy):
 
 
 def names() -> tuple[str, ...]:
-    """Every policy that the reproduction knows."""
+    """Return the names of all policies of the reproduction."""
     return tuple(dict.fromkeys((*LEARNED, *agents.AGENTS, *ORACLES)))
 
 
+def order(given: Iterable[str]) -> list[str]:
+    """Sort names: Table II's columns first, then oracles, then agents."""
+    known = [*PAPER, "full-ap-paper", "modified-bb", "local-search", "branch-and-bound", "hetgnn-exact"]
+    return sorted(given, key=lambda name: (known.index(name) if name in known else len(known), name))
+
+
 def check(given: tuple[str, ...]) -> None:
-    """Refuse a name that isn't there.
+    """Refuse unknown names.
 
     Raises:
-        ValueError: with the names that are.
+        ValueError: lists the known ones.
     """
     for name in given:
         if name not in names():
@@ -71,7 +68,7 @@ def check(given: tuple[str, ...]) -> None:
 
 
 def build(name: str, point: Point, time_limit_s: float) -> Any:
-    """A policy for the size of a point.
+    """Build a policy for the size of a point.
 
     Args:
         name: one of `names()`.
@@ -95,11 +92,11 @@ def build(name: str, point: Point, time_limit_s: float) -> Any:
 
 
 cached = lru_cache(maxsize=64)(build)
-"""The same policy again for the next drop of a point."""
+"""`build`, with the same policy for every drop of a point."""
 
 
 def check_there(name: str, point: Point, observation: Mapping[str, Any]) -> None:
-    """Load an agent and let it decide once, to see whether it can; oracles always can.
+    """Check that an agent can decide at a point by letting it decide once; oracles always can.
 
     Args:
         name: of the policy.

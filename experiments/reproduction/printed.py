@@ -1,9 +1,10 @@
-"""What the paper prints: Table II, and the figures that its text states. Copied, never computed; `errata` holds them against each other."""
+"""Numbers that the paper prints in Table II and states in its text: copied, never computed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,16 @@ TABLE_II: Mapping[tuple[int, int], Mapping[str, PrintedCell]] = {
     },
 }
 """By (M, K) and policy."""
+
+
+def cells() -> list[dict[str, Any]]:
+    """Return Table II, one mapping a cell."""
+    return [
+        {"M": M, "K": K, "policy": name, **asdict(cell)}
+        for (M, K), row in TABLE_II.items()
+        for name, cell in row.items()
+    ]
+
 
 ACTIVE_APS_AT_20_USERS: Mapping[str, int] = {"hetgnn": 16, "ddpg-paper": 29, "modified-bb-paper": 32, "decoupled": 42}
 """Fig. 4 at M = 50, K = 20, as section IV states it."""

@@ -1,4 +1,4 @@
-"""From stored decisions to rows, curves and claims: means and interquartile means with bootstrap intervals, differences paired by drop."""
+"""Statistics of stored decisions: means with bootstrap intervals, differences paired by drop, curves, and claims in words."""
 
 from __future__ import annotations
 
@@ -8,76 +8,73 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.compare import Comparison, collect
+from experiments.reproduction import policies
 from experiments.reproduction.points import Point
 from experiments.reproduction.store import PointStore
-from experiments.statistics import Interval, bootstrap, bootstrap_saving
+from experiments.statistics import Interval, bootstrap, bootstrap_saving, mean
 
 Float = NDArray[np.float64]
 
 LEAST_DROPS = 5
-"""A claim about fewer drops isn't made."""
+"""Fewest drops on which a claim is made."""
 
-
-@dataclass(frozen=True, eq=False)
-class PolicyDrops:
-    """One policy on the drops that it decided; drops certified infeasible are not among them. Arrays are (drops,)."""
-
-    seeds: tuple[int, ...]
-    total_power_w: Float
-    transmit_power_w: Float
-    active_aps: Float
-    feasible: NDArray[np.bool_]
-    violation: Float
-    seconds: Float
+SERVES = 0.99
+"""Share of drops that a policy has to serve to be drawn with a full line and filled markers."""
 
 
 @dataclass(frozen=True, eq=False)
 class PointData:
-    """All policies on the drops of one point."""
+    """Stored decisions at a point; a policy need not have decided every drop."""
 
     point: Point
-    infeasible: tuple[int, ...]  # seeds of the drops certified infeasible
-    served: tuple[int, ...]  # seeds of the others
-    lower_bound_w: Mapping[int, float]  # certified for every decision, by seed
-    best_known_w: Mapping[int, float]  # least total power of any feasible decision, by seed; infinite without one
-    policies: Mapping[str, PolicyDrops]
+    drops: Comparison  # of every stored policy
+    names: tuple[str, ...]  # policies that are shown
+
+    @property
+    def served(self) -> list[int]:
+        """Seeds of the drops that aren't certified infeasible."""
+        return [seed for seed, lost in zip(self.drops.seeds, self.drops.infeasible, strict=True) if not lost]
+
+    @property
+    def infeasible(self) -> list[int]:
+        """Seeds of the drops that are certified infeasible."""
+        return [seed for seed, lost in zip(self.drops.seeds, self.drops.infeasible, strict=True) if lost]
 
 
-def collect(store: PointStore, seeds: Sequence[int], names: Sequence[str]) -> PointData:
-    """What the store holds of these drops and policies; the others in it are left alone."""
-    lines = [store.drops[seed] for seed in seeds if seed in store.drops]
-    served = [line for line in lines if not line["infeasible"]]
-    bounds, best = {}, {}
-    for line in served:
-        made = line["decisions"].values()
-        bounds[line["seed"]] = max(line["lower_bound_w"], *(one.get("lower_bound_w", 0.0) for one in made), 0.0)
-        best[line["seed"]] = min((one["total_power_w"] for one in made if one["feasible"]), default=np.inf)
-    policies = {}
-    for name in names:
-        made = {line["seed"]: line["decisions"][name] for line in served if name in line["decisions"]}
-        if made:
-            policies[name] = PolicyDrops(
-                seeds=tuple(made),
-                total_power_w=np.array([one["total_power_w"] for one in made.values()]),
-                transmit_power_w=np.array([one["transmit_power_w"] for one in made.values()]),
-                active_aps=np.array([float(len(one["active"])) for one in made.values()]),
-                feasible=np.array([one["feasible"] for one in made.values()]),
-                violation=np.array([np.inf if one["violation"] is None else one["violation"] for one in made.values()]),
-                seconds=np.array([one["seconds"] for one in made.values()]),
-            )
-    infeasible = tuple(line["seed"] for line in lines if line["infeasible"])
-    return PointData(store.point, infeasible, tuple(bounds), bounds, best, policies)
+def read(store: PointStore, names: Sequence[str]) -> PointData:
+    """Collect the stored decisions at a point; `names` are the policies to show."""
+    lines = [store.drops[seed] for seed in sorted(store.drops)]
+    stored = list(dict.fromkeys(name for line in lines for name in line["decisions"]))
+    made = {
+        name: [
+            {**decision, "active_aps": len(decision["active"])} if (decision := line["decisions"].get(name)) else {}
+            for line in lines
+        ]
+        for name in stored
+    }
+    bounds = [[line["lower_bound_w"] for line in lines]]
+    bounds += [[decision.get("lower_bound_w", 0.0) for decision in decisions] for decisions in made.values()]
+    drops = Comparison(
+        store.config,
+        [line["seed"] for line in lines],
+        np.array([line["infeasible"] for line in lines], dtype=bool),
+        np.max([[np.inf if value is None else value for value in row] for row in bounds], axis=0),
+        [collect(name, decisions) for name, decisions in made.items()],
+        untrained={},
+    )
+    return PointData(store.point, drops, tuple(name for name in names if name in stored))
 
 
 @dataclass(frozen=True)
-class Row:
-    """One policy at one point; everything over the drops that it decided, certified infeasible ones aside."""
+class PointSummary:
+    """Statistics of a policy at a point, over the drops that it decided."""
 
     policy: str
     drops: int
     total_power_w: Interval
     total_power_iqm_w: Interval
-    percent_of_decoupled: Interval  # of the decoupled method's mean on the same drops, as Table II has it
+    percent_of_decoupled: Interval  # of the decoupled method's mean on the same drops, as in Table II
     transmit_power_w: float
     active_aps: Interval
     feasible_share: Interval
@@ -86,68 +83,87 @@ class Row:
     certified_gap: float  # the same, to the certified lower bound
     difference_w: Interval  # total power minus the reference's, paired, where both are feasible
     difference_drops: int
-    seconds: float  # median of the timing pass; NaN where there was none
+    seconds: float  # median of the timing pass; NaN without one
     timed_drops: int
 
 
-def rows(data: PointData, reference: str, timed: Mapping[str, Sequence[float]]) -> list[Row]:
-    """A row for every policy at a point.
+def summarise(data: PointData, reference: str, timed: Mapping[str, Sequence[float]]) -> list[PointSummary]:
+    """Summarise every policy at a point.
 
     Args:
         data: of the point.
-        reference: the policy that differences are taken to.
+        reference: policy that differences are taken to.
         timed: policy → seconds of the timing pass.
     """
-    result = []
-    for name, made in data.policies.items():
-        met = made.feasible
-        best = np.array([data.best_known_w[seed] for seed in made.seeds])
-        bound = np.array([data.lower_bound_w[seed] for seed in made.seeds])
+    summaries = []
+    best, bound = data.drops.best_known_w, data.drops.lower_bound_w
+    for name in data.names:
+        made = data.drops.policies[name]
+        decided, met = np.isfinite(made.total_power_w), made.feasible
+        total = made.total_power_w[decided]
         ours, theirs, _ = _pair(data, name, reference, feasible=True)
-        percent = _pair(data, name, "decoupled", feasible=False)
-        saving = bootstrap_saving(percent[0], percent[1])
+        saving = bootstrap_saving(*_pair(data, name, "decoupled", feasible=False)[:2])
         seconds = list(timed.get(name, ()))
-        result.append(
-            Row(
+        summaries.append(
+            PointSummary(
                 policy=name,
-                drops=len(made.seeds),
-                total_power_w=bootstrap(made.total_power_w),
-                total_power_iqm_w=bootstrap(made.total_power_w, "iqm"),
+                drops=len(total),
+                total_power_w=bootstrap(total),
+                total_power_iqm_w=bootstrap(total, "iqm"),
                 percent_of_decoupled=Interval(*(100 * (1 - x) for x in (saving.value, saving.high, saving.low))),
-                transmit_power_w=float(made.transmit_power_w.mean()),
-                active_aps=bootstrap(made.active_aps),
-                feasible_share=bootstrap(met.astype(np.float64)),
-                worst_violation=float(made.violation.max()),
-                gap_to_best=_mean((made.total_power_w / best - 1)[met]),
-                certified_gap=_mean((made.total_power_w / bound - 1)[met]),
+                transmit_power_w=mean(made.transmit_power_w[decided]),
+                active_aps=bootstrap(made.active_aps[decided]),
+                feasible_share=bootstrap(met[decided].astype(np.float64)),
+                worst_violation=float(made.violation[decided].max()),
+                gap_to_best=mean((made.total_power_w / best - 1)[met]),
+                certified_gap=mean((made.total_power_w / bound - 1)[met]),
                 difference_w=bootstrap(ours - theirs),
                 difference_drops=len(ours),
                 seconds=float(np.median(seconds)) if seconds else np.nan,
                 timed_drops=len(seconds),
             )
         )
-    return result
-
-
-def _mean(values: Float) -> float:
-    return float(values.mean()) if values.size else np.nan
+    return summaries
 
 
 def _pair(data: PointData, name: str, other: str, *, feasible: bool) -> tuple[Float, Float, int]:
-    """Total powers of two policies on the drops that both decided (and both serve), and how many both decided."""
-    if name not in data.policies or other not in data.policies:
+    """Return the total powers of two policies on the drops that both decided (and both serve), and how many both decided."""
+    if not {name, other} <= set(data.names):
         return np.empty(0), np.empty(0), 0
-    a, b = data.policies[name], data.policies[other]
-    place = {seed: i for i, seed in enumerate(b.seeds)}
-    pairs = [(i, place[seed]) for i, seed in enumerate(a.seeds) if seed in place]
-    kept = [(i, j) for i, j in pairs if not feasible or (a.feasible[i] and b.feasible[j])]
-    i, j = [one for one, _ in kept], [one for _, one in kept]
-    return a.total_power_w[i], b.total_power_w[j], len(pairs)
+    ours, theirs = data.drops.policies[name], data.drops.policies[other]
+    both = np.isfinite(ours.total_power_w) & np.isfinite(theirs.total_power_w)
+    kept = both & ours.feasible & theirs.feasible if feasible else both
+    return ours.total_power_w[kept], theirs.total_power_w[kept], int(both.sum())
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A policy along a sweep of points."""
+
+    policy: str
+    x: list[int]  # M or K
+    rows: list[PointSummary]
+
+    @property
+    def serves(self) -> bool:
+        """Whether the policy serves `SERVES` of the drops at every point."""
+        return all(row.feasible_share.value >= SERVES for row in self.rows)
+
+
+def curves(rows: Mapping[Point, Sequence[PointSummary]], along: Sequence[Point], axis: str) -> list[Curve]:
+    """Return the curve of every policy over those points of a sweep that have rows; `axis` is "M" or "K"."""
+    there = {point: {row.policy: row for row in rows[point]} for point in along if point in rows}
+    return [
+        Curve(
+            name, *map(list, zip(*((getattr(p, axis), by[name]) for p, by in there.items() if name in by), strict=True))
+        )
+        for name in policies.order({name for by in there.values() for name in by})
+    ]
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A comparison of two policies at one point in a sentence, made of the numbers beside it."""
+    """Comparison of two policies at a point, in numbers and in words."""
 
     point: Point
     policy: str
@@ -174,7 +190,7 @@ CLAIMS = (
 
 
 def claims(data: PointData, pairs: Sequence[tuple[str, str]] = CLAIMS) -> list[Claim]:
-    """What the numbers of a point say about each pair that was compared there."""
+    """Return a claim on each pair that was compared at a point."""
     result = []
     for name, baseline in pairs:
         ours, theirs, decided = _pair(data, name, baseline, feasible=True)
@@ -198,7 +214,7 @@ def _sentence(name: str, baseline: str, saving: Interval, drops: int, decided: i
 
 
 def speed_claims(timed: Mapping[str, Mapping[str, Sequence[float]]], point: Point) -> list[str]:
-    """How much faster the quick policies decide than Algorithm 1 as printed, from the timing pass."""
+    """Compare the times of quick policies with that of Algorithm 1 as printed, from the timing pass."""
     here = timed.get(point.key, {})
     slow = here.get("modified-bb-paper")
     if not slow:
@@ -213,3 +229,8 @@ def speed_claims(timed: Mapping[str, Mapping[str, Sequence[float]]], point: Poin
                 f"the extreme ratios are {low:,.3g} and {high:,.3g})."
             )
     return result
+
+
+def sentences(data: PointData, timed: Mapping[str, Mapping[str, Sequence[float]]]) -> list[str]:
+    """Return every claim at a point in words."""
+    return [claim.text for claim in claims(data)] + speed_claims(timed, data.point)

@@ -1,4 +1,4 @@
-"""The reproduction's tables as Markdown and CSV."""
+"""Tables of the reproduction in Markdown and CSV."""
 
 from __future__ import annotations
 
@@ -12,40 +12,30 @@ from experiments.outputs import miss
 from experiments.reproduction import points as plan
 from experiments.reproduction import policies, printed
 from experiments.reproduction.points import Point
-from experiments.reproduction.summary import PointData, Row
+from experiments.reproduction.summary import PointData, PointSummary
+from experiments.reproduction.timing import Seconds
 from experiments.results import Column, Table, milliseconds, number, percent, span
 from experiments.statistics import Interval
 
-
-def order(names: Sequence[str]) -> list[str]:
-    """Table II's columns first, then oracles, then agents."""
-    known = list(
-        dict.fromkeys(
-            (*policies.PAPER, "full-ap-paper", "modified-bb", "local-search", "branch-and-bound", "hetgnn-exact")
-        )
-    )
-    return sorted(names, key=lambda name: (known.index(name) if name in known else len(known), name))
+Shown = tuple[PointData, list[PointSummary]]
+"""Stored decisions at a point with their summaries."""
 
 
 def title(point: Point) -> str:
-    """`paper`, M = 30, K = 6."""
+    """Format a point: `paper`, M = 30, K = 6."""
     return f"`{point.preset}`, M = {point.M}, K = {point.K}"
 
 
 def counted(data: PointData) -> str:
-    """How many drops, and how many of them are certified infeasible."""
-    drops, lost = len(data.served) + len(data.infeasible), len(data.infeasible)
-    return (
-        f"{drops} drops, {lost} of them certified infeasible and left out"
-        if lost
-        else f"{drops} drops, none infeasible"
-    )
+    """Format the numbers of drops and of those certified infeasible."""
+    drops, lost = len(data.drops.seeds), len(data.infeasible)
+    return f"{drops} drops, " + (f"{lost} of them certified infeasible and left out" if lost else "none infeasible")
 
 
 NEVER_FEASIBLE = "the policy is feasible on none of its drops"
 NOT_TIMED = "not timed here"
 
-COLUMNS: tuple[Column[Row], ...] = (
+COLUMNS: tuple[Column[PointSummary], ...] = (
     Column("policy", lambda row: row.policy, code=True),
     Column("drops", lambda row: str(row.drops)),
     Column("total W", lambda row: number(row.total_power_w.value)),
@@ -67,10 +57,10 @@ COLUMNS: tuple[Column[Row], ...] = (
 )
 
 
-def point_table(rows: Sequence[Row]) -> Table[Row]:
-    """One point: every policy with everything that is known about it."""
+def point_table(rows: Sequence[PointSummary]) -> Table[PointSummary]:
+    """Return the table of a point, one row a policy."""
     ordered = {row.policy: row for row in rows}
-    return Table(COLUMNS, [ordered[name] for name in order(list(ordered))])
+    return Table(COLUMNS, [ordered[name] for name in policies.order(ordered)])
 
 
 def _difference(difference: Interval) -> str | None:
@@ -80,15 +70,15 @@ def _difference(difference: Interval) -> str | None:
 
 
 def _signed(value: float, digits: int) -> str:
-    """With its sign; what rounds to zero has none."""
+    """Format with a sign, unless the number rounds to zero."""
     return f"{rounded:+.{digits}f}" if (rounded := round(value, digits)) else f"{0:.{digits}f}"
 
 
-Printed = tuple[Point, str, printed.PrintedCell, Row | None]
+Printed = tuple[Point, str, printed.PrintedCell, PointSummary | None]
 _HERE = "not decided here"
 
 
-def _here(cell: Callable[[Row], str | None]) -> Callable[[Printed], str | None]:
+def _here(cell: Callable[[PointSummary], str | None]) -> Callable[[Printed], str | None]:
     return lambda entry: None if entry[3] is None else cell(entry[3])
 
 
@@ -106,8 +96,8 @@ PRINTED_COLUMNS: tuple[Column[Printed], ...] = (
 )
 
 
-def printed_table(points: Mapping[Point, Sequence[Row]]) -> Table[Printed]:
-    """Table II as the paper prints it, beside what its four methods do here."""
+def printed_table(points: Mapping[Point, Sequence[PointSummary]]) -> Table[Printed]:
+    """Return Table II as printed, beside the same methods measured here."""
     entries: list[Printed] = []
     for point, rows in points.items():
         by_name = {row.policy: row for row in rows}
@@ -123,12 +113,12 @@ WATTS_DIFFER = (
 )
 
 
-def csv_text(points: Mapping[Point, tuple[PointData, Sequence[Row]]]) -> str:
-    """Every row of every point; intervals become three columns."""
+def csv_text(shown: Mapping[Point, Shown]) -> str:
+    """Format every row of every point as CSV."""
     return results.csv_text(
         [
             {**results.flat(point), "certified_infeasible": len(data.infeasible), **results.flat(row)}
-            for point, (data, rows) in points.items()
+            for point, (data, rows) in shown.items()
             for row in rows
         ]
     )
@@ -148,22 +138,21 @@ LEGEND = """## How to read this
 
 
 def curve_table(
-    shown: Mapping[Point, tuple[PointData, Sequence[Row]]], along: Sequence[Point], quantity: Callable[[Row], Interval]
+    shown: Mapping[Point, Shown], along: Sequence[Point], quantity: Callable[[PointSummary], Interval]
 ) -> str:
-    """One curve a policy: its values at the points of a sweep, with their intervals."""
+    """Format the curves of a sweep in Markdown, one row a policy; empty where nothing is stored."""
     there = [point for point in along if point in shown]
     if not there:
         return ""
-    fixed, moving = ("M", "K") if there[0].M == there[-1].M else ("K", "M")
+    moving, fixed = plan.axes(along)
     by_point = {point: {row.policy: row for row in shown[point][1]} for point in there}
-    lost = "drops, of them certified infeasible"
+    total = "drops, of them certified infeasible"
 
     def cell(point: Point, name: str) -> str | None:
-        if name == lost:
+        if name == total:
             data = shown[point][0]
-            return f"{len(data.served) + len(data.infeasible)}, {len(data.infeasible)}"
-        row = by_point[point].get(name)
-        if row is None:
+            return f"{len(data.drops.seeds)}, {len(data.infeasible)}"
+        if (row := by_point[point].get(name)) is None:
             return None
         value = quantity(row)
         interval = f" {span(value)}" if span(value) else ""
@@ -171,17 +160,14 @@ def curve_table(
         return f"{value.value:.2f}{interval}{served}, n = {row.drops}"
 
     columns = [
-        Column(f"`{there[0].preset}`, {fixed} = {getattr(there[0], fixed)}", lambda name: name if name == lost else f"`{name}`"),
+        Column(f"`{along[0].preset}`, {fixed} = {getattr(along[0], fixed)}", lambda name: name if name == total else f"`{name}`"),
         *(Column(f"{moving} = {getattr(p, moving)}", partial(cell, p), "not decided there") for p in there),
     ]  # fmt: skip
-    return Table(columns, [*order(list({name for here in by_point.values() for name in here})), lost]).markdown()
-
-
-Seconds = Mapping[str, Mapping[str, Sequence[float]]]
+    return Table(columns, [*policies.order({name for here in by_point.values() for name in here}), total]).markdown()
 
 
 def time_table(seconds: Seconds) -> Table[str]:
-    """Median time a decision at every size that was timed, in ms."""
+    """Return the median time a decision in ms, one column a size."""
 
     def cell(point: Point, name: str) -> str | None:
         taken = seconds[point.key].get(name)
@@ -190,11 +176,11 @@ def time_table(seconds: Seconds) -> Table[str]:
     sizes = [point for point in dict.fromkeys((*plan.TABLE, *plan.SCALING)) if point.key in seconds]
     why = "beyond the time or memory that a policy may take, or an agent without weights for the size"
     columns = [Column("ms", str, code=True), *(Column(f"{p.M}, {p.K}", partial(cell, p), why) for p in sizes)]
-    return Table(columns, order(list({name for row in seconds.values() for name in row})))
+    return Table(columns, policies.order({name for row in seconds.values() for name in row}))
 
 
 def time_notes(budget_s: float) -> str:
-    """How to read `time_table`."""
+    """Return the notes on `time_table`."""
     return (
         "Columns are M, K; CPU time, medians over as many drops as in brackets. A policy whose decision takes more than "
         f"{budget_s:g} s at one size isn't timed at larger ones, and those that solve the paper's (9) need too much memory with 500 APs.\n"
@@ -202,8 +188,12 @@ def time_notes(budget_s: float) -> str:
 
 
 def time_csv(seconds: Seconds) -> str:
-    """Every timed decision."""
-    lines = ["point,policy,drop,seconds"]
-    for key, row in seconds.items():
-        lines += [f"{key},{name},{i},{value}" for name, taken in row.items() for i, value in enumerate(taken)]
-    return "\n".join(lines) + "\n"
+    """Format every timed decision as CSV."""
+    return results.csv_text(
+        [
+            {"point": key, "policy": name, "drop": i, "seconds": value}
+            for key, row in seconds.items()
+            for name, taken in row.items()
+            for i, value in enumerate(taken)
+        ]
+    )

@@ -1,6 +1,6 @@
-"""Time a decision: one policy after the other in one process, which is why it is a pass of its own.
+"""Times of decisions, measured in a pass of its own: one policy after the other in one process.
 
-Seconds are CPU seconds of that process, all its threads together, so that other work on the machine doesn't count.
+Times are CPU seconds of that process, all its threads together, so that other work on the machine doesn't count.
 """
 
 from __future__ import annotations
@@ -8,23 +8,23 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import cfisac_env
 from baselines.bounds import certify
 from cfisac_env.files import write_text
-from experiments import compare, results, schemas
-from experiments.reproduction import decisions, policies
+from experiments import compare, journal, results, schemas
+from experiments.reproduction import decisions, points, policies
 from experiments.reproduction.points import Point
 
-FORMAT = 1
+Seconds = Mapping[str, Mapping[str, Sequence[float]]]
+"""Key of a point → policy → seconds of each timed drop."""
 
 
 class TimingStore:
-    """`timing.json`: point → policy → seconds of each drop timed. Rewritten whole after every policy.
+    """`timing.json`, which is rewritten after every policy.
 
     Args:
         folder: of the results.
@@ -35,36 +35,40 @@ class TimingStore:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "timing.json"
-        self.header: dict[str, Any] = {"format": FORMAT, "cfisac": cfisac_env.__version__}
         self.seconds: dict[str, dict[str, list[float]]] = {}
         if self.path.exists():
             found = schemas.loads(schemas.read(self.path), self.path)
             schemas.check(found, "times", self.path)
-            for name, wanted in self.header.items():
-                if found.get(name) != wanted:
-                    raise ValueError(
-                        f"{self.path} was made with {name} = {found.get(name)}, and this is {wanted}: results of another version "
-                        "are never overwritten; name another folder with --out, or move the old one away"
-                    )
+            journal.check_header(found, journal.VERSION, self.path)
             self.seconds = found["seconds"]
 
     def put(self, point: Point, name: str, seconds: list[float]) -> None:
-        """Add one policy at one point, on disk before this returns."""
+        """Add the times of a policy at a point, on disk before this returns."""
         self.seconds.setdefault(point.key, {})[name] = seconds
-        content = self.header | results.provenance() | {"seconds": self.seconds}
+        content = {**journal.VERSION, **results.provenance(), "seconds": self.seconds}
         schemas.check(content, "times", self.path)
         write_text(self.path, results.json_text(content))
 
     def forget(self, names: Sequence[str]) -> None:
-        """Drop what some policies took, so that they are timed again."""
+        """Remove the times of some policies, so that they are measured again."""
         for row in self.seconds.values():
             for name in names:
                 row.pop(name, None)
 
 
+def curves(seconds: Seconds) -> list[tuple[str, list[int], list[Sequence[float]]]]:
+    """Return name, numbers of APs and times of every policy that was timed at points of `SCALING`."""
+    result = []
+    for name in policies.order({name for row in seconds.values() for name in row}):
+        here = [(point.M, taken) for point in points.SCALING if (taken := seconds.get(point.key, {}).get(name))]
+        if here:
+            result.append((name, [M for M, _ in here], [taken for _, taken in here]))
+    return result
+
+
 def measure(
     store: TimingStore,
-    points: Sequence[Point],
+    sizes: Sequence[Point],
     names: Sequence[str],
     *,
     seed: int,
@@ -73,22 +77,22 @@ def measure(
     time_limit_s: float,
     step: Callable[[str], None] = lambda text: None,
 ) -> None:
-    """Time what isn't timed yet. A policy whose decision at one point took more than the budget is left out at larger ones.
+    """Add missing times. A policy whose decision at one point exceeds the budget is left out at larger ones.
 
     Args:
-        store: where the times go.
-        points: in increasing order of size.
-        names: of the policies; those that are missing at a point are passed over.
-        seed: of the first drop; drops certified infeasible are passed over.
-        drops: how many, at most.
-        budget_s: seconds for one policy at one point: no further drop is begun after that.
+        store: of the times.
+        sizes: points to time at.
+        names: of the policies; missing agents are skipped.
+        seed: of the first drop; drops certified infeasible are skipped.
+        drops: number of drops, at most.
+        budget_s: seconds for one policy at one point, after which no further drop is begun.
         time_limit_s: of `branch-and-bound`.
-        step: told what is being timed.
+        step: called with policy and point, for a progress bar.
     """
     decisions.one_thread()
     for name in names:
         largest = policies.LARGEST.get(name, math.inf)
-        for point in sorted(points, key=lambda p: (p.M * p.K, p.M)):
+        for point in sorted(sizes, key=lambda p: (p.M * p.K, p.M)):
             if largest < point.M:
                 break
             taken = store.seconds.get(point.key, {}).get(name)
@@ -106,7 +110,7 @@ def measure(
 
 @lru_cache(maxsize=32)
 def served(point: Point, seed: int, count: int) -> tuple[int, ...]:
-    """The first seeds whose drops aren't certified infeasible."""
+    """Return the first seeds whose drops aren't certified infeasible."""
     able = (s for s in itertools.count(seed) if not certify(decisions.drop(point, s).scenario.problem).infeasible)
     return tuple(itertools.islice(able, count))
 

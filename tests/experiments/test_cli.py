@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -18,7 +17,7 @@ import pytest
 
 from cfisac_env import SystemConfig, files, sample
 from experiments import cli, errors, terminal
-from experiments.commands.common import Command, Range, ranges
+from experiments.commands.common import Command, Range, options_of, ranges
 from experiments.commands.options import ConfigFields
 
 EVERY: dict[str, type[Command]] = {
@@ -87,8 +86,7 @@ WRONG: dict[str, list[str]] = {
 
 def _options(command: type[Command]) -> dict[str, Any]:
     """Options of a command with their types."""
-    hints = typing.get_type_hints(command, include_extras=True)
-    return {f"--{field.name.replace('_', '-')}": hints[field.name] for field in dataclasses.fields(command)}  # type: ignore[arg-type]
+    return {flag: hint for flag, _, hint in options_of(command)}
 
 
 def _generic(command: type[Command]) -> Iterator[str]:

@@ -139,13 +139,13 @@ def test_what_was_played_is_kept_and_not_played_again(tmp_path: Path, monkeypatc
     store.write_text("".join(lines[:-1]) + lines[-1][:20])  # killed while it wrote
     before = json.loads((tmp_path / "mobile.json").read_text())["episodes"]["policies"]
     played: list[tuple[str, int]] = []
-    one = mobile._played
+    one = mobile._play
 
-    def noted(game: Any) -> dict[str, float]:
-        played.append((game.policy, game.seed))
-        return one(game)
+    def noted(task: Any) -> dict[str, float]:
+        played.append((task.policy, task.seed))
+        return one(task)
 
-    monkeypatch.setattr(mobile, "_played", noted)
+    monkeypatch.setattr(mobile, "_play", noted)
     assert main([*arguments, "--policies", "hysteresis", "full-ap", "strongest-ap"]) == 0
     assert sorted(played) == [("full-ap", 51), ("strongest-ap", 50), ("strongest-ap", 51)]
     after = json.loads((tmp_path / "mobile.json").read_text())["episodes"]["policies"]

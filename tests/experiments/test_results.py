@@ -110,7 +110,7 @@ def test_every_column_that_can_lack_a_value_says_why() -> None:
     values = {"Interval": nothing, "float": math.nan, "str": "a"}
     rows = {
         name: cast(Any, kind)(**{field.name: values[str(field.type)] for field in dataclasses.fields(kind)})
-        for name, kind in (("compare", compare.Row), ("mobile", mobile.MobileRow))
+        for name, kind in (("compare", compare.PolicySummary), ("mobile", mobile.MobileSummary))
     }
     for name, row in rows.items():
         for column in EVERY[name]:
@@ -175,7 +175,7 @@ def test_a_policy_of_any_name_can_be_drawn_and_tabled(name: str, tmp_path: Path)
     rows = compare.summarise(made)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph", UserWarning)  # a font need not have every character
-        written = outputs.write(tmp_path, made, rows)
+        written = outputs.result(made, rows).write(tmp_path)
     assert len(written) == 4
     assert f"`{name}`" in (tmp_path / "compare.md").read_text()
     assert next(csv.DictReader(io.StringIO((tmp_path / "compare.csv").read_text())))["policy"] == name
@@ -184,7 +184,8 @@ def test_a_policy_of_any_name_can_be_drawn_and_tabled(name: str, tmp_path: Path)
 def test_an_evaluation_keeps_every_bound_that_a_policy_proves(tmp_path: Path) -> None:
     config, names = SystemConfig(M=10, K=3, preset="urban"), ["full-ap", "branch-and-bound"]
     whole = compare.run(config, compare.build(names, config), 3, seed=0)
-    evaluated, rows = evaluation.run(config, names, 3, 0, tmp_path, lambda name: None)
+    entries = evaluation.run(config, names, 3, 0, tmp_path, lambda name: None)
+    evaluated, rows = entries[0][0], [row for _, row in entries]
     np.testing.assert_array_equal(evaluated.infeasible, whole.infeasible)
     np.testing.assert_allclose(evaluated.lower_bound_w, whole.lower_bound_w, rtol=1e-9)
     assert rows[1].certified_gap < 1e-4

@@ -53,7 +53,7 @@ def test_of_several_llvm_libraries_the_newest_is_taken(tmp_path: Path) -> None:
         (["--floor-db", "10"], "floor_db must be in [-300, 0] dB, got 10.0"),
         (["--max-depth", "-1"], "max_depth must be in [0, 100], got -1"),
         (["--samples", "0"], "samples must be in [1, 1000000000], got 0"),
-        (["--instants", "0"], "--instants must be 1 or more, got 0"),
+        (["--instants", "0"], "instants must be in [1, 1000], got 0"),
         (["--instants", "5", "--target-speed-m-s", "-15"], "target_speed_m_s must be a number in [0, 1000], got -15.0"),
         (["--instants", "5", "--step-s", "0"], "step_s must be a number in (0, 1e+06], got 0.0"),
         (["--drops", "0"], "--drops must be 1 or more, got 0"),

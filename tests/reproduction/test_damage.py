@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
-import numpy as np
 import pytest
 
 from cfisac_env import SystemConfig
-from experiments import evaluation, outputs, results, schemas
+from experiments import evaluation, results, schemas
 from experiments.bench import agreement, selection
 from experiments.cli import main
 from experiments.reproduction import decisions
@@ -326,38 +325,33 @@ def test_a_second_writer_of_a_folder_is_refused_and_the_first_one_named(
         holder.communicate("")
 
 
-def test_an_evaluation_decides_again_when_anything_changes_that_decisions_depend_on(
+def test_an_evaluation_goes_on_with_decisions_of_the_same_version_and_configuration_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outputs, "write", lambda *arguments: [])
+    monkeypatch.setattr(results.Result, "write", lambda *arguments: [])
     config = SystemConfig(M=8, K=2)
-    path = tmp_path / "full-ap.json"
+    path = tmp_path / "decisions.jsonl"
 
-    usual: dict[str, Any] = {
-        "config": config,
-        "policies": ["full-ap"],
-        "drops": 2,
-        "seed": 5,
-        "folder": tmp_path,
-        "step": len,
-    }
-
-    def run(**changed: Any) -> float:
-        whole, _ = evaluation.run(**{**usual, **changed})
-        return float(np.nansum(whole.results[0].seconds))
+    def run(drops: int = 2, seed: int = 5, config: SystemConfig = config) -> list[float]:
+        ((comparison, _),) = evaluation.run(config, ["full-ap"], drops, seed, tmp_path, len)
+        return [float(value) for value in comparison.results[0].seconds]
 
     first = run()
     assert run() == first
-    for change in ({"drops": 1}, {"seed": 6}, {"config": SystemConfig(M=8, K=2, noise_figure_db=8.0)}):
-        assert run(**change) != first
-        first = run()
-    for key, value in (("cfisac", "0.0.1"), ("digest", "other")):
-        content = json.loads(path.read_text())
-        content["about"][key] = value
-        path.write_text(json.dumps(content))
-        assert run() != first
-        first = run()
-    for text in ("{", "[]", "{}", path.read_text().replace("true", "7", 1), path.read_text().replace("[", "[null,", 1)):
-        path.write_text(text)
-        assert run() != first
-        first = run()
+    assert run(drops=1) == first[:1]
+    assert run(drops=3)[:2] == first
+    assert run(seed=6, drops=1) == first[1:]
+    with pytest.raises(ValueError, match=re.escape("was made with config = {'noise_figure_db': 9.0}")):
+        run(config=SystemConfig(M=8, K=2, noise_figure_db=8.0))
+    whole = path.read_text()
+    for damaged in (
+        whole.replace('"cfisac":"', '"cfisac":"0.0.', 1),
+        whole.replace('"feasible":true', '"feasible":7', 1),
+        whole.replace('"seed":5', '"seed":-5', 1),
+        whole.replace('"seconds":', '"minutes":', 1),
+        whole + whole.splitlines(keepends=True)[-1],
+        "{",
+    ):
+        path.write_text(damaged)
+        with pytest.raises(ValueError, match=re.escape(str(path))):
+            run()

@@ -68,7 +68,7 @@ def chromium(own: str) -> str:
 def visit(small_points: None, tmp_path: Path) -> Iterator[Visit]:
     """Results of a few small drops, with their times, as a page in a browser."""
     first = _first_served()
-    study = run.Reproduction.open(run.Options(tmp_path, POLICIES, drops=8, timed_drops=1, seed=first), run.TARGETS)
+    study = run.Reproduction.open(tmp_path, run.Options(POLICIES, drops=8, timed_drops=1, seed=first))
     study.decide(study.tasks(), 1, None, lambda _: None)
     study.time(lambda _: None)
     for point, store in study.stores.items():
@@ -180,13 +180,13 @@ def _shows(visit: Visit, panel: int, seed: int, name: str) -> None:
     env.reset(seed=seed)
     core = env.unwrapped
     assert isinstance(core, CfIsacEnv)
-    told = facts(page, panel)
-    assert told["APs on"] == str(len(record["active"]))
-    assert told["total power"] == f"{record['total_power_w']:.3f} W"
-    assert told["requirements"] == ("all met" if record["feasible"] else "missed")
+    said = facts(page, panel)
+    assert said["APs on"] == str(len(record["active"]))
+    assert said["total power"] == f"{record['total_power_w']:.3f} W"
+    assert said["requirements"] == ("all met" if record["feasible"] else "missed")
     worst = min(record["sinr_db"]) - core.config.sinr_threshold_db
-    assert float(told["worst SINR margin"].split()[0]) == pytest.approx(worst, abs=6e-3)
-    assert float(told["CRLB"].split()[0]) == pytest.approx(record["crlb_m2"][0], rel=1e-3)
+    assert float(said["worst SINR margin"].split()[0]) == pytest.approx(worst, abs=6e-3)
+    assert float(said["CRLB"].split()[0]) == pytest.approx(record["crlb_m2"][0], rel=1e-3)
 
     marks = {trace["name"]: trace for trace in traces(page, f"map-{panel}")}
     on = np.stack([marks["AP on"]["x"], marks["AP on"]["y"]], axis=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 import agents
 import baselines
 from baselines.bounds import certify
-from experiments import statistics
+from experiments import compare, statistics
 from experiments.cli import main
 from experiments.reproduction import decisions, figures, policies, run, summary, tables
 from experiments.reproduction.points import Point
@@ -25,8 +26,12 @@ SMALL = Point("paper", 8, 2)
 ORACLES = ("decoupled", "full-ap-paper", "full-ap", "modified-bb", "local-search")
 
 
-def options(folder: Path, names: tuple[str, ...] = ORACLES, **more: Any) -> run.Options:
-    return run.Options(folder, names, **({"drops": 4, "slow_drops": 1, "timed_drops": 1} | more))
+def study(
+    folder: Path, target: str, names: tuple[str, ...] = ORACLES, again: Sequence[str] = (), **more: Any
+) -> run.Reproduction:
+    """A small reproduction."""
+    options = run.Options(names, **({"drops": 4, "slow_drops": 1, "timed_drops": 1} | more))
+    return run.Reproduction.open(folder, options, [target], again)
 
 
 @pytest.mark.usefixtures("small_points")
@@ -35,7 +40,7 @@ def test_one_command_writes_every_table_and_figure(tmp_path: Path, capsys: pytes
     arguments = ["reproduce", "all", "--drops", "6", "--slow-drops", "4", "--timed-drops", "1", "--out", str(tmp_path)]
     arguments += ["--workers", "1", "--policies", *names]
     assert main(arguments) == 0
-    printed_text = capsys.readouterr().out
+    assert f"wrote {tmp_path / 'table2.md'}" in capsys.readouterr().out
     for name in ("table2", "fig3", "fig4", "times"):
         for kind in (
             ("md", "csv") + (("json",) if name != "times" else ()) + (("svg", "png") if name != "table2" else ())
@@ -48,10 +53,6 @@ def test_one_command_writes_every_table_and_figure(tmp_path: Path, capsys: pytes
     served = 6 - int(rows[0]["certified_infeasible"])
     assert {row["policy"]: int(row["drops"]) for row in rows}["modified-bb"] == served
     assert {row["policy"]: int(row["drops"]) for row in rows}["modified-bb-paper"] < served
-    # Without its weights the HetGNN is named, with the way to get them, and everything else is there.
-    if "hetgnn" not in agents.AGENTS:
-        assert "train them with `cfisac train hetgnn`" in printed_text
-        assert "Missing here" in (tmp_path / "table2.md").read_text()
     # One stored number, made again by hand.
     store = PointStore(tmp_path, SMALL, 10.0)
     seed = next(seed for seed, line in store.drops.items() if not line["infeasible"])
@@ -68,6 +69,23 @@ def test_one_command_writes_every_table_and_figure(tmp_path: Path, capsys: pytes
 
 
 @pytest.mark.usefixtures("small_points")
+def test_an_agent_without_weights_is_named_with_the_way_to_get_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load(name: str, **options: Any) -> Any:
+        raise FileNotFoundError(f"no weights of {name}")
+
+    monkeypatch.setattr(agents, "load", load)
+    arguments = ["reproduce", "table2", "--drops", "6", "--slow-drops", "0", "--no-timing", "--workers", "1"]
+    assert main([*arguments, "--out", str(tmp_path), "--policies", "hetgnn", "local-search"]) == 0
+    note = "missing weights (no weights of hetgnn); train them with `cfisac train hetgnn`"
+    assert f"note: `hetgnn` is missing at paper-M8-K2, paper-M8-K3: {note}" in " ".join(capsys.readouterr().out.split())
+    page = (tmp_path / "table2.md").read_text()
+    assert note in page[page.index("Missing here") :]
+    assert "| `local-search` |" in page
+
+
+@pytest.mark.usefixtures("small_points")
 def test_an_interrupted_run_goes_on_and_ends_where_an_uninterrupted_one_does(tmp_path: Path) -> None:
     def stop(_: str) -> None:
         counted.append(1)
@@ -75,22 +93,22 @@ def test_an_interrupted_run_goes_on_and_ends_where_an_uninterrupted_one_does(tmp
             raise KeyboardInterrupt
 
     counted: list[int] = []
-    study = run.Reproduction.open(options(tmp_path / "a"), ["table2"])
+    begun = study(tmp_path / "a", "table2")
     with pytest.raises(KeyboardInterrupt):
-        study.decide(study.tasks(), 1, None, stop)
-    path = study.stores[SMALL].path
+        begun.decide(begun.tasks(), 1, None, stop)
+    path = begun.stores[SMALL].path
     with path.open("a") as file:  # a line that was being written when the power went
         file.write('{"seed":1000003,"infeasible":false,"decis')
-    again = run.Reproduction.open(options(tmp_path / "a"), ["table2"])
+    again = study(tmp_path / "a", "table2")
     left = again.tasks()
     assert len(left) == 5
     again.decide(left, 1, None, lambda _: None)
-    whole = run.Reproduction.open(options(tmp_path / "b"), ["table2"])
+    whole = study(tmp_path / "b", "table2")
     whole.decide(whole.tasks(), 1, None, lambda _: None)
     for point, store in whole.stores.items():
         other = PointStore(tmp_path / "a", point, 10.0)
         assert _without_times(other.drops) == _without_times(store.drops)
-    assert run.Reproduction.open(options(tmp_path / "a"), ["table2"]).tasks() == []
+    assert study(tmp_path / "a", "table2").tasks() == []
 
 
 def _without_times(drops: dict[int, Any]) -> dict[int, Any]:
@@ -125,21 +143,21 @@ def test_results_of_another_version_are_refused_and_left_alone(
 
 @pytest.mark.usefixtures("small_points")
 def test_a_policy_trained_anew_decides_again(tmp_path: Path) -> None:
-    study = run.Reproduction.open(options(tmp_path), ["table2"])
-    study.decide(study.tasks(), 1, None, lambda _: None)
-    again = run.Reproduction.open(options(tmp_path), ["table2"], again=["full-ap"])
+    made = study(tmp_path, "table2")
+    made.decide(made.tasks(), 1, None, lambda _: None)
+    again = study(tmp_path, "table2", again=["full-ap"])
     assert {name for task in again.tasks() for name in task.names} == {"full-ap"}
 
 
 @pytest.mark.usefixtures("small_points")
 def test_a_policy_beyond_its_time_is_not_timed_at_larger_sizes(tmp_path: Path) -> None:
-    study = run.Reproduction.open(options(tmp_path, ("full-ap", "local-search"), budget_s=1e-6), ["times"])
-    study.time(lambda _: None)
-    assert set(study.times.seconds) == {SMALL.key}
-    study = run.Reproduction.open(options(tmp_path / "more", ("full-ap", "local-search"), budget_s=60.0), ["times"])
-    study.time(lambda _: None)
-    assert set(study.times.seconds) == {"paper-M8-K2", "paper-M8-K3", "paper-M12-K2"}
-    assert all(min(taken) > 0 for row in study.times.seconds.values() for taken in row.values())
+    short = study(tmp_path, "times", ("full-ap", "local-search"), time_budget=1e-6)
+    short.time(lambda _: None)
+    assert set(short.times.seconds) == {SMALL.key}
+    whole = study(tmp_path / "more", "times", ("full-ap", "local-search"), time_budget=60.0)
+    whole.time(lambda _: None)
+    assert set(whole.times.seconds) == {"paper-M8-K2", "paper-M8-K3", "paper-M12-K2"}
+    assert all(min(taken) > 0 for row in whole.times.seconds.values() for taken in row.values())
 
 
 @pytest.mark.parametrize(
@@ -162,16 +180,24 @@ def test_bad_input_is_one_clear_line(
 
 def data(**totals: list[float]) -> summary.PointData:
     """Policies with these total powers on ten drops; a negative number is a decision that misses a requirement."""
-    seeds = tuple(range(10))
-    made = {}
-    for name, values in totals.items():
-        total = np.array(values, dtype=np.float64)
-        zeros = np.zeros(len(total))
-        made[name.replace("_", "-")] = summary.PolicyDrops(
-            seeds[: len(total)], np.abs(total), zeros, zeros + 2, total > 0, zeros, zeros
-        )
-    ones = dict.fromkeys(seeds, 1.0)
-    return summary.PointData(SMALL, (77,), seeds, ones, ones, made)
+    made = []
+    for name, values in {**totals, "least": [1.0] * 10}.items():
+        decisions = [
+            {
+                "total_power_w": abs(w),
+                "transmit_power_w": 0.0,
+                "active_aps": 2,
+                "feasible": w > 0,
+                "violation": 0.0,
+                "seconds": 0.0,
+            }
+            for w in values
+        ]
+        made.append(compare.collect(name, decisions + [{}] * (11 - len(values))))
+    infeasible = np.array([False] * 10 + [True])
+    bound = np.where(infeasible, np.inf, 1.0)
+    drops = compare.Comparison(SMALL.config, [*range(10), 77], infeasible, bound, made, untrained={})
+    return summary.PointData(SMALL, drops, tuple(totals))
 
 
 def test_claims_are_made_of_the_numbers_of_drops_that_both_serve() -> None:
@@ -191,7 +217,7 @@ def test_claims_are_made_of_the_numbers_of_drops_that_both_serve() -> None:
 def test_rows_are_paired_by_drop_and_count_what_is_infeasible() -> None:
     base = np.linspace(1.0, 2.0, 10)
     here = data(decoupled=list(2 * base), b=[*(-base[:4]), *base[4:]], short=list(base[:3]))
-    by_name = {row.policy: row for row in summary.rows(here, "b", {"b": [0.3, 0.1, 0.2]})}
+    by_name = {row.policy: row for row in summary.summarise(here, "b", {"b": [0.3, 0.1, 0.2]})}
     assert by_name["b"].percent_of_decoupled.value == pytest.approx(50.0)
     assert by_name["short"].percent_of_decoupled.value == pytest.approx(50.0)
     assert by_name["short"].difference_drops == 0
