@@ -67,7 +67,8 @@ class Reproduction:
         stores = {point: PointStore(folder, point, options.time_limit) for point in needed}
         self = cls(folder, options, names, tuple(targets), stores, timing.TimingStore(folder))
         if again:
-            for store in (self.times, *stores.values()):
+            self.times.forget(again)
+            for store in stores.values():
                 store.forget(again)
         self._find_missing()
         return self

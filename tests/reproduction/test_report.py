@@ -20,6 +20,7 @@ from baselines.bounds import certify
 from cfisac_env.env import CfIsacEnv
 from experiments.cli import main
 from experiments.reproduction import decisions, run
+from experiments.reproduction.options import Options
 from experiments.reproduction.points import Point
 from experiments.reproduction.store import PointStore
 
@@ -68,7 +69,7 @@ def chromium(own: str) -> str:
 def visit(small_points: None, tmp_path: Path) -> Iterator[Visit]:
     """Results of a few small drops, with their times, as a page in a browser."""
     first = _first_served()
-    study = run.Reproduction.open(tmp_path, run.Options(POLICIES, drops=8, timed_drops=1, seed=first))
+    study = run.Reproduction.open(tmp_path, Options(POLICIES, drops=8, timed_drops=1, seed=first))
     study.decide(study.tasks(), 1, None, lambda _: None)
     study.time(lambda _: None)
     for point, store in study.stores.items():

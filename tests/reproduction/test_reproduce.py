@@ -18,6 +18,7 @@ from baselines.bounds import certify
 from experiments import compare, statistics
 from experiments.cli import main
 from experiments.reproduction import decisions, figures, policies, run, summary, tables
+from experiments.reproduction.options import Options
 from experiments.reproduction.points import Point
 from experiments.reproduction.store import PointStore
 from experiments.statistics import Interval
@@ -30,7 +31,7 @@ def study(
     folder: Path, target: str, names: tuple[str, ...] = ORACLES, again: Sequence[str] = (), **more: Any
 ) -> run.Reproduction:
     """A small reproduction."""
-    options = run.Options(names, **({"drops": 4, "slow_drops": 1, "timed_drops": 1} | more))
+    options = Options(names, **({"drops": 4, "slow_drops": 1, "timed_drops": 1} | more))
     return run.Reproduction.open(folder, options, [target], again)
 
 
