@@ -112,36 +112,37 @@ class SystemConfig:
     Aided ISAC Systems").
 
     Attributes:
-        M: access points, 1 or more.
-        K: users, 1 or more.
-        T: sensing receivers, 1 or more. The paper leaves it open; 2 as in its authors' related work.
-        S: targets, 1 or more. The first stands at the centre, further ones are uniform in the disc.
-        preset: name of the preset that fills what isn't given: `paper`, `high-rate`, `precise-sensing`, `urban`.
-        bandwidth_hz: B in Hz.
-        effective_bandwidth_hz: bandwidth that the delay estimate sees, in Hz; None is B, as the paper has it. A flat spectrum has B/√12.
+        M: number of access points (APs), 1 or more.
+        K: number of users, 1 or more.
+        T: number of sensing receivers, 1 or more. Open in the paper; 2 as in its authors' related work.
+        S: number of targets, 1 or more. The first is at the centre, the others are uniform in the disc.
+        preset: preset that gives the other fields their defaults: `paper`, `high-rate`, `precise-sensing`, `urban`.
+        bandwidth_hz: bandwidth B in Hz.
+        effective_bandwidth_hz: effective bandwidth of the delay estimate in Hz; by default B, as in the paper. A flat spectrum has B/√12.
         carrier_hz: carrier frequency in Hz.
-        noise_density_dbm_hz: thermal noise in dBm/Hz.
-        noise_figure_db: of users, APs and receivers, in dB. Open in the paper; 9 dB as in Ngo et al. 2017.
-        area_diameter_m: diameter of the disc in metres.
-        min_distance_m: shorter distances count as this one, for every link. Open in the paper; 10 m as d0 in Ngo et al. 2017.
+        noise_density_dbm_hz: thermal noise density in dBm/Hz.
+        noise_figure_db: noise figure of users, APs and receivers in dB. Open in the paper; 9 dB as in Ngo et al. 2017.
+        area_diameter_m: diameter of the disc in m.
+        min_distance_m: least distance of any link in m; shorter ones count as this. Open in the paper; 10 m as d0 in Ngo et al. 2017.
         path_loss_intercept_db: mean gain at 1 km in dB.
-        path_loss_per_decade_db: loss for a tenfold distance, in dB.
+        path_loss_per_decade_db: path loss for a tenfold distance in dB.
         shadowing_std_db: standard deviation of the log-normal shadowing in dB; uncorrelated between links.
-        pilot_power_w: ρ_p in W.
-        pilot_length: τ_p in symbols. More users than that share pilots.
-        pilot_assignment: who shares a pilot with whom then: `in-turn` (user k has pilot k mod τ_p), `random`, `greedy` or `master-ap`, see
+        pilot_power_w: pilot power ρ_p in W.
+        pilot_length: pilot length τ_p in symbols; more users than that share pilots.
+        pilot_assignment: assignment of shared pilots: `in-turn` (user k has pilot k mod τ_p), `random`, `greedy` or `master-ap`, see
             `cfisac_env.pilots`.
-        sinr_threshold_db: γ_thr in dB, every user.
-        crlb_threshold_m2: ν in m², every target.
-        max_ap_power_w: most power that an AP radiates, in W. Open in the paper; its (8b) with ρ_DL = 100 mW says 0.1 W.
-        circuit_power_w: what an active AP draws besides, in W.
+        sinr_threshold_db: SINR requirement γ_thr of every user in dB.
+        crlb_threshold_m2: CRLB requirement ν of every target in m².
+        max_ap_power_w: largest power that an AP radiates in W. Open in the paper; its (8b) with ρ_DL = 100 mW says 0.1 W.
+        circuit_power_w: circuit power of an active AP in W.
         rcs_m2: radar cross-section in m². Open in the paper; 1 m² is a pedestrian or a drone, 10 m² a car.
-        rcs_model: `constant` (Swerling 0) or `exponential` (Swerling I: drawn for every AP, target and receiver).
-        integration_symbols: L, symbols over which a receiver integrates. Open in the paper, where L = 1 makes most drops infeasible.
+        rcs_model: model of the radar cross-section: `constant` (Swerling 0) or `exponential` (Swerling I: drawn for every AP, target and
+            receiver).
+        integration_symbols: integration length L of a receiver in symbols. Open in the paper, where L = 1 makes most drops infeasible.
         reward: `penalty` (any feasible decision outscores any infeasible one), `log` (the same relative to the drop's floor), `power` (no
             penalty) or `linear` (the weights below); see `cfisac_env.reward.terms`. A weight that is given brings `linear` with it.
-        sinr_penalty: of the reward `linear`: lost when one user's SINR is missed entirely, in W.
-        crlb_penalty: of the reward `linear`: lost when one target isn't located at all, in W.
+        sinr_penalty: weight of a user's relative SINR violation in the reward `linear` in W.
+        crlb_penalty: weight of a target's relative CRLB violation in the reward `linear` in W.
 
     Raises:
         ValueError: a value outside its range, or an unknown preset; the message names the field, the value and the range. Or a weight of

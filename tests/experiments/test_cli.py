@@ -15,7 +15,8 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from cfisac_env import SystemConfig, files, sample
+from cfisac_env import PRESETS, SystemConfig, files, sample
+from cfisac_env.config import CHOICES
 from experiments import cli, errors, terminal
 from experiments.commands.common import Command, Range, options_of, ranges
 from experiments.commands.options import ConfigFields
@@ -192,16 +193,21 @@ def test_a_full_disk_is_noticed_at_the_door(tmp_path: Path, monkeypatch: pytest.
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_help_says_of_every_option_what_it_is(
-    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def _help(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    """What `--help` shows of each option."""
     monkeypatch.setenv("COLUMNS", "200")
     assert cli.main([*name.split(), "--help"]) == 0
     text = re.sub(r"[│╭╰╮╯─]", " ", capsys.readouterr().out)
     parts = re.split(r"\n +(--\w[\w.-]*)", text)
-    says = {flag: " ".join(words.split()) for flag, words in zip(parts[1::2], parts[2::2], strict=True)}
-    assert len(says) >= len(_options(EVERY[name])) - 2
+    return {flag: " ".join(words.split()) for flag, words in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_help_says_of_every_option_what_it_is(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    says = _help(name, monkeypatch, capsys)
+    assert says.keys() >= _options(EVERY[name]).keys() - {"--runs"}
     if EVERY[name].configured:
         assert says.keys() >= {f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(ConfigFields)}
     for option, words in says.items():
@@ -210,12 +216,31 @@ def test_help_says_of_every_option_what_it_is(
         assert "{None" not in words, f"{option}: {words}"
         assert "(default: None)" not in words, f"{option}: {words}"
         assert "(default: )" not in words, f"{option}: {words}"
-    if EVERY[name].configured:
-        assert "(default: 30)" in says["--M"]
-        assert "(default: 9.0)" in says["--noise-figure-db"]
-        assert "(default: -5.6; high-rate: 0.0; urban: -4.0)" in says["--sinr-threshold-db"]
-        assert says["--rcs-model"].startswith("{constant,exponential}")
-        assert says["--preset"].startswith("{paper,high-rate,precise-sensing,urban}")
+
+
+UNITS = {
+    "_dbm_hz": "in dBm/Hz", "_hz": "in Hz", "_db": "in dB", "_m2": "in m²", "_m": "in m", "_w": "in W", "_penalty": "in W",
+    "_length": "in symbols", "_symbols": "in symbols",
+}  # fmt: skip
+"""End of a field's name → its unit in the help text."""
+
+
+@pytest.mark.parametrize("name", [name for name, command in EVERY.items() if command.configured])
+def test_help_shows_unit_choices_and_true_default_of_every_field_of_the_configuration(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    says = _help(name, monkeypatch, capsys)
+    choices = {"preset": list(PRESETS), **CHOICES}
+    for field in dataclasses.fields(SystemConfig):
+        words = says[f"--{field.name.replace('_', '-')}"]
+        unit = next((unit for end, unit in UNITS.items() if field.name.endswith(end)), "")
+        assert unit in words, words
+        if field.name in choices:
+            assert words.startswith("{" + ",".join(choices[field.name]) + "}"), words
+        defaults = {name: getattr(SystemConfig(preset=name), field.name) for name in PRESETS if field.name != "preset"}
+        usual = defaults.pop("paper", "paper")
+        others = "".join(f"; {name}: {value}" for name, value in defaults.items() if value != usual)
+        assert f"(default: {usual}{others})" in words or (field.default is None and "by default" in words), words
 
 
 def test_options_are_the_fields_of_the_configuration() -> None:
