@@ -1,7 +1,7 @@
-"""Between a decision and the numbers in [-1, 1] that an agent puts out.
+"""Action codec: conversion between decisions and actions in [-1, 1].
 
-Column 0 of an action is the activation (on when ≥ 0), the others are amplitudes: p_mk = P_max ((a + 1)/2)², so that microwatts
-for users and milliwatts for the target are both within reach of float32.
+Column 0 of an action is the activation (on when ≥ 0), the others are amplitudes: p_mk = P_max ((a + 1)/2)², so that float32 resolves both
+microwatts for users and milliwatts for the target.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from cfisac_env.config import SystemConfig
 from cfisac_env.physics import clip, namespace
 from cfisac_env.types import Array, Decision
 
-_STEP = 2.0**-25  # amplitudes that float32 actions in [-1, 1] resolve near zero, where they are finest
-_NEGLIGIBLE = 2e-6  # relative loss of a user's amplitude that rounding may leave
+_RESOLUTION = 2.0**-25  # finest amplitude step of float32 actions in [-1, 1], near zero
+_NEGLIGIBLE = 2e-6  # tolerated relative rounding error of a user's amplitude
 
 
 def space(config: SystemConfig) -> spaces.Box:
-    """`Box(-1, 1, (M, K + 1), float32)`."""
+    """Return `Box(-1, 1, (M, K + 1), float32)`."""
     return spaces.Box(-1.0, 1.0, (config.M, config.K + 1), np.float32)
 
 
 def decode(action: Array, max_ap_power_w: float) -> Decision:
-    """The decision that an action stands for: amplitudes squared, zero when off, each AP scaled down to its cap if it exceeds it.
+    """Decode an action: squared amplitudes, zero when off, each AP scaled down to its cap if it exceeds it.
 
     Args:
-        action: (…, M, K + 1); numbers outside [-1, 1] count as the nearest inside.
+        action: (…, M, K + 1), clipped to [-1, 1].
         max_ap_power_w: P_max.
     """
     return compiled.decode(action, max_ap_power_w) or _decode(action, max_ap_power_w)
@@ -47,11 +47,10 @@ def _decode(action: Array, max_ap_power_w: float) -> Decision:
 
 
 def encode(decision: Decision, max_ap_power_w: float, estimate_gain: Array | None = None) -> NDArray[np.float32]:
-    """The action that decodes to a decision, to 1e-5 relative in every SINR if each user gets 1e-4 P_max or more from its best AP.
+    """Encode a decision as an action, to 1e-5 relative in every SINR if each user gets at least 1e-4 P_max from its best AP.
 
-    Float32 resolves amplitudes to 3e-8 of √P_max, so less power than that comes back less exactly. Given `estimate_gain`,
-    what rounding takes from a user's signal Σ_m √(p_mk v_mk) at its stronger links is put back at its weaker ones, where the steps are
-    finer.
+    Float32 resolves amplitudes to 3e-8 of √P_max, so smaller powers are less accurate. With `estimate_gain`, rounding errors of a user's
+    signal Σ_m √(p_mk v_mk) at its stronger links are compensated at its weaker ones, where the resolution is finer.
 
     Args:
         decision: `active` (…, M), `power` (…, M, K) W within the caps.
@@ -75,21 +74,21 @@ def encode(decision: Decision, max_ap_power_w: float, estimate_gain: Array | Non
 def _compensated(
     exact: NDArray[np.float64], rounded: NDArray[np.float32], weight: NDArray[np.float64], active: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
-    """Move the finer amplitudes so that each user's Σ_m amplitude·weight is what it was, strongest link first."""
+    """Adjust rounded amplitudes so that each user's Σ_m amplitude·weight is preserved, strongest link first."""
     weight = np.where(active[..., None], weight, 0.0)
     order = np.argsort(-weight, axis=-2, kind="stable")
     w = np.take_along_axis(weight, order, -2)
     wanted = np.take_along_axis(exact, order, -2)
     result = np.take_along_axis(rounded, order, -2)
     lost = np.zeros(w.shape[:-2] + w.shape[-1:])
-    # Who loses less than this by plain rounding is left alone: what is put back at one user's link is interference at another.
+    # Smaller rounding errors are not compensated, as a compensation is interference to other users.
     realised = (result.astype(np.float64) + 1.0) * 0.5
     needed = np.abs(np.sum((wanted - realised) * w, axis=-2)) > _NEGLIGIBLE * np.sum(wanted * w, axis=-2)
-    for m in range(int(active.sum(-1).max(initial=0))):  # beyond these, nothing is on
+    for m in range(int(active.sum(-1).max(initial=0))):  # the others are off
         here = w[..., m, :]
         usable = (here > 0) & needed
-        # At most 64 steps at a link, so that the power of a weak link never changes visibly.
-        shift = np.clip(np.where(usable, lost / np.where(usable, here, 1.0), 0.0), -64 * _STEP, 64 * _STEP)
+        # At most 64 steps per link, to bound the change of weak links.
+        shift = np.clip(np.where(usable, lost / np.where(usable, here, 1.0), 0.0), -64 * _RESOLUTION, 64 * _RESOLUTION)
         moved = np.clip(2.0 * (wanted[..., m, :] + shift) - 1.0, -1.0, 1.0).astype(np.float32)
         result[..., m, :] = np.where(usable, moved, result[..., m, :])
         kept = (result[..., m, :].astype(np.float64) + 1.0) * 0.5

@@ -1,4 +1,4 @@
-"""What may be read and changed on an environment after it is made, and what its specification says."""
+"""Attributes of environments: fixed constructor arguments, adjustable requirements, and the environment specification."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from cfisac_env.config import FIELDS, REQUIREMENT_FIELDS, SystemConfig, check_ke
 
 T = TypeVar("T")
 
-_STRATEGY = "strategy"  # key of the class in the description of an object
+_STRATEGY = "strategy"  # key of the class in a serialised strategy
 
 
 class Fixed(Generic[T]):
-    """An attribute that the constructor sets and nobody changes: nothing would follow the change."""
+    """Attribute that is set once by the constructor."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -40,7 +40,7 @@ class Fixed(Generic[T]):
 
 
 class _ConfigField:
-    """A field of the configuration, read through its environment; requirements and the reward can be written."""
+    """Configuration field as an attribute of its environment; requirements and the reward are writable."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -55,10 +55,10 @@ class _ConfigField:
 
 
 class Configurable:
-    """An environment with a configuration, of which requirements and the reward may change at any time, as curricula do.
+    """Environment whose requirements and reward may change after construction, for example in curricula.
 
-    Every field of the configuration is an attribute. Those in `REQUIREMENT_FIELDS` can be set; the others, and what else the constructor
-    was given, can't.
+    Every configuration field is an attribute. Those in `REQUIREMENT_FIELDS` are writable; the other fields and constructor arguments are
+    read-only.
     """
 
     _config: SystemConfig
@@ -66,44 +66,44 @@ class Configurable:
 
     @property
     def config(self) -> SystemConfig:
-        """The configuration at present."""
+        """Current configuration."""
         return self._config
 
     def configure(self, **fields: Any) -> None:
         """Change requirements and the reward, from the next decision on.
 
-        The drops stay, prepared ones included. Observations show the new requirements from the next `reset` or `step` on; so change them
-        between episodes if an agent is to decide by them.
+        Drops are unchanged. Observations show the new requirements from the next `reset` or `step` on, so change them between episodes for
+        agents that depend on them.
 
         Args:
             fields: any of `cfisac_env.config.REQUIREMENT_FIELDS`.
 
         Raises:
-            TypeError: another field of the configuration, or none.
+            TypeError: another configuration field, or an unknown name.
             ValueError: a value out of its range.
         """
         check_keywords(f"{type(self).__name__}.configure()", fields, REQUIREMENT_FIELDS)
         self._set_config(self._config.changed(**fields))
 
     def _set_config(self, config: SystemConfig) -> None:
-        """Take the configuration over, with everything that was derived from the one before."""
+        """Replace the configuration and all derived state."""
         raise NotImplementedError
 
     @property
     def _horizon(self) -> int | None:
-        """Steps after which every episode is truncated; None where episodes terminate."""
+        """Number of steps after which episodes are truncated; None where they terminate."""
         return None
 
     @property
     def spec(self) -> EnvSpec | None:
-        """What `gym.make` made the environment from, with the horizon of sequences, in values that JSON can hold."""
+        """Specification of `gym.make` in JSON-serialisable values, with the horizon of truncated episodes."""
         return self._spec
 
     @spec.setter
     def spec(self, spec: EnvSpec | None) -> None:
         if spec is not None:
             limits = [steps for steps in (spec.max_episode_steps, self._horizon) if steps is not None]
-            kwargs = {name: _plain(value) for name, value in spec.kwargs.items()}
+            kwargs = {name: _serialisable(value) for name, value in spec.kwargs.items()}
             spec = dataclasses.replace(spec, kwargs=kwargs, max_episode_steps=min(limits, default=None))
         self._spec = spec
 
@@ -113,7 +113,7 @@ for _name in FIELDS:
 
 
 def unknown_attribute(instance: Any, name: str) -> AttributeError:
-    """An error that suggests the nearest public attribute."""
+    """Build an error that suggests the nearest public attribute."""
     public = [known for known in dir(instance) if not known.startswith("_")]
     return AttributeError(f"{type(instance).__name__} has no attribute {name!r}{nearest(name, public)}")
 
@@ -126,10 +126,10 @@ def _fixed(instance: Any, name: str, value: Any) -> AttributeError:
 
 
 def built(name: str, value: Any) -> Any:
-    """A strategy object; a mapping is the description that a specification holds of it.
+    """Return a strategy object, built from its serialised form if it is a mapping.
 
     Raises:
-        ValueError: a mapping that describes none.
+        ValueError: a mapping that is not a serialised strategy.
     """
     if not isinstance(value, Mapping):
         return value
@@ -144,8 +144,8 @@ def built(name: str, value: Any) -> Any:
         ) from error
 
 
-def _plain(value: Any) -> Any:
-    """A value that JSON can hold and that means the same to the constructor; others stay as they are."""
+def _serialisable(value: Any) -> Any:
+    """Convert a constructor argument to an equivalent JSON-serialisable value where possible."""
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, os.PathLike):
@@ -157,7 +157,7 @@ def _plain(value: Any) -> Any:
         return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = dataclasses.fields(value)
-        plain = {field.name: _plain(getattr(value, field.name)) for field in fields}
+        plain = {field.name: _serialisable(getattr(value, field.name)) for field in fields}
         importable = "<" not in kind.__qualname__ and all(field.init for field in fields)
         if importable and all(isinstance(item, str | int | float | bool | None) for item in plain.values()):
             return {_STRATEGY: f"{kind.__module__}:{kind.__qualname__}", **plain}

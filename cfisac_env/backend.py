@@ -1,4 +1,4 @@
-"""Where a vector environment keeps its arrays: NumPy, or torch on a device."""
+"""Array back end of vector environments: NumPy, or torch on a device."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from cfisac_env.types import Array
 
 @dataclass(frozen=True)
 class Backend:
-    """NumPy or torch, and the device."""
+    """Array library and device."""
 
     name: str  # "numpy" or "torch"
     device: Any  # "cpu" or a `torch.device`
 
     @property
     def xp(self) -> Any:
-        """The array API namespace."""
+        """Array API namespace."""
         if self.name == "numpy":
             return np
         import array_api_compat.torch
@@ -27,17 +27,17 @@ class Backend:
         return array_api_compat.torch
 
     def zeros(self, shape: tuple[int, ...], dtype: str = "float64") -> Array:
-        """Zeros."""
+        """Create an array of zeros."""
         xp = self.xp
         return xp.zeros(shape, dtype=getattr(xp, dtype), device=self.device)
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> Array:
-        """An array whose values are arbitrary."""
+        """Create an uninitialised array."""
         xp = self.xp
         return xp.empty(shape, dtype=getattr(xp, dtype), device=self.device)
 
     def array(self, values: Any, dtype: str | None = None) -> Array:
-        """`values` here, without a copy where that can be."""
+        """Convert `values`, without a copy where possible."""
         xp = self.xp
         if self.name == "torch" and isinstance(values, np.ndarray) and not values.flags.writeable:
             values = values.copy()  # torch has no read-only tensors
@@ -45,14 +45,14 @@ class Backend:
 
 
 def backend(name: str, device: Any) -> Backend:
-    """The back end of that name, on that device.
+    """Select a back end and device.
 
     Args:
         name: `numpy` or `torch`.
-        device: None is the processor; otherwise what torch takes for a device.
+        device: torch device; None is the CPU.
 
     Raises:
-        ValueError: an unknown name, or a device that isn't there.
+        ValueError: an unknown name or unavailable device.
         ImportError: torch isn't installed.
     """
     if name not in ("numpy", "torch"):

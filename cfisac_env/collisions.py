@@ -1,4 +1,4 @@
-"""Whether `agents`, `baselines` and `experiments` are still this project's: other distributions own such import names, too."""
+"""Detection of import-name conflicts: other distributions also provide `agents`, `baselines` or `experiments`."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ WHY = "instead of cfisac's, because both own that import name: install cfisac in
 
 
 def line() -> str | None:
-    """One line that names every import name of this project that something else has taken, and what to do; None if none is."""
+    """Describe all import-name conflicts and their remedy in one line; None without any."""
     installed = _installed()
     taken = {name: owner for name in PACKAGES if (owner := _taken(name, installed)) is not None}
     return ", ".join(f"`import {name}` gives {owner}" for name, owner in taken.items()) + f" {WHY}" if taken else None
 
 
 def warn() -> None:
-    """Warn with that line."""
-    if (said := line()) is not None:
-        warnings.warn(said, stacklevel=3)
+    """Warn about import-name conflicts."""
+    if (message := line()) is not None:
+        warnings.warn(message, stacklevel=3)
 
 
 def _installed() -> Mapping[str, importlib.metadata.FileHash]:
-    """What this project's distribution has written, by path below `ROOT`; nothing in a clone."""
+    """Return the hashes of this distribution's installed files by path below `ROOT`; empty in a clone."""
     if (ROOT / "pyproject.toml").is_file():
         return {}
     try:
@@ -40,7 +40,7 @@ def _installed() -> Mapping[str, importlib.metadata.FileHash]:
 
 
 def _taken(name: str, installed: Mapping[str, importlib.metadata.FileHash]) -> str | None:
-    """Whose an import name is now, if it isn't this project's; nothing is imported for that."""
+    """Return the owner of an import name if it is not this project, without importing it."""
     ours, key = ROOT / name / "__init__.py", f"{name}/__init__.py"
     try:
         spec = importlib.util.find_spec(name)

@@ -1,7 +1,7 @@
-"""Compiled stand-ins for array code, where NumPy's overhead would outweigh the arithmetic.
+"""Compiled replacements of array code for small arrays, where NumPy's overhead dominates.
 
-`actions.decode` and functions of `physics` ask here first. Without numba, or for arrays that the kernels weren't compiled for, the
-answer is None and the array code does the work.
+`actions.decode` and functions of `physics` call these first. They return None without numba, or for arrays that the kernels do not support,
+and the array code is used instead.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cfisac_env.types import Array, Decision, Outcome, Problem
 
 @cache
 def kernels() -> ModuleType | None:
-    """The compiled loops; None without numba."""
+    """Return the module of compiled loops; None without numba."""
     if not jit.available():
         return None
     from cfisac_env import kernels as module
@@ -28,24 +28,24 @@ def kernels() -> ModuleType | None:
 
 
 @cache
-def drawing() -> ModuleType | None:
-    """The compiled loops over generators; None also when NumPy doesn't export its own."""
+def random_kernels() -> ModuleType | None:
+    """Return the module of compiled random number loops; None without numba or NumPy's exported functions."""
     if not jit.available():
         return None
     try:
-        from cfisac_env import drawing as module
+        from cfisac_env import random_kernels as module
     except (ImportError, OSError):
         return None
     return module
 
 
-def _plain(array: Array, dtype: type, shape: tuple[int, ...]) -> bool:
+def _contiguous(array: Array, dtype: type, shape: tuple[int, ...]) -> bool:
     return type(array) is np.ndarray and array.dtype == dtype and array.shape == shape and array.flags.c_contiguous
 
 
 def decode(action: Array, max_ap_power_w: float) -> Decision | None:
-    """`actions.decode`, or None."""
-    if not _plain(action, np.float32, action.shape) or action.ndim < 2 or (loops := kernels()) is None:
+    """Compute `actions.decode`; None if unsupported."""
+    if not _contiguous(action, np.float32, action.shape) or action.ndim < 2 or (loops := kernels()) is None:
         return None
     *lead, M, columns = action.shape
     B = math.prod(lead)
@@ -55,17 +55,17 @@ def decode(action: Array, max_ap_power_w: float) -> Decision | None:
 
 
 def evaluate(problem: Problem, decision: Decision, tolerance: float) -> Outcome | None:
-    """`physics.evaluate`, or None."""
+    """Compute `physics.evaluate`; None if unsupported."""
     gain, fisher, overlap, power = problem.gain, problem.fisher, problem.pilot_overlap, decision.power
     shape = power.shape
     lead, M, K, S = shape[:-2], shape[-2], shape[-1], fisher.shape[-2]
     if not (
-        _plain(power, np.float64, shape)
-        and _plain(gain, np.float64, shape)
-        and _plain(problem.estimate_gain, np.float64, shape)
-        and _plain(fisher, np.float64, (*lead, M, S, 3))
-        and _plain(decision.active, np.bool_, shape[:-1])
-        and (overlap is None or _plain(overlap, np.float64, (*lead, K, K)))
+        _contiguous(power, np.float64, shape)
+        and _contiguous(gain, np.float64, shape)
+        and _contiguous(problem.estimate_gain, np.float64, shape)
+        and _contiguous(fisher, np.float64, (*lead, M, S, 3))
+        and _contiguous(decision.active, np.bool_, shape[:-1])
+        and (overlap is None or _contiguous(overlap, np.float64, (*lead, K, K)))
         and (loops := kernels()) is not None
     ):
         return None
@@ -97,11 +97,11 @@ def evaluate(problem: Problem, decision: Decision, tolerance: float) -> Outcome 
 
 
 def fill(generators: Sequence[np.random.Generator], uniform: Array, normal: Array, exponential: Array | None) -> bool:
-    """Rows of random numbers, each from its own generator; False when that is left to do.
+    """Fill rows of random numbers, each from its own generator; return False if unsupported.
 
-    The interpreter and the generators aren't locked meanwhile: nothing else may draw from them.
+    Neither the interpreter lock nor the generators' locks are held: no other thread may use the generators.
     """
-    if (loops := drawing()) is None:
+    if (loops := random_kernels()) is None:
         return False
     B = len(generators)
     streams = np.array([one.bit_generator.ctypes.bit_generator.value for one in generators], np.uintp)
@@ -110,17 +110,17 @@ def fill(generators: Sequence[np.random.Generator], uniform: Array, normal: Arra
     return True
 
 
-_FEW = 8  # receivers, below which NumPy sums in order and the loops agree with it to the last bit
+_FEW_RECEIVERS = 8  # fewer receivers are summed in order by NumPy, bit-identical to the loops
 
 
 def _places(*arrays: Array) -> bool:
-    """Whether these are positions (…, N, 2) as the loops want them, all with the same leading axes."""
+    """Return whether these are supported positions (…, N, 2) with equal leading axes."""
     lead = arrays[0].shape[:-2]
     return all(type(a) is np.ndarray and a.dtype == np.float64 and a.shape[:-2] == lead for a in arrays)
 
 
 def link_distance(ap_xy: Array, ue_xy: Array, min_distance_m: float) -> Array | None:
-    """`physics.link_distance`, or None."""
+    """Compute `physics.link_distance`; None if unsupported."""
     if not _places(ap_xy, ue_xy) or (loops := kernels()) is None:
         return None
     *lead, M, _ = ap_xy.shape
@@ -133,11 +133,11 @@ def link_distance(ap_xy: Array, ue_xy: Array, min_distance_m: float) -> Array | 
 def radar_gain(
     ap_xy: Array, sr_xy: Array, target_xy: Array, scale: Array | float, min_distance_m: float
 ) -> Array | None:
-    """`physics.radar_gain` with `scale` for λ² σ_rcs/(4π)³, or None."""
+    """Compute `physics.radar_gain` with `scale` for λ² σ_rcs/(4π)³; None if unsupported."""
     *lead, M, _ = ap_xy.shape
     T, S = sr_xy.shape[-2], target_xy.shape[-2]
-    # NumPy lays many receivers out in its own way, on which the order of their later sum depends.
-    few = isinstance(scale, float) and T < _FEW
+    # The memory layout for many receivers affects the order of their later sum.
+    few = isinstance(scale, float) and T < _FEW_RECEIVERS
     if not few or not _places(ap_xy, sr_xy, target_xy) or (loops := kernels()) is None:
         return None
     rcs_gain = np.empty((math.prod(lead), M, S, T))
@@ -150,12 +150,12 @@ def radar_gain(
 def fisher_information(
     ap_xy: Array, sr_xy: Array, target_xy: Array, rcs_gain: Array, fisher_scale: float
 ) -> Array | None:
-    """`physics.fisher_information`, or None."""
+    """Compute `physics.fisher_information`; None if unsupported."""
     *lead, M, S, T = rcs_gain.shape
     if (
-        T >= _FEW
+        T >= _FEW_RECEIVERS
         or not _places(ap_xy, sr_xy, target_xy)
-        or not _plain(rcs_gain, np.float64, (*ap_xy.shape[:-1], S, T))
+        or not _contiguous(rcs_gain, np.float64, (*ap_xy.shape[:-1], S, T))
         or (loops := kernels()) is None
     ):
         return None
@@ -168,12 +168,12 @@ def fisher_information(
 
 
 def pairs(first: Array, second: Array, shift: float, limit: float, out: Array) -> bool:
-    """Write two arrays, less `shift` and within ±`limit`, side by side into `out` (…, 2); False when that is left to do."""
+    """Interleave two arrays, minus `shift` and clipped to ±`limit`, in `out` (…, 2); return False if unsupported."""
     shape = first.shape
     if not (
-        _plain(first, np.float64, shape)
-        and _plain(second, np.float64, shape)
-        and _plain(out, np.float32, (*shape, 2))
+        _contiguous(first, np.float64, shape)
+        and _contiguous(second, np.float64, shape)
+        and _contiguous(out, np.float32, (*shape, 2))
         and (loops := kernels()) is not None
     ):
         return False

@@ -1,4 +1,4 @@
-"""Drops that users bring: what is checked of their arrays, and the npz format that keeps them."""
+"""Validation of user-supplied drops, and their npz file format."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ FORMAT = "cfisac-drops-1"
 POSITIONS = ("ap_xy", "ue_xy", "sr_xy", "target_xy")
 
 _TEXT_BYTES = 2**20  # more than any configuration takes
-_LARGE_BYTES, _MOST_DENSE = 2**28, 100  # arrays of random numbers are compressed by a few per cent
+_LARGE_BYTES, _MAX_RATIO = 2**28, 100  # random numbers compress by a few per cent
 
 _Arrays = dict[str, Any]
 
 
 def checked(config: SystemConfig, arrays: Mapping[str, Any], where: str = "") -> _Arrays:
-    """Copy the arrays of some drops as float64 (pilots: int64), or say what is wrong with them.
+    """Copy and validate the arrays of drops as float64 (pilots: int64).
 
     Args:
         config: M, K, T and S must be those of the arrays.
-        arrays: `gain`, the four positions, and `rcs_gain` and `pilot`, which may be None and stay so then.
-        where: for messages, after the name of an array.
+        arrays: `gain`, the four positions, and `rcs_gain` and `pilot`, which may be None.
+        where: location for messages, after the name of an array.
 
     Raises:
-        ValueError: an array has another shape or kind, holds values that aren't finite, or can't be meant as it is given: complex
-            coefficients, decibels, map coordinates, degrees, flags, text. The message names the likely mistake.
+        ValueError: a wrong shape or type, non-finite values, or a likely mistake, which the message names: complex coefficients,
+            decibels, map coordinates, degrees, flags, text.
     """
     given = {name: _numbers(name, value, where) for name, value in arrays.items() if value is not None}
     gain = given["gain"]
@@ -65,7 +65,7 @@ def checked(config: SystemConfig, arrays: Mapping[str, Any], where: str = "") ->
 
 
 def check_derived(name: str, array: Array, derived: Array, where: str) -> None:
-    """Refuse an array that doesn't follow from those that it is derived from, to 1e-6 of the largest of its last axis."""
+    """Refuse an array that differs from its derivation by more than 1e-6, for `fisher` relative to the largest of its last axis."""
     scale = np.abs(derived).max(-1, keepdims=True) if name == "fisher" else derived
     if np.shape(array) != np.shape(derived) or not np.all(np.abs(array - derived) <= 1e-6 * scale):
         raise ValueError(
@@ -75,18 +75,18 @@ def check_derived(name: str, array: Array, derived: Array, where: str) -> None:
 
 
 def write(path: Path, config: SystemConfig, arrays: Mapping[str, Any]) -> Path:
-    """Write drops to an npz file, whole or not at all."""
+    """Write drops to an npz file atomically."""
     with files.replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, format=FORMAT, config=json.dumps(config.as_dict()), **arrays)
     return path
 
 
 def read(path: Path) -> tuple[SystemConfig, _Arrays]:
-    """Read the configuration and the arrays of a drops file; their shapes are looked at before anything is inflated.
+    """Read configuration and arrays of a drops file; shapes are validated before decompression.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is truncated, of another kind or another format, or its arrays don't fit its configuration.
+        ValueError: a truncated file, another format, or arrays that don't fit the configuration.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no drops file at {path}; Scenario.save(path) writes one")
@@ -103,7 +103,7 @@ def read(path: Path) -> tuple[SystemConfig, _Arrays]:
 
 
 class _RefusedError(Exception):
-    """Says what is wrong with a file that can be read."""
+    """Invalid content of a readable file."""
 
 
 def _read(path: Path, archive: zipfile.ZipFile) -> tuple[SystemConfig, _Arrays]:
@@ -138,7 +138,7 @@ def _read(path: Path, archive: zipfile.ZipFile) -> tuple[SystemConfig, _Arrays]:
         if members[name].file_size != offset + math.prod(shape) * dtype.itemsize:
             raise _RefusedError(f"{name} in {path} doesn't have as many bytes as its shape {shape} says")
     inflated = sum(info.file_size for info in members.values())
-    if inflated > max(_LARGE_BYTES, _MOST_DENSE * path.stat().st_size):
+    if inflated > max(_LARGE_BYTES, _MAX_RATIO * path.stat().st_size):
         raise _RefusedError(
             f"{path} has {path.stat().st_size:,} bytes and would take {inflated / 2**30:.1f} GiB of memory: no drops are like that"
         )
@@ -151,7 +151,7 @@ def _read(path: Path, archive: zipfile.ZipFile) -> tuple[SystemConfig, _Arrays]:
 
 
 def header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[tuple[int, ...], np.dtype[Any], int]:
-    """Shape and dtype of an array of an npz file, and where its numbers begin, without inflating them."""
+    """Read shape, dtype and data offset of an array in an npz file, without its data."""
     with archive.open(info) as stream:
         return _read_header(stream)
 
@@ -164,7 +164,7 @@ def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], int
 
 
 def _text(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> str:
-    """A text that was stored as an array."""
+    """Read a text stored as an array."""
     if info.file_size > _TEXT_BYTES:
         raise _RefusedError(
             f"{archive.filename}: {info.filename} has {info.file_size:,} bytes, more than any text in a drops file"
@@ -183,7 +183,7 @@ def _shapes(config: SystemConfig, lead: tuple[int, ...]) -> dict[str, tuple[int,
 
 
 def _numbers(name: str, value: Any, where: str) -> NDArray[Any]:
-    """A copy of `value` as float64 (pilots: int64)."""
+    """Copy `value` as float64 (pilots: int64)."""
     kinds, kind = ("iu", "whole numbers") if name == "pilot" else ("iuf", "real numbers")
     try:
         array = np.asarray(value)
@@ -209,7 +209,7 @@ def _numbers(name: str, value: Any, where: str) -> NDArray[Any]:
 
 
 def _check_gain(name: str, gain: NDArray[np.float64], greatest: float, where: str) -> None:
-    """Refuse gains that aren't linear power gains up to the greatest that makes sense."""
+    """Refuse gains that are not positive linear power gains up to a plausible maximum."""
     low, high = float(gain.min()), float(gain.max())
     if high < 0.0:
         raise ValueError(
@@ -233,21 +233,21 @@ def _check_gain(name: str, gain: NDArray[np.float64], greatest: float, where: st
 
 
 def _greatest_gain(config: SystemConfig) -> float:
-    """1 (all that is radiated arrives), or more where the path loss of the configuration says more."""
+    """Return the largest plausible gain: 1, or the configuration's at the least distance if that is more."""
     distance_m, shadowing_db = np.array(config.min_distance_m), 8.0 * config.shadowing_std_db
     gain = physics.path_gain(distance_m, config.path_loss_intercept_db, config.path_loss_per_decade_db, shadowing_db)
     return max(1.0, float(gain))
 
 
 def _greatest_rcs_gain(config: SystemConfig) -> float:
-    """1e-3, or a hundred times the radar equation at the shortest distances where that is more."""
+    """Return the largest plausible two-way gain: 1e-3, or 100 times the radar equation at the least distances if that is more."""
     here = np.zeros((1, 2))
     gain = physics.radar_gain(here, here, here, config.wavelength_m, config.rcs_m2, config.min_distance_m)
     return max(1e-3, 100.0 * float(gain.max()))
 
 
 def _check_positions(config: SystemConfig, places: Mapping[str, NDArray[np.float64]], where: str) -> None:
-    """Refuse coordinates that aren't metres around the middle of the area."""
+    """Refuse coordinates that are not in metres around the centre of the area."""
     points = np.concatenate([xy.reshape(-1, 2) for xy in places.values()])
     middle = (points.min(0) + points.max(0)) / 2
     radius_m, spread_m, offset_m = (

@@ -1,4 +1,4 @@
-"""Where an environment gets its drops from: drawn at random, or played from a `Scenario` that the user brings."""
+"""Sources of drops for environments: random ones, or those of a user-supplied `Scenario`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from cfisac_env.config import REQUIREMENT_FIELDS, SystemConfig, nearest
 from cfisac_env.sampling import RandomInputs, build, sample
 from cfisac_env.scenario import Scenario
 
-_BLOCK = 64  # drops drawn at once: NumPy's overhead a call is then shared by that many resets
-_BLOCK_LINKS = 2**17  # fewer when drops are large
+_MAX_BLOCK = 64  # drops generated together, to amortise NumPy's overhead per call
+_MAX_BLOCK_LINKS = 2**17  # limit for large drops
 
 
 class Block:
-    """Some drops with their observations, handed out one after the other."""
+    """Batch of drops with their observations."""
 
     def __init__(self, scenario: Scenario, observation: observations.Observation | None = None) -> None:
         self.scenario = scenario
@@ -28,14 +28,14 @@ class Block:
         self.observation = observations.encode(scenario) if observation is None else observation
 
     def observe(self, index: int, previous_active: Any = None) -> observations.Observation:
-        """A fresh copy of the observation of drop `index`."""
+        """Return a copy of the observation of drop `index`."""
         observation = {key: value[index].copy() for key, value in self.observation.items()}
         if previous_active is not None:
             observation["ap"][:, 2] = previous_active
         return observation
 
     def required(self, config: SystemConfig) -> Block:
-        """The same drops under other requirements."""
+        """Return the same drops with other requirements."""
         observation = dict(self.observation)
         requirement = np.empty_like(observation["requirement"])
         requirement[...] = observations.requirement(config)
@@ -44,12 +44,12 @@ class Block:
 
 
 class DropSource:
-    """Gives an environment its drops.
+    """Source of drops for an environment.
 
     Attributes:
         config: of the drops.
-        block: what was drawn or played last.
-        count: number of drops that can be chosen from; None where they are drawn.
+        block: the current batch.
+        count: number of selectable drops; None for random ones.
     """
 
     count: int | None = None
@@ -60,47 +60,47 @@ class DropSource:
         self.restart()
 
     def first(self, rng: np.random.Generator, drop: int | None = None) -> tuple[Block, int]:
-        """The drop of a new episode, as a block and an index into it; `drop` is one of `count`."""
+        """Return the drop of a new episode, as a block and an index into it; `drop` selects one of `count`."""
         raise NotImplementedError
 
     def next(self, rng: np.random.Generator) -> tuple[Block, int]:
-        """The next instant of the same episode."""
+        """Return the next instant of the same episode."""
         raise NotImplementedError
 
     def restart(self) -> None:
-        """Forget everything prepared: the generator has been seeded anew."""
+        """Discard prepared drops after reseeding."""
         raise NotImplementedError
 
     def configure(self, config: SystemConfig) -> None:
-        """Go on under other requirements."""
+        """Change the requirements."""
         self.config = config
         if self.block is not None:
             self.block = self.block.required(config)
 
 
 class RandomDrops(DropSource):
-    """Fresh drops from a configuration; later instants of an episode keep APs, receivers and targets.
+    """Random drops of a configuration; later instants of an episode keep APs, receivers and targets.
 
-    The generator's numbers are used drop by drop, in the order in which drops are played. Where an episode is one drop, up to 64 are
-    prepared at once, twice as many each time after a seeding, so a seed costs one drop and a long run little a drop.
+    Random numbers are used drop by drop, in the order of play. Where an episode is one drop, up to 64 are prepared together, starting with
+    one after seeding and doubling each time, so that both frequent seeding and long runs are efficient.
     """
 
     def __init__(self, config: SystemConfig, episode_steps: int = 1) -> None:
         links = config.M * config.K
         # Greedy pilots depend on P_max, which may change between any two drops.
         one_by_one = episode_steps > 1 or (config.pilots_reused and config.pilot_assignment == "greedy")
-        self._most = 1 if one_by_one else max(1, min(_BLOCK, _BLOCK_LINKS // links))
+        self._most = 1 if one_by_one else max(1, min(_MAX_BLOCK, _MAX_BLOCK_LINKS // links))
         super().__init__(config)
 
     def restart(self) -> None:
-        """Forget the drops prepared."""
+        """Discard prepared drops."""
         self.block = None
         self._network: Scenario | None = None
         self._index = 0
         self._size = 1
 
     def first(self, rng: np.random.Generator, drop: int | None = None) -> tuple[Block, int]:
-        """A new network with its first users."""
+        """Return a new network with its first users."""
         if self.block is None or self._network is not None or self._index + 1 >= len(self.block.scenario):
             inputs = RandomInputs(self.config, (self._size,))
             for i in range(self._size):
@@ -113,7 +113,7 @@ class RandomDrops(DropSource):
         return self.block, self._index
 
     def next(self, rng: np.random.Generator) -> tuple[Block, int]:
-        """New users and channels in the same network."""
+        """Return new users and channels in the same network."""
         if self.block is None:
             raise RuntimeError("an episode has to begin with first() before next()")
         if self._network is None:
@@ -124,7 +124,7 @@ class RandomDrops(DropSource):
 
 
 class StoredDrops(DropSource):
-    """The drops of a `Scenario`, in order and from the beginning again."""
+    """Drops of a `Scenario`, played in order and repeatedly."""
 
     def __init__(self, scenario: Scenario) -> None:
         if len(scenario.batch_shape) > 1:
@@ -141,21 +141,21 @@ class StoredDrops(DropSource):
         self._index = -1
 
     def first(self, rng: np.random.Generator, drop: int | None = None) -> tuple[Block, int]:
-        """The drop that is asked for, or the next one."""
+        """Return the selected drop, or the next one."""
         self._index = (self._index + 1) % self.count if drop is None else drop
         return self.block, self._index
 
     def next(self, rng: np.random.Generator) -> tuple[Block, int]:
-        """The drop after this one."""
+        """Return the next drop."""
         return self.first(rng)
 
 
 def chosen_drop(options: Mapping[str, Any] | None, count: int | None) -> int | None:
-    """The drop that options of a reset ask for, of `count` given ones; None is the next.
+    """Return the drop selected by the options of a reset; None is the next.
 
     Raises:
-        TypeError: the options are no mapping.
-        ValueError: an option that there isn't, a drop that there isn't, or a choice where drops are drawn.
+        TypeError: options that are no mapping.
+        ValueError: an unknown option, a drop out of range, or a selection among random drops.
     """
     if options is None:
         return None
@@ -168,11 +168,11 @@ def chosen_drop(options: Mapping[str, Any] | None, count: int | None) -> int | N
 
 
 def check_options(options: Mapping[str, Any] | None, known: tuple[str, ...]) -> None:
-    """Refuse options that a reset doesn't know.
+    """Refuse unknown options of a reset.
 
     Raises:
-        TypeError: the options are no mapping.
-        ValueError: names the first that there isn't, and those that there are.
+        TypeError: options that are no mapping.
+        ValueError: an unknown option; the message lists the valid ones.
     """
     if options is not None and not isinstance(options, Mapping):
         raise TypeError(f"options must be a dict or None, got {options!r}")
@@ -188,10 +188,10 @@ def check_options(options: Mapping[str, Any] | None, known: tuple[str, ...]) -> 
 
 
 def load(drops: str | os.PathLike[str] | Scenario, fields: dict[str, Any]) -> Scenario:
-    """The drops of a file or a `Scenario`, asked for what `fields` of the configuration say.
+    """Load the drops of a file or a `Scenario`, with requirements changed by `fields` of the configuration.
 
     Raises:
-        ValueError: no drop at all, a size other than the drops', or a field on which gains depend.
+        ValueError: no drops, other sizes, or a field that the gains depend on.
         TypeError: neither a path nor a Scenario.
     """
     if isinstance(drops, str | os.PathLike):

@@ -1,4 +1,4 @@
-"""Missing packages by the extra that brings them, and the command that installs it from wherever this project came."""
+"""Error messages for missing optional packages: the extra that provides them, and the command that installs it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EXTRAS: Mapping[str, str] = {
     "mobile_env": "bench",
     "sionna": "sionna",
 }  # fmt: skip
-"""Import name of an optional package → the smallest extra that brings it."""
+"""Import name of an optional package → the smallest extra that provides it."""
 
 _WIDER: Sequence[tuple[str, Mapping[str, str]]] = (
     ("experiments/commands/train", {"agents": "train", "baselines": "train", "render": "train"}),
@@ -34,11 +34,11 @@ _WIDER: Sequence[tuple[str, Mapping[str, str]]] = (
     ("experiments", {"baselines": "experiments", "render": "experiments"}),
     ("agents", {"baselines": "agents", "experiments": "agents"}),
 )
-"""For files of this project, by how their paths begin: extras that bring too little of what else will be needed → those that do."""
+"""By path prefix of the importing file: extras that would leave further packages missing → wider extras."""
 
 
 def install_command(extra: str) -> str:
-    """The `pip` command that adds an extra to this installation: from a clone, from where it was installed, or from an index."""
+    """Return the `pip` command that adds an extra to this installation: from a clone, from its original source, or from an index."""
     if (ROOT / "pyproject.toml").is_file():
         return f'pip install -e "{ROOT}[{extra}]"'
     try:
@@ -53,11 +53,11 @@ def install_command(extra: str) -> str:
 
 
 def missing(module: str, importer: str = "") -> ModuleNotFoundError:
-    """The error about an optional package that isn't installed.
+    """Build the error about a missing optional package.
 
     Args:
-        module: its import name, of `EXTRAS`.
-        importer: path below `ROOT` of the file that needs it.
+        module: its import name, one of `EXTRAS`.
+        importer: path below `ROOT` of the importing file.
     """
     extra = EXTRAS[module]
     for beginning, wider in _WIDER:
@@ -70,12 +70,12 @@ def missing(module: str, importer: str = "") -> ModuleNotFoundError:
 
 
 class _Finder:
-    """The last to be asked for a module: says which extra brings it, if it is one of this project's files that imports it."""
+    """Last meta-path finder: names the required extra when a file of this project imports a missing package."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Never finds a module.
+        """Return None, or refuse a missing package.
 
         Raises:
             ModuleNotFoundError: a file of this project imports one of `EXTRAS`.
@@ -88,12 +88,12 @@ class _Finder:
 
 
 def _importer() -> str | None:
-    """Path below `ROOT` of the file whose import is being looked for; None if it isn't one of this project's."""
+    """Return the path below `ROOT` of the importing file; None if it is not part of this project."""
     frame: FrameType | None = sys._getframe()
     while frame is not None:
         file = frame.f_code.co_filename
         if frame.f_globals.get("__name__") == "importlib.util":
-            return None  # asked whether the module is there, which is no import
+            return None  # `find_spec` only, no import
         if file != __file__ and "importlib" not in file:
             path = Path(file)
             ours = path.is_relative_to(ROOT) and path.relative_to(ROOT).parts[0] in PACKAGES
@@ -106,6 +106,6 @@ _FINDER = _Finder()
 
 
 def watch() -> None:
-    """Have every import of a missing optional package in this project's files name the extra that brings it."""
+    """Install the finder that names the extra of missing optional packages."""
     if _FINDER not in sys.meta_path:
         sys.meta_path.append(_FINDER)

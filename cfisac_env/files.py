@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and folders that have one writer at a time."""
+"""Atomic file writes, and exclusive locks on folders."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` that takes its place when the block ends without an error.
+    """Yield a temporary path that atomically replaces `path` when the block ends without an error.
 
-    Readers see the old file or the new one, never a part of either, also after a crash or on a full disk. The temporary path has the
-    suffix of `path`, for writers that choose a format by it, and a name that no other process uses.
+    Readers see the complete old or new file, also after a crash or on a full disk. The temporary path has the suffix of `path`, for
+    writers that choose a format by it, and a unique name.
 
     Args:
-        path: of the file; missing folders are made.
+        path: of the file; missing folders are created.
 
     Raises:
-        OSError: the folder can't be written, or its disk is full; the old file is as it was.
+        OSError: the folder is not writable, or its disk is full; the old file is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _beside(path)
@@ -53,13 +53,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_together(contents: Mapping[Path, bytes]) -> list[Path]:
-    """Write files beside their places first and put them there at the end: all of them, or none where a disk is full.
+    """Write several files atomically: all temporary files are complete before the first one is renamed.
 
     Args:
-        contents: path → what the file is to hold; missing folders are made.
+        contents: path → content; missing folders are created.
 
     Raises:
-        OSError: a file can't be written; the old ones are as they were.
+        OSError: a file can't be written; the old files are unchanged.
     """
     with contextlib.ExitStack() as waiting:
         ready = []
@@ -78,22 +78,21 @@ def write_together(contents: Mapping[Path, bytes]) -> list[Path]:
 
 
 def write_bytes(path: Path, content: bytes) -> Path:
-    """Write a file, whole or not at all."""
+    """Write a file atomically."""
     write_together({path: content})
     return path
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write a UTF-8 text file, whole or not at all."""
+    """Write a UTF-8 text file atomically."""
     return write_bytes(path, text.encode())
 
 
 @contextlib.contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `path` that takes its place when the block ends without an error.
+    """Yield a temporary folder that replaces `path` when the block ends without an error.
 
-    A folder can't be exchanged in one system call: for an instant there is none, and the old one is kept under its temporary name until
-    the new one stands.
+    Folders cannot be exchanged in one system call: the old one is renamed first and restored if the replacement fails.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, old = _beside(path), _beside(path)
@@ -115,10 +114,10 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def check_writable(path: Path, *, folder: bool) -> None:
-    """Refuse a place that results can't be written to, before they are computed; nothing is left behind.
+    """Refuse an unwritable output path before results are computed, without side effects.
 
     Args:
-        path: of a file or a folder that need not exist yet.
+        path: of a file or folder, which need not exist.
         folder: whether it is a folder.
 
     Raises:
@@ -144,16 +143,16 @@ def check_writable(path: Path, *, folder: bool) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Be the only writer of a folder until the block ends; the operating system frees the lock of a process that dies.
+    """Lock a folder for exclusive writing within the block; the operating system releases the locks of terminated processes.
 
-    What killed writers have left behind, half written under its temporary name, is removed.
+    Temporary files of terminated writers are removed.
 
     Args:
-        folder: made if it doesn't exist, and removed again if nothing is written to it.
+        folder: created if missing, and removed again if it remains empty.
 
     Raises:
-        BlockingIOError: another process writes there; the message names it.
-        ModuleNotFoundError: filelock isn't installed; every extra that writes results has it.
+        BlockingIOError: another process holds the lock; the message names it.
+        ModuleNotFoundError: filelock isn't installed; every extra that writes results includes it.
     """
     import filelock
 
@@ -162,7 +161,7 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         while not lock.is_locked:
             folder.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):  # another writer has just removed the folder that it had made
+            with contextlib.suppress(FileNotFoundError):  # another writer has just removed the folder
                 lock.acquire()
     except filelock.Timeout:
         raise BlockingIOError(

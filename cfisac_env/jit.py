@@ -1,8 +1,8 @@
-"""The one decorator for compiled kernels, and the one cache of their machine code.
+"""Decorator for compiled kernels, and the cache of their machine code.
 
-numba is imported by the first kernel that is called, and a kernel is compiled, or read from the cache, by its first call. Machine code
-is kept under a digest of everything that it was compiled from: the bytecode of the kernel and of every kernel that it calls, the values of
-the constants in them, numba's version and settings, and the processor. A file that is damaged, or of anything else, is compiled again.
+numba is imported by the first kernel call, and a kernel is compiled, or loaded from the cache, by its first call. Machine code is cached
+under a digest of everything that determines it: the bytecode and constants of the kernel and of every kernel that it calls, numba's version
+and settings, and the processor. Damaged files are recompiled.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 LOG = logging.getLogger(__name__)
 
 ENTRIES: dict[str, Kernel] = {}
-"""The kernels that Python calls, by module and name; a module's own are there once it is imported."""
+"""Kernels called from Python, by module and name; registered when their module is imported."""
 
-_SETTINGS = ("OPT", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "LOOP_VECTORIZE", "SLP_VECTORIZE")  # change the machine code
-_KEPT = 8  # files of one kernel: of several versions and processors in one home
+_SETTINGS = ("OPT", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "LOOP_VECTORIZE", "SLP_VECTORIZE")  # affect the machine code
+_MAX_FILES = 8  # cached files per kernel, for different versions and processors
 _COMPILING = threading.RLock()
-# Held over a fork, so that no child inherits a lock that a thread holds which it doesn't have.
+# Held during a fork, so that no child inherits a lock held by another thread.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=_COMPILING.acquire, after_in_parent=_COMPILING.release, after_in_child=_COMPILING.release
@@ -46,9 +46,9 @@ if hasattr(os, "register_at_fork"):
 
 @cache
 def available() -> bool:
-    """Whether kernels can be compiled: numba is installed, for this NumPy, and not switched off by `NUMBA_DISABLE_JIT`."""
+    """Return whether numba can be imported and is not disabled by `NUMBA_DISABLE_JIT`."""
     try:
-        with _signals_kept(wait=True):  # half imported, it would stay so
+        with _deferred_signals(wait=True):  # an interrupted import would remain incomplete
             import numba
     except (ImportError, OSError):
         return False
@@ -72,7 +72,7 @@ def compiled(signature: str | None = None, *, exact: bool = False) -> Callable[[
 
 
 class Kernel:
-    """A function that is compiled when it is first called."""
+    """Function that is compiled on its first call."""
 
     def __init__(self, function: FunctionType, signature: str | None, exact: bool) -> None:
         self.function, self.signature = function, signature
@@ -85,7 +85,7 @@ class Kernel:
             ENTRIES[self.name] = self
 
     def __call__(self, *args: Any) -> Any:
-        """Run it; the first call compiles or loads.
+        """Call the compiled function; the first call compiles or loads it.
 
         Raises:
             TypeError: machine code without a signature has no entry for Python.
@@ -102,7 +102,7 @@ class Kernel:
 
     @property
     def dispatcher(self) -> Any:
-        """The object behind this kernel in numba, not compiled yet."""
+        """Uncompiled numba dispatcher of this kernel."""
         import numba
 
         with _COMPILING:
@@ -124,10 +124,10 @@ class Kernel:
         return self.dispatcher._numba_type_
 
     def compile(self) -> Callable[..., Any]:
-        """Compile, or load from the cache.
+        """Compile the kernel, or load it from the cache.
 
         Returns:
-            The compiled function; with `NUMBA_DISABLE_JIT`, the function itself.
+            The compiled function; with `NUMBA_DISABLE_JIT`, the Python function.
 
         Raises:
             ModuleNotFoundError: numba isn't installed.
@@ -141,7 +141,7 @@ class Kernel:
             return self._ready
 
     def cached(self) -> bool:
-        """Whether the machine code of this version, for this processor, is kept."""
+        """Return whether the machine code for this version and processor is cached."""
         context = self.dispatcher.targetctx
         context.refresh()
         path = self._path(context.codegen())
@@ -151,7 +151,7 @@ class Kernel:
         from numba.core.sigutils import normalize_signature
 
         dispatcher, (arguments, _) = self.dispatcher, normalize_signature(self.signature)
-        with _signals_kept(wait=True):
+        with _deferred_signals(wait=True):
             dispatcher.targetctx.refresh()
             context = dispatcher.targetctx
             path = self._path(context.codegen())
@@ -162,7 +162,7 @@ class Kernel:
                 )  # for kernels that call it
                 dispatcher.add_overload(result)
         if result is None:
-            with _signals_kept(), announce(self.name):
+            with _deferred_signals(), announce(self.name):
                 dispatcher.compile(arguments)
             if path is not None:
                 _save(path, dispatcher.overloads[arguments], self.name)
@@ -170,7 +170,7 @@ class Kernel:
         return dispatcher
 
     def _path(self, codegen: Any) -> Path | None:
-        """Of the file for its machine code on this processor; None where there is no place for it."""
+        """Return the path of the machine code for this processor; None without a cache folder."""
         root = folder()
         if root is None:
             return None
@@ -180,7 +180,7 @@ class Kernel:
         settings = [getattr(numba.config, name, None) for name in _SETTINGS]
         versions = [sys.implementation.cache_tag, numba.__version__, llvmlite.__version__, np.__version__]
         made_from = [self.signature, self._fastmath, settings, versions, codegen.magic_tuple()]
-        digest = hashlib.sha256(repr([*made_from, *_ingredients(self.function)]).encode()).hexdigest()
+        digest = hashlib.sha256(repr([*made_from, *_inputs(self.function)]).encode()).hexdigest()
         return root / f"{self.name}-{digest[:40]}.bin"
 
     def _interpreted(self) -> Callable[..., Any]:
@@ -198,25 +198,25 @@ class Kernel:
         return run
 
 
-def said_once(name: str) -> AbstractContextManager[object]:
-    """A line in the log for the first kernel that this process compiles."""
-    _say(f"compiling numerical kernels, which takes up to a minute; {kept()}")
-    return in_silence(name)
+def log_once(name: str) -> AbstractContextManager[object]:
+    """Log the first compilation of this process."""
+    _log_warning(f"compiling numerical kernels, which takes up to a minute; {cache_description()}")
+    return log_debug(name)
 
 
-def in_silence(name: str) -> AbstractContextManager[object]:
-    """A line in the log that only a debug level shows."""
+def log_debug(name: str) -> AbstractContextManager[object]:
+    """Log a compilation at debug level."""
     LOG.debug("compiling %s", name)
     return contextlib.nullcontext()
 
 
-announce: Callable[[str], AbstractContextManager[object]] = said_once
-"""Called with the name of a kernel that has to be compiled, and entered meanwhile; commands put a status line here."""
+announce: Callable[[str], AbstractContextManager[object]] = log_once
+"""Context manager factory entered during the compilation of a kernel, with its name; commands show a status line."""
 
 
 @contextlib.contextmanager
 def announced(by: Callable[[str], AbstractContextManager[object]]) -> Iterator[None]:
-    """Announce what is compiled meanwhile in another way."""
+    """Replace `announce` within the block."""
     global announce
     before, announce = announce, by
     try:
@@ -226,12 +226,12 @@ def announced(by: Callable[[str], AbstractContextManager[object]]) -> Iterator[N
 
 
 @cache
-def _say(line: str) -> None:
+def _log_warning(line: str) -> None:
     LOG.warning(line)
 
 
-def kept() -> str:
-    """Where machine code goes, in words."""
+def cache_description() -> str:
+    """Describe where machine code is cached."""
     place = folder()
     try:
         if place is None:
@@ -244,7 +244,7 @@ def kept() -> str:
 
 
 def folder() -> Path | None:
-    """Where machine code is kept: under `NUMBA_CACHE_DIR` if that is set, otherwise in the user's cache folder; None without a home."""
+    """Return the cache folder: under `NUMBA_CACHE_DIR` if set, otherwise in the user's cache folder; None without a home folder."""
     chosen = os.environ.get("NUMBA_CACHE_DIR")
     try:
         root = Path(chosen) if chosen else _user_cache()
@@ -262,7 +262,7 @@ def _user_cache() -> Path:
     return chosen if chosen.is_absolute() else Path.home() / ".cache"
 
 
-def _ingredients(function: FunctionType) -> Iterator[Any]:
+def _inputs(function: FunctionType) -> Iterator[Any]:
     """Yield everything that determines the machine code of a function: bytecode, constants, and the functions that it calls."""
     seen: set[int] = set()
     waiting: list[tuple[str, Any]] = [("", function)]
@@ -308,7 +308,7 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 
 
 def _loaded(path: Path, target_context: Any) -> Any:
-    """What numba compiled, or None where there is no file that can be trusted."""
+    """Load compiled code; None without a trusted file."""
     from numba.core.compiler import CompileResult
 
     try:
@@ -326,40 +326,39 @@ def _loaded(path: Path, target_context: Any) -> Any:
         return None
     try:
         return CompileResult._rebuild(target_context, *pickle.loads(content[32:]))
-    except Exception as error:  # whatever numba's own classes make of a state that isn't theirs
+    except Exception as error:  # from numba's deserialisation
         LOG.info("%s can't be used (%s: %s); compiling again", path, type(error).__name__, error)
         return None
 
 
 def _save(path: Path, result: Any, name: str) -> None:
-    """Keep what was compiled, if that can be written."""
+    """Cache compiled code if the folder is writable."""
     from numba.core.serialize import dumps
 
     content = dumps(result._reduce())
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         files.write_bytes(path, _digest(path, content) + content)
-        for old in sorted(path.parent.glob(f"{name}-*.bin"), key=os.path.getmtime)[:-_KEPT]:
+        for old in sorted(path.parent.glob(f"{name}-*.bin"), key=os.path.getmtime)[:-_MAX_FILES]:
             old.unlink(missing_ok=True)
     except OSError as error:
-        LOG.info("%s isn't kept: %s", name, error)  # `announce` has said it
+        LOG.info("%s isn't kept: %s", name, error)
 
 
 def _digest(path: Path, content: bytes) -> bytes:
-    """Of a file's content, with its name: a file put in the place of another is refused, too."""
+    """Compute the digest of a file's name and content, so that renamed files are refused too."""
     return hashlib.sha256(path.name.encode() + b"\n" + content).digest()
 
 
 @contextlib.contextmanager
-def _signals_kept(wait: bool = False) -> Iterator[None]:
-    """Keep a signal from being lost while numba works, and numba from being hurt by it.
+def _deferred_signals(wait: bool = False) -> Iterator[None]:
+    """Protect numba and signals from each other within the block.
 
-    LLVM calls back into Python for stored machine code. An exception that a signal handler raises there is printed and lost, and the code
-    is missing afterwards, which ends in a crash: such a signal comes again a moment later. An exception that Python code of numba swallows
-    is raised again at the end.
+    LLVM calls back into Python for stored machine code. An exception raised there by a signal handler would be lost, and the missing code
+    would crash the process: such signals are sent again later. Exceptions that numba swallows are raised again at the end.
 
     Args:
-        wait: until the end with every signal, for what takes a moment and must be whole.
+        wait: defer every signal to the end, for short operations that must complete.
     """
     swallowed: list[tuple[Callable[[int, FrameType | None], Any], int]] = []
 
@@ -390,7 +389,7 @@ def _signals_kept(wait: bool = False) -> Iterator[None]:
 
 
 def _called_back(frame: FrameType | None) -> bool:
-    """Whether Python runs inside LLVM's callbacks."""
+    """Return whether Python runs inside a callback of LLVM."""
     while frame is not None:
         if frame.f_code.co_name.startswith("_raw_object_cache_"):
             return True

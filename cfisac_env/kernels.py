@@ -1,4 +1,4 @@
-"""Loops of `actions.decode` and `physics`, compiled: they return what the array code returns, to rounding, and for drops exactly."""
+"""Compiled loops of `actions.decode` and `physics`: equal to the array code up to rounding, and bit-identical for drops."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from cfisac_env.physics import SINGULAR
 from cfisac_env.types import Array
 
 
-def _given(ndim: int, dtype: str = "float64", layout: str = "C") -> str:
-    """An argument that is only read, so that the read-only arrays of a `Scenario` are taken, too."""
+def _read_only(ndim: int, dtype: str = "float64", layout: str = "C") -> str:
+    """Return the numba type of a read-only array argument, as a `Scenario` has them."""
     return f"Array({dtype}, {ndim}, {layout!r}, True)"
 
 
 _TABLE, _BLOCK, _CUBE = (f"float64[{':, ' * n}::1]" for n in (1, 2, 3))
-_PLACES = _given(3, layout="A")
+_POSITIONS = _read_only(3, layout="A")
 _ROUNDING = SINGULAR * float(np.finfo(np.float64).eps)
 
 
 @compiled()
 def trace_inverse(a: float, b: float, c: float, rounding: float) -> float:
-    """`physics.trace_inverse` of one Fisher matrix; `rounding` is `SINGULAR` machine epsilons of its precision."""
+    """Compute `physics.trace_inverse` of one Fisher matrix; `rounding` is `SINGULAR` machine epsilons of its precision."""
     determinant = a * b - c * c
     return (a + b) / determinant if determinant > rounding * a * b else np.inf
 
 
-@compiled(f"({_given(3, 'float32')}, float64, boolean[:, ::1], {_BLOCK})")
+@compiled(f"({_read_only(3, 'float32')}, float64, boolean[:, ::1], {_BLOCK})")
 def decode(action: Array, max_ap_power_w: float, active: Array, power: Array) -> None:
-    """`actions.decode` of (B, M, K + 1) float32 into `active` (B, M) and `power` (B, M, K)."""
+    """Compute `actions.decode` of (B, M, K + 1) float32 into `active` (B, M) and `power` (B, M, K)."""
     B, M, K = power.shape
     for b in range(B):
         for m in range(M):
@@ -48,7 +48,7 @@ def decode(action: Array, max_ap_power_w: float, active: Array, power: Array) ->
 
 
 @compiled(
-    f"({_given(3)}, {_given(2, 'boolean')}, {_given(3)}, {_given(3)}, {_given(3)}, {_given(4)},"
+    f"({_read_only(3)}, {_read_only(2, 'boolean')}, {_read_only(3)}, {_read_only(3)}, {_read_only(3)}, {_read_only(4)},"
     f" {'float64, ' * 6} {_TABLE}, {_TABLE}, {_TABLE}, {_TABLE}, {_TABLE}, boolean[::1])"
 )
 def evaluate(
@@ -56,10 +56,10 @@ def evaluate(
     sinr_threshold: float, crlb_threshold_m2: float, max_ap_power_w: float, circuit_power_w: float, tolerance: float,
     sinr: Array, crlb: Array, sinr_violation: Array, crlb_violation: Array, sums: Array, feasible: Array,
 ) -> None:  # fmt: skip
-    """`physics.evaluate` of B drops, each with its own decision.
+    """Compute `physics.evaluate` of B drops, each with its own decision.
 
-    `overlap` is (B, K, K), or (0, K, K) when pilots are orthogonal. `sums` (4, B) takes transmit, circuit and total power and the
-    violation of the caps; the other results have the names and shapes of `Outcome`.
+    `overlap` is (B, K, K), or (0, K, K) with orthogonal pilots. `sums` (4, B) receives transmit, circuit and total power and the cap
+    violation; the other results have the names and shapes of `Outcome`.
     """
     B, M, K = power.shape
     S = fisher.shape[2]
@@ -123,9 +123,9 @@ def evaluate(
         feasible[b] = fulfilled and excess <= tolerance
 
 
-@compiled(f"({_PLACES}, {_PLACES}, float64, {_BLOCK})", exact=True)
+@compiled(f"({_POSITIONS}, {_POSITIONS}, float64, {_BLOCK})", exact=True)
 def link_distance(ap_xy: Array, ue_xy: Array, min_distance_m: float, distance: Array) -> None:
-    """`physics.link_distance` of B drops into `distance` (B, M, K)."""
+    """Compute `physics.link_distance` of B drops into `distance` (B, M, K)."""
     B, M, K = distance.shape
     floor = min_distance_m * min_distance_m
     x, y = np.empty(K), np.empty(K)
@@ -139,11 +139,11 @@ def link_distance(ap_xy: Array, ue_xy: Array, min_distance_m: float, distance: A
                 distance[b, m, k] = np.sqrt(max(dx * dx + dy * dy, floor))
 
 
-@compiled(f"({_PLACES}, {_PLACES}, {_PLACES}, float64, float64, {_CUBE})", exact=True)
+@compiled(f"({_POSITIONS}, {_POSITIONS}, {_POSITIONS}, float64, float64, {_CUBE})", exact=True)
 def radar_gain(
     ap_xy: Array, sr_xy: Array, target_xy: Array, scale: float, min_distance_m: float, rcs_gain: Array
 ) -> None:
-    """`physics.radar_gain` of B drops into `rcs_gain` (B, M, S, T), with one cross-section in `scale`."""
+    """Compute `physics.radar_gain` of B drops into `rcs_gain` (B, M, S, T), with a constant cross-section in `scale`."""
     B, M, S, T = rcs_gain.shape
     floor = min_distance_m * min_distance_m
     sr_square = np.empty(T)
@@ -160,11 +160,11 @@ def radar_gain(
                     rcs_gain[b, m, s, t] = scale / (ap_square * sr_square[t])
 
 
-@compiled(f"({_PLACES}, {_PLACES}, {_PLACES}, {_given(4)}, float64, {_CUBE})", exact=True)
+@compiled(f"({_POSITIONS}, {_POSITIONS}, {_POSITIONS}, {_read_only(4)}, float64, {_CUBE})", exact=True)
 def fisher_information(
     ap_xy: Array, sr_xy: Array, target_xy: Array, rcs_gain: Array, fisher_scale: float, fisher: Array
 ) -> None:
-    """`physics.fisher_information` of B drops into `fisher` (B, M, S, 3)."""
+    """Compute `physics.fisher_information` of B drops into `fisher` (B, M, S, 3)."""
     B, M, S, T = rcs_gain.shape
     sr_way = np.empty((T, 2))
     for b in range(B):
@@ -193,9 +193,9 @@ def fisher_information(
                 fisher[b, m, s, 0], fisher[b, m, s, 1], fisher[b, m, s, 2] = first, second, mixed
 
 
-@compiled(f"({_given(3)}, {_given(3)}, float64, float64, float32[:, :, :, ::1])", exact=True)
+@compiled(f"({_read_only(3)}, {_read_only(3)}, float64, float64, float32[:, :, :, ::1])", exact=True)
 def pairs(first: Array, second: Array, shift: float, limit: float, out: Array) -> None:
-    """Two arrays (B, M, K), less `shift` and within ±`limit`, side by side in `out` (B, M, K, 2)."""
+    """Interleave two arrays (B, M, K), minus `shift` and clipped to ±`limit`, in `out` (B, M, K, 2)."""
     B, M, K = first.shape
     for b in range(B):
         for m in range(M):

@@ -1,4 +1,4 @@
-"""Sizes that cannot fit into this machine are refused before anything is allocated: systems that overcommit end the process instead."""
+"""Refusal of oversized allocations in advance, as systems that overcommit memory would kill the process."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import os
 
 
 def refuse_beyond_memory(needed: int, what: str) -> None:
-    """Raise if something needs more bytes than this machine has memory.
+    """Raise if an allocation exceeds this machine's memory.
 
     Args:
         needed: bytes.
-        what: for the message, such as `gains of 3 drops`.
+        what: description for the message, such as `gains of 3 drops`.
 
     Raises:
-        MemoryError: with the bytes needed and those there are.
+        MemoryError: states the required and available bytes.
     """
-    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:  # Windows refuses by itself
+    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:  # Windows does not overcommit
         return
-    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > there:
+    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > available:
         raise MemoryError(
-            f"{what} need {needed:,} bytes ({needed / 2**30:,.1f} GiB), and this machine has {there:,} ({there / 2**30:,.1f} GiB); "
+            f"{what} need {needed:,} bytes ({needed / 2**30:,.1f} GiB), and this machine has {available:,} ({available / 2**30:,.1f} GiB); "
             "take fewer or smaller ones"
         )

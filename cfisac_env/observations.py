@@ -1,6 +1,6 @@
-"""Between a drop and what a policy sees: `encode` writes the observation, `decode` gives back the optimiser's numbers.
+"""Observation codec: `encode` builds the observation of a drop, `decode` recovers the optimisation problem.
 
-The observation is complete: whatever a central controller knows is in it, to 1e-5 relative in float32.
+The observation contains all information of a central controller, to 1e-5 relative in float32.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from cfisac_env.types import Array, Problem
 Observation = dict[str, NDArray[np.float32]]
 
 LOG_LIMIT = 40.0
-"""Logarithms are clipped to ±40: no gain, ratio or Fisher information of a physical network lies beyond 10^±40."""
+"""Logarithms are clipped to ±40, beyond any gain, ratio or Fisher information of a physical network."""
 
 _TINY = 10.0**-LOG_LIMIT
 
 
 def space(config: SystemConfig) -> spaces.Dict:
-    """The observation space of a configuration; every entry is float32.
+    """Return the observation space of a configuration; every entry is float32.
 
     - `ap` (M, 3): x and y over the disc's radius, and whether the AP was on at the previous step (0 after a reset)
     - `ue` (K, 2), `sr` (T, 2), `target` (S, 2): x and y over the disc's radius
@@ -61,25 +61,25 @@ def space(config: SystemConfig) -> spaces.Dict:
 
 
 def requirement(config: SystemConfig) -> tuple[float, float, float, float]:
-    """What the entry `requirement` holds."""
+    """Return the values of the entry `requirement`."""
     return config.sinr_threshold, config.crlb_threshold_m2, config.max_ap_power_w, config.circuit_power_w
 
 
 def encode(
     scenario: Scenario, previous_active: Array | None = None, out: Mapping[str, Array] | None = None
 ) -> dict[str, Array]:
-    """The observation of a drop, or of a batch of drops, as `space` describes it.
+    """Encode a drop, or a batch of drops, as an observation of `space`.
 
     Args:
         scenario: leading axes ….
         previous_active: (…, M) bool; None is all off.
-        out: float32 arrays to write the entries into, instead of new ones.
+        out: float32 arrays for the entries, instead of new ones.
 
     Raises:
-        ValueError: users share pilots although there are enough for all, which the observation has no entry for.
+        ValueError: shared pilots with K ≤ τ_p, for which the observation has no entry.
     """
     config, xp = scenario.config, namespace(scenario.gain)
-    if scenario.pilot is not None and not config.pilots_reused and not _all_own(scenario.problem.pilot_overlap):
+    if scenario.pilot is not None and not config.pilots_reused and not _all_orthogonal(scenario.problem.pilot_overlap):
         raise ValueError(
             f"users share pilots although K = {config.K} ≤ pilot_length = {config.pilot_length}, so the observation has no "
             "`pilots`; give every user its own pilot, or a configuration with a pilot_length below K"
@@ -129,17 +129,17 @@ def _log10(xp: Any, values: Array) -> Array:
         return xp.log10(values)
 
 
-def _all_own(overlap: Array) -> bool:
+def _all_orthogonal(overlap: Array) -> bool:
     return bool((overlap.sum(-1) == 1.0).all())
 
 
 def decode(observation: Mapping[str, Array]) -> Problem:
-    """The optimiser's numbers from one observation or a batch (the requirement must be the same over the batch).
+    """Decode one observation or a batch, whose requirement must be constant.
 
-    Gains come back divided by σ², with `noise_w = 1`; each is within 1e-5 relative of what was encoded.
+    Gains are divided by σ², with `noise_w = 1`, and accurate to 1e-5 relative.
 
     Raises:
-        ValueError: a key is missing, a shape doesn't fit, or a value isn't finite.
+        ValueError: a missing key, a wrong shape, or a non-finite value.
     """
     keys = ("comm", "sensing", "requirement")
     missing = [key for key in keys if key not in observation]

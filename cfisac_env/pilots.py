@@ -1,4 +1,4 @@
-"""Which pilot each user sends when there are more users than pilots."""
+"""Pilot assignment for more users than pilots."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ Pilots = NDArray[np.int64]
 
 
 def in_turn(config: SystemConfig, gain: Floats, rng: np.random.Generator) -> Pilots:
-    """User k has pilot k mod τ_p."""
+    """Assign pilot k mod τ_p to user k."""
     return np.arange(config.K) % config.pilot_length
 
 
 def at_random(config: SystemConfig, gain: Floats, rng: np.random.Generator) -> Pilots:
-    """Every user draws one of the τ_p pilots, whatever the others draw."""
+    """Assign each user one of the τ_p pilots independently at random."""
     return rng.integers(0, config.pilot_length, config.K)
 
 
 def greedy(config: SystemConfig, gain: Floats, rng: np.random.Generator) -> Pilots:
-    """From pilots in turn, the user with the least SINR takes another pilot, as long as that raises the least SINR of all.
+    """Improve the assignment of `in_turn` greedily: change the pilot of the user with the least SINR while the least SINR increases.
 
-    The SINRs are those of every AP radiating P_max in equal parts for every user. Of the pilots, the one that raises the least SINR
-    most is taken (after Ngo et al. 2017, section IV-A).
+    SINRs are those of every AP at P_max, split equally over the users. The pilot with the highest resulting least SINR is chosen (after
+    Ngo et al. 2017, section IV-A).
     """
     power = np.full((config.M, config.K), config.max_ap_power_w / config.K)
     pilot = in_turn(config, gain, rng)
@@ -44,17 +44,17 @@ def greedy(config: SystemConfig, gain: Floats, rng: np.random.Generator) -> Pilo
 
 
 def by_master_ap(config: SystemConfig, gain: Floats, rng: np.random.Generator) -> Pilots:
-    """Each user's strongest AP, its master, gives it the pilot on which it hears the least of the users before.
+    """Assign each user the pilot with the least interference from previous users at its strongest AP (master AP).
 
-    The first τ_p users have their own (Björnson and Sanguinetti 2020, "Scalable cell-free massive MIMO systems", Algorithm 1).
+    The first τ_p users get distinct pilots (Björnson and Sanguinetti 2020, "Scalable cell-free massive MIMO systems", Algorithm 1).
     """
     pilot = np.zeros(config.K, dtype=np.int64)
     for k in range(config.K):
         if k < config.pilot_length:
             pilot[k] = k
             continue
-        heard = np.bincount(pilot[:k], weights=gain[np.argmax(gain[:, k]), :k], minlength=config.pilot_length)
-        pilot[k] = np.argmin(heard)
+        interference = np.bincount(pilot[:k], weights=gain[np.argmax(gain[:, k]), :k], minlength=config.pilot_length)
+        pilot[k] = np.argmin(interference)
     return pilot
 
 
@@ -64,11 +64,11 @@ ASSIGNMENTS: Mapping[str, Callable[[SystemConfig, Floats, np.random.Generator], 
     "greedy": greedy,
     "master-ap": by_master_ap,
 }
-"""By the names that `SystemConfig.pilot_assignment` takes; each maps a configuration, gains (M, K) and a generator to (K,) pilots."""
+"""Assignments by `SystemConfig.pilot_assignment`; each maps a configuration, gains (M, K) and a generator to pilots (K,)."""
 
 
 def assign(config: SystemConfig, gain: Floats, rng: np.random.Generator) -> Pilots | None:
-    """Pilots (…, K) of drops with gains (…, M, K), as the configuration says; None when every user has its own."""
+    """Assign pilots (…, K) to drops with gains (…, M, K) according to the configuration; None with orthogonal pilots."""
     if not config.pilots_reused:
         return None
     one = ASSIGNMENTS[config.pilot_assignment]
@@ -77,7 +77,7 @@ def assign(config: SystemConfig, gain: Floats, rng: np.random.Generator) -> Pilo
 
 
 def _sinr(config: SystemConfig, gain: Floats, power: Floats, pilot: Pilots) -> Floats:
-    """SINRs (n, K) under assignments (n, K)."""
+    """Compute the SINRs (n, K) of assignments (n, K)."""
     shared = (pilot[:, :, None] == pilot[:, None, :]).astype(np.float64)
     estimate = physics.estimate_gain(gain, config.pilot_energy_w, config.noise_w, shared)
     return np.asarray(physics.sinr(power, gain, estimate, config.noise_w, shared))

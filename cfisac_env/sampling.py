@@ -1,4 +1,4 @@
-"""Drops at random: positions, shadowing, radar cross-sections and pilots drawn from a configuration."""
+"""Random drops: positions, shadowing, radar cross-sections and pilots of a configuration."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from cfisac_env.scenario import Scenario
 from cfisac_env.types import Array
 
 _DRAWING = threading.Lock()
-"""Threads draw in turns: every generator takes and drops Python's lock, for which two of them at it would wait all the time."""
+"""Serialises threads, which would otherwise contend for the interpreter lock."""
 
 if hasattr(os, "register_at_fork"):
-    # Another thread may hold the lock while a process forks; the child has no such thread to release it.
+    # Another thread may hold the lock during a fork, and does not exist in the child.
     os.register_at_fork(after_in_child=_DRAWING._at_fork_reinit)  # type: ignore[attr-defined]
 
 
 class RandomInputs:
-    """The random numbers behind some drops, before any physics.
+    """Random inputs of drops, before any physics.
 
-    Uniform numbers place users, APs, receivers and further targets; normal ones are shadowing; where the model has them, exponential ones
-    are radar cross-sections of mean one, and pilots are drawn. With `moving_only` there are no APs, receivers and targets among them:
-    new instants of a network.
+    Uniform numbers for the positions of users, APs, receivers and further targets; normal ones for shadowing; where the model requires
+    them, exponential ones for radar cross-sections of mean one, and random pilots. With `moving_only`, APs, receivers and targets are
+    omitted, for new instants of a network.
     """
 
     def __init__(self, config: SystemConfig, lead: tuple[int, ...] = (), *, moving_only: bool = False) -> None:
         M, K, T, S = config.M, config.K, config.T, config.S
         drops = math.prod(lead)
-        # Shadowing, distance, gain and its estimate of every link, and what the targets add.
+        # Shadowing, distance, gain and its estimate for every link, and sensing arrays.
         needed = 8 * drops * (4 * M * K + M * S * (T + 3))
         refuse_beyond_memory(needed, f"gains of {drops:,} drops of {M:,} APs and {K:,} users")
         self.uniform = np.empty((*lead, K if moving_only else M + K + T + S - 1, 2))
@@ -48,7 +48,7 @@ class RandomInputs:
         self._pilot_length = config.pilot_length
 
     def to(self, backend: Backend) -> Self:
-        """The numbers where a back end keeps its arrays; not to be filled any more."""
+        """Move the numbers to a back end; they cannot be refilled afterwards."""
         if backend.name == "numpy":
             return self
         moved = copy(self)
@@ -58,7 +58,7 @@ class RandomInputs:
         return moved
 
     def fill(self, rng: np.random.Generator, index: Any = ...) -> None:
-        """Draw the numbers of the drops at `index`, which has to select contiguous memory."""
+        """Draw the numbers of the drops at `index`, which must select contiguous memory."""
         rng.random(out=self.uniform[index])
         rng.standard_normal(out=self.normal[index])
         if self.exponential is not None:
@@ -84,13 +84,13 @@ class RandomInputs:
 def sample(
     config: SystemConfig, rng: np.random.Generator, n: int | None = None, *, network: Scenario | None = None
 ) -> Scenario:
-    """Draw drops: everything uniform in the disc, the first target at its centre, shadowing independent on every link.
+    """Draw drops: positions uniform in the disc, the first target at its centre, independent shadowing on every link.
 
     Args:
         config: of the drops.
-        rng: the only source of randomness.
+        rng: source of randomness.
         n: number of drops; None draws one without a leading axis.
-        network: keep the APs, receivers and targets of this single drop and draw a new instant: users, shadowing, radar cross-sections.
+        network: single drop whose APs, receivers and targets are kept for a new instant of users, shadowing and radar cross-sections.
 
     Returns:
         A `Scenario` with leading axes () or (n,).
@@ -110,8 +110,8 @@ def build(config: SystemConfig, inputs: RandomInputs, network: Scenario | None =
     Args:
         config: of the drops.
         inputs: leading axes ….
-        network: single drop or batch that gives the APs, receivers and targets, when `inputs` are of moving things only; its leading axes
-            broadcast against ….
+        network: single drop or batch with the APs, receivers and targets, for `inputs` with `moving_only`; its leading axes broadcast
+            against ….
     """
     M, K, T = config.M, config.K, config.T
     xp = physics.namespace(inputs.uniform)
@@ -124,19 +124,19 @@ def build(config: SystemConfig, inputs: RandomInputs, network: Scenario | None =
         ap_xy, sr_xy, others = xy[..., K : K + M, :], xy[..., K + M : K + M + T, :], xy[..., K + M + T :, :]
         target_xy = xp.concat([xp.zeros_like(xy[..., :1, :]), xp.flip(others, axis=-2)], axis=-2)
     else:
-        ap_xy, sr_xy, target_xy = (_spread(a, lead, 2) for a in (network.ap_xy, network.sr_xy, network.target_xy))
+        ap_xy, sr_xy, target_xy = (_broadcast(a, lead, 2) for a in (network.ap_xy, network.sr_xy, network.target_xy))
     distance = physics.link_distance(ap_xy, ue_xy, config.min_distance_m)
     shadowing_db = inputs.normal * config.shadowing_std_db
     gain = physics.path_gain(distance, config.path_loss_intercept_db, config.path_loss_per_decade_db, shadowing_db)
     if network is not None and inputs.exponential is None:
-        rcs_gain, fisher = _spread(network.rcs_gain, lead, 3), _spread(network.fisher, lead, 3)
+        rcs_gain, fisher = _broadcast(network.rcs_gain, lead, 3), _broadcast(network.fisher, lead, 3)
     else:
         rcs = config.rcs_m2 if inputs.exponential is None else inputs.exponential * config.rcs_m2
         rcs_gain = physics.radar_gain(ap_xy, sr_xy, target_xy, config.wavelength_m, rcs, config.min_distance_m)
         fisher = None
     pilot = inputs.pilot
     if pilot is None and config.pilots_reused:
-        # Not the random assignment, as `inputs` would hold its pilots.
+        # Deterministic assignments only; random ones are part of the inputs.
         known = gain if xp is np else gain.cpu().numpy()
         pilot = xp.asarray(pilots.assign(config, known, np.random.default_rng(0)), device=gain.device)
     return Scenario.derive(
@@ -145,7 +145,7 @@ def build(config: SystemConfig, inputs: RandomInputs, network: Scenario | None =
     )  # fmt: skip
 
 
-def _spread(array: Array, lead: tuple[int, ...], axes: int) -> Array:
-    """A copy of `array` with the leading axes `lead` before its last `axes`."""
+def _broadcast(array: Array, lead: tuple[int, ...], axes: int) -> Array:
+    """Broadcast `array` to the leading axes `lead` before its last `axes`, as a copy."""
     xp = physics.namespace(array)
     return xp.asarray(xp.broadcast_to(array, (*lead, *array.shape[-axes:])), copy=True)

@@ -1,4 +1,4 @@
-"""Drops (network realisations): where everything stands and what the channels are."""
+"""Drops (network realisations): positions, gains and pilots."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Scenario:
                 array.setflags(write=False)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Unpickled and copied arrays are read-only too."""
+        """Restore read-only arrays."""
         self.__dict__.update(state)
         self.__post_init__()
 
@@ -56,7 +56,7 @@ class Scenario:
         rcs_gain: Array | None = None,
         pilot: Array | None = None,
     ) -> Self:
-        """A scenario from measured, ray-traced or simulated gains; what follows from them is derived.
+        """Build a scenario from measured, ray-traced or simulated gains, and derive the other arrays.
 
         Args:
             config: M, K, T and S must be those of the arrays.
@@ -66,12 +66,12 @@ class Scenario:
             target_xy: (…, S, 2) m.
             gain: (…, M, K) large-scale fading, linear, positive.
             rcs_gain: (…, M, S, T) two-way gains; by default the radar equation on the positions.
-            pilot: (…, K) index of each user's pilot. By default every user has its own or, with K > τ_p, what `config.pilot_assignment`
-                says (`random` draws from seed 0).
+            pilot: (…, K) index of each user's pilot; by default orthogonal or, with K > τ_p, according to `config.pilot_assignment`
+                (`random` uses seed 0).
 
         Raises:
-            ValueError: a shape that doesn't fit the configuration, no drop at all, values that aren't finite (gains: positive) or can't be
-                what they are given as: complex numbers, decibels, map coordinates, flags, text.
+            ValueError: a wrong shape, no drops, non-finite or non-positive values, or a likely mistake: complex numbers, decibels, map
+                coordinates, flags, text.
         """
         given = {"ap_xy": ap_xy, "ue_xy": ue_xy, "sr_xy": sr_xy, "target_xy": target_xy, "gain": gain}
         arrays = drop_files.checked(config, given | {"rcs_gain": rcs_gain, "pilot": pilot})
@@ -98,7 +98,7 @@ class Scenario:
         pilot: Array | None,
         fisher: Array | None = None,
     ) -> Self:
-        """A scenario with the channel estimates and the Fisher information that follow; the arrays are taken as they are, unchecked."""
+        """Build a scenario with derived channel estimates and Fisher information, without validation."""
         if fisher is None:
             fisher = physics.fisher_information(ap_xy, sr_xy, target_xy, rcs_gain, config.fisher_scale)
         return cls(
@@ -115,7 +115,7 @@ class Scenario:
         )
 
     def to(self, backend: Backend) -> Scenario:
-        """The drops where a back end keeps its arrays."""
+        """Move the drops to a back end."""
         return Scenario(
             self.config, **{name: None if (a := getattr(self, name)) is None else backend.array(a) for name in ARRAYS}
         )
@@ -131,7 +131,7 @@ class Scenario:
         return self.batch_shape[0]
 
     def __getitem__(self, index: Any) -> Scenario:
-        """The drops at `index` of the leading axes."""
+        """Select the drops at `index` of the leading axes."""
         if not self.batch_shape:
             raise IndexError("a single drop cannot be indexed; Scenario.batch() makes it a batch of one")
         return Scenario(
@@ -139,7 +139,7 @@ class Scenario:
         )
 
     def batch(self) -> Scenario:
-        """This drop as a batch of one; a batch stays as it is."""
+        """Return a single drop as a batch of one; a batch is unchanged."""
         if self.batch_shape:
             return self
         return Scenario(
@@ -148,7 +148,7 @@ class Scenario:
 
     @cached_property
     def problem(self) -> Problem:
-        """The numbers that an optimiser needs."""
+        """Optimisation problem of the drops."""
         config = self.config
         return Problem(
             gain=self.gain,
@@ -170,7 +170,7 @@ class Scenario:
         return physics.evaluate(self.problem, decision)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the drops and their configuration to an npz file, whole or not at all.
+        """Write the drops and their configuration to an npz file atomically.
 
         Raises:
             ValueError: `load` would refuse the drops.
@@ -181,12 +181,12 @@ class Scenario:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read what `save` wrote.
+        """Read a file written by `save`.
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the file is truncated or no drops file, its arrays don't fit its configuration or can't be meant as such, or the
-                channel estimates and the Fisher information aren't those of its gains and positions.
+            ValueError: a truncated or invalid file, arrays that don't fit the configuration, or channel estimates and Fisher information
+                that don't follow from gains and positions.
         """
         config, arrays = drop_files.read(Path(path))
         cls._verify(config, arrays, f" in {path}")
@@ -194,7 +194,7 @@ class Scenario:
 
     @classmethod
     def _verify(cls, config: SystemConfig, arrays: Mapping[str, Array], where: str) -> None:
-        """Check arrays that came from outside, and that those which follow from others do."""
+        """Validate given arrays, and the derived ones against them."""
         given = drop_files.checked(config, {name: arrays.get(name) for name in _GIVEN}, where)
         if given["pilot"] is None and config.pilots_reused:
             raise ValueError(f"pilot is missing{where}: K = {config.K} users share {config.pilot_length} pilots")
@@ -208,7 +208,7 @@ _GIVEN = tuple(name for name in ARRAYS if name not in ("estimate_gain", "fisher"
 
 
 def joined(scenarios: Sequence[Scenario]) -> Scenario:
-    """The drops of several batches of one configuration, one after the other."""
+    """Concatenate batches of drops of one configuration."""
     first = scenarios[0]
     xp = physics.namespace(first.gain)
     arrays = {name: [getattr(one, name) for one in scenarios] for name in ARRAYS}
@@ -216,7 +216,7 @@ def joined(scenarios: Sequence[Scenario]) -> Scenario:
 
 
 def overlap(pilot: Array | None) -> Array | None:
-    """G_kk' in {0, 1}, (…, K, K), of pilots (…, K); None stays None (orthogonal)."""
+    """Compute the pilot overlap G_kk' in {0, 1}, (…, K, K), of pilots (…, K); None for orthogonal pilots."""
     if pilot is None:
         return None
     xp = physics.namespace(pilot)

@@ -1,29 +1,28 @@
-"""Seeds of random drops, by what they are for: learned from, chosen by, or tested on. No seed serves two purposes.
+"""Disjoint seed ranges of random drops for training, validation and testing.
 
-A drop is its configuration and a seed, the one of `reset(seed=…)`. Results are comparable when nothing was trained, tuned or selected on
-seeds from `TEST` on.
+A drop is determined by its configuration and the seed of `reset(seed=…)`. Nothing may be trained, tuned or selected on seeds from `TEST`.
 """
 
 from __future__ import annotations
 
 TRAINING = 500_000
-"""First seed of reinforcement learning, and of tuning the presets; labels of oracles are free to take any below `TEST`."""
+"""First seed of reinforcement learning and of tuning the presets; labels of oracles may use any seed below `TEST`."""
 
 RUN = 1_000
-"""Seeds that a training run has to itself: run r draws from `TRAINING` + r · `RUN` on."""
+"""Number of seeds per training run: run r starts at `TRAINING` + r · `RUN`."""
 
 VALIDATION = 900_000
-"""First seed of the drops by which the best state of a training run is chosen."""
+"""First seed of the drops for model selection."""
 
 TEST = 1_000_000
 """First seed of the drops of comparisons and results."""
 
 
 def of_run(run: int) -> int:
-    """First seed of a training run.
+    """Return the first seed of a training run.
 
     Raises:
-        ValueError: the run's own seed is not a whole number from 0 on, or its drops would be validation drops.
+        ValueError: not a whole number from 0, or a run whose seeds would reach the validation seeds.
     """
     last = (VALIDATION - TRAINING) // RUN - 1
     if isinstance(run, bool) or not isinstance(run, int) or not 0 <= run <= last:

@@ -1,4 +1,4 @@
-"""A shard of a vector environment: some of its environments, whose drops are drawn, observed and scored as one batch."""
+"""Shards of a vector environment: groups of environments that are sampled, observed and scored as one batch."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Generators = Sequence[np.random.Generator]
 
 @dataclass(frozen=True)
 class Episode:
-    """How the episodes of a vector environment go.
+    """Episode structure of a vector environment.
 
     Attributes:
-        instants: of one network.
-        decisions_per_drop: that each instant takes.
-        terminates: whether nothing follows the last one, so that it isn't cut off.
-        limit: steps after which an episode is cut off in any case, as `gymnasium.wrappers.TimeLimit` does; None is no limit.
-        autoreset_mode: when the next one begins.
+        instants: number of instants of one network.
+        decisions_per_drop: number of decisions per instant.
+        terminates: whether episodes terminate; otherwise they are truncated.
+        limit: steps after which episodes are truncated, as by `gymnasium.wrappers.TimeLimit`; None is no limit.
+        autoreset_mode: when the next episode begins.
     """
 
     instants: int
@@ -41,25 +41,25 @@ class Episode:
 
     @property
     def decisions(self) -> int:
-        """Steps of a whole episode."""
+        """Number of steps without a limit."""
         return self.instants * self.decisions_per_drop
 
     @property
     def length(self) -> int:
-        """Steps after which an episode ends."""
+        """Number of steps of an episode."""
         return self.decisions if self.limit is None else min(self.decisions, self.limit)
 
 
 class Shard:
-    """The environments in `span` of a vector environment; no two shards share anything that changes.
+    """Environments in `span` of a vector environment; shards share no mutable state.
 
     Attributes:
-        span: which environments.
-        scenario: the drops that the next decisions are for; set by the first reset.
-        over: (n,) whether the episode is over and not yet begun anew.
-        ended: (n,) whether the last step ended the episode; `terminated` and `truncated`: in which way.
-        scored: reward (n,) and information of the last step, of no meaning where an episode was over; None where all were.
-        final: the last observations of the episodes that ended, where the same step began the next one.
+        span: slice of environments.
+        scenario: current drops; set by the first reset.
+        over: (n,) whether the episode has ended and awaits a reset.
+        ended: (n,) whether the last step ended the episode, by `terminated` or `truncated`.
+        scored: reward (n,) and info of the last step, undefined where an episode was over; None if all were.
+        final: final observations of ended episodes, with same-step autoreset.
     """
 
     def __init__(
@@ -79,21 +79,21 @@ class Shard:
         self._backend = backend
         self._same_step = episode.autoreset_mode is AutoresetMode.SAME_STEP
         self._several = episode.length > 1
-        self._keeps_seen = self._same_step or episode.decisions_per_drop > 1
-        self._seen: dict[str, Array]  # to be shown again, or as the last of an episode that the same step ends
+        self._keeps_observation = self._same_step or episode.decisions_per_drop > 1
+        self._last_observation: dict[str, Array]  # repeated within an instant, or final with same-step autoreset
         self._active = backend.zeros((n, config.M), "bool")
-        self._served = backend.array(np.ones(n, np.bool_))  # every instant of the episode before
+        self._served = backend.array(np.ones(n, np.bool_))  # at all previous instants of the episode
 
     def configure(self, config: SystemConfig) -> None:
-        """Go on under other requirements."""
+        """Change the requirements."""
         self._config = config
         if self._stored is not None:
             self._stored = replace(self._stored, config=config)
         if hasattr(self, "scenario"):
             self.scenario = replace(self.scenario, config=config)
-        if hasattr(self, "_seen"):
+        if hasattr(self, "_last_observation"):
             for i, number in enumerate(observations.requirement(config)):
-                self._seen["requirement"][..., i] = number
+                self._last_observation["requirement"][..., i] = number
 
     def reset(
         self,
@@ -103,14 +103,14 @@ class Shard:
         generators: Generators,
         observation: Mapping[str, Array],
     ) -> None:
-        """Begin new episodes and observe.
+        """Start new episodes and observe.
 
         Args:
-            rows: (n,) which begin; the others are only observed.
-            seeded: (n,) which were seeded, so that stored drops start from the first.
-            drop: (n,) which stored drop each plays, −1 for the next; None is the next for all.
-            generators: one an environment.
-            observation: written to.
+            rows: (n,) environments to reset; the others are only observed.
+            seeded: (n,) environments that were seeded, for which stored drops restart.
+            drop: (n,) index of the stored drop, −1 for the next; None is the next for all.
+            generators: one per environment.
+            observation: output.
         """
         self._index[rows & seeded] = -1
         self._draw(rows, np.zeros_like(rows), drop, generators)
@@ -120,12 +120,12 @@ class Shard:
         self._observe(observation)
 
     def step(self, action: Array, generators: Generators, observation: Mapping[str, Array]) -> None:
-        """Score decisions, go on to the next drops and observe.
+        """Score decisions, advance to the next drops and observe.
 
         Args:
-            action: (n, M, K + 1); not read where an episode is over.
-            generators: one an environment.
-            observation: written to.
+            action: (n, M, K + 1); ignored where an episode is over.
+            generators: one per environment.
+            observation: output.
         """
         playing = ~self.over
         active = self._decide(action, playing)
@@ -143,17 +143,17 @@ class Shard:
         self._observe(observation, moving)
 
     def _last(self, active: Array, following: Rows, generators: Generators) -> dict[str, Array]:
-        """The last observations of the episodes that ended; those that were cut off go on to their next instant for it."""
+        """Return the final observations of ended episodes; truncated ones advance to their next instant for it."""
         if (cut_off := following & self.ended).any():
             self._draw(np.zeros_like(cut_off), cut_off, None, generators)
-            self._seen = observations.encode(self.scenario)
+            self._last_observation = observations.encode(self.scenario)
         rows = self._index_of(self.ended)
-        final = {key: entry[rows] for key, entry in self._seen.items()}
+        final = {key: entry[rows] for key, entry in self._last_observation.items()}
         final["ap"][..., 2] = active[rows]
         return final
 
     def _decide(self, action: Array, playing: Rows) -> Array:
-        """Score the decisions, and say which APs are on then (n, M)."""
+        """Score the decisions; return the active APs (n, M)."""
         self.scored = None
         if not playing.any():
             return self._active
@@ -164,7 +164,7 @@ class Shard:
         return decision.active
 
     def _count(self, playing: Rows) -> Rows:
-        """Count the step, and say which episodes begin anew with it."""
+        """Count the step; return the episodes that restart with it, (n,)."""
         self._steps += playing
         self.ended = playing & (self._steps >= self._episode.length)
         if self._episode.limit is None:
@@ -175,7 +175,7 @@ class Shard:
             self.truncated = self.ended & (~self.terminated | (self._steps >= self._episode.limit))
         if self.scored is not None and self._several:
             instant_over = self._backend.array(self._steps % self._episode.decisions_per_drop == 0)
-            # A copy, as the information is handed out.
+            # A copy, as the info is returned to the user.
             self._served = self._backend.xp.where(instant_over, self.scored[1]["is_success"], self._served)
         if self._same_step:
             return self.ended
@@ -188,19 +188,19 @@ class Shard:
             self._served = self._served | self._backend.array(rows)
 
     def _observe(self, observation: Mapping[str, Array], moved: bool = True) -> None:
-        """Write the observation; unless any drop `moved`, it is the last one but for the APs that were on."""
-        if not self._keeps_seen:
+        """Write the observation; without a `moved` drop only the previous activation changes."""
+        if not self._keeps_observation:
             observations.encode(self.scenario, self._active, observation)
             return
         if moved:
-            self._seen = observations.encode(self.scenario, self._active)
+            self._last_observation = observations.encode(self.scenario, self._active)
         else:
-            self._seen["ap"][..., 2] = self._active
-        for key, entry in self._seen.items():
+            self._last_observation["ap"][..., 2] = self._active
+        for key, entry in self._last_observation.items():
             observation[key][...] = entry
 
     def _draw(self, first: Rows, following: Rows, drop: NDArray[np.int64] | None, generators: Generators) -> None:
-        """New drops in the rows of `first`, the next instants of the same networks in those of `following`."""
+        """Draw new drops in the rows of `first`, and next instants of the same networks in those of `following`."""
         pieces, order = [], []
         for rows, instants in ((first, False), (following, True)):
             if rows.any():
@@ -228,12 +228,12 @@ class Shard:
         numbers = inputs.to(self._backend)
         if not instants:
             return build(self._config, numbers)
-        everyone = len(chosen) == len(self.over)
-        network = self.scenario if everyone else self.scenario[self._backend.array(chosen)]
+        whole_shard = len(chosen) == len(self.over)
+        network = self.scenario if whole_shard else self.scenario[self._backend.array(chosen)]
         return build(self._config, numbers, network)
 
     def _index_of(self, rows: Rows) -> Any:
-        """An index that selects the rows; all of them are selected without a copy."""
+        """Return an index that selects the rows, without a copy if it selects all."""
         return slice(None) if rows.all() else self._backend.array(rows)
 
     def _without(self, rows: Rows, active: Array) -> Array:
@@ -241,6 +241,6 @@ class Shard:
 
 
 def next_drop(played: NDArray[np.int64], count: int, wanted: NDArray[np.int64] | None) -> NDArray[np.int64]:
-    """The drops, of `count`, that follow those that were played; `wanted` ones go first where they aren't −1."""
+    """Return the index of the next drop after those played, of `count`; `wanted` overrides it where it is not −1."""
     following: NDArray[np.int64] = (played + 1) % count
     return following if wanted is None else np.where(wanted < 0, following, wanted)

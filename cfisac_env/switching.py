@@ -1,4 +1,4 @@
-"""The state and the cost of switching access points on."""
+"""Switching state and switching costs of access points."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from cfisac_env import physics
 
 @dataclass(frozen=True)
 class Switching:
-    """What time and switching cost, and where a network stands at an instant.
+    """Switching costs and switching state at an instant.
 
-    An AP that is switched on costs `energy_j` at once, and serves nobody for `wake_up_steps` instants in which it draws circuit power.
+    Switching an AP on costs `energy_j`, and for `wake_up_steps` instants it draws circuit power without serving.
     """
 
     step_s: float = 1.0
     energy_j: float = 0.0
     wake_up_steps: int = 0
-    steps_left: int = 1  # decisions until the end of the episode, this one included
-    previous_active: NDArray[np.bool_] | None = None  # (M,); None where no AP has a history
-    wait: NDArray[np.int64] | None = None  # (M,) instants for which an AP that is on from now on will not serve yet
+    steps_left: int = 1  # remaining decisions of the episode, including this one
+    previous_active: NDArray[np.bool_] | None = None  # (M,); None without history
+    wait: NDArray[np.int64] | None = None  # (M,) remaining instants until an AP that is on from now on serves
 
     def awake(self, M: int) -> NDArray[np.bool_]:
-        """(M,) APs that serve at this instant if they are on."""
+        """Return the APs that serve at this instant if they are on, (M,)."""
         return np.ones(M, dtype=bool) if self.wait is None else self.wait == 0
 
     def switched_on(self, active: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """(M,) APs that are on and were not."""
+        """Return the APs that are switched on, (M,)."""
         return np.zeros_like(active) if self.previous_active is None else active & ~self.previous_active
 
     def after(self, active: NDArray[np.bool_]) -> Switching:
-        """Where the network stands at the next instant."""
+        """Return the switching state at the next instant."""
         xp = physics.namespace(active)
         wait = xp.zeros_like(active, dtype=xp.int64) if self.wait is None else self.wait
         return replace(
@@ -47,7 +47,7 @@ class Switching:
 
 
 def switching(observation: Mapping[str, NDArray[Any]]) -> Switching:
-    """The state of switching in one observation; an observation without `wait` and `sequence` knows no cost of it."""
+    """Decode the switching state of one observation; without `wait` and `sequence` switching is free."""
     if "wait" not in observation or "sequence" not in observation:
         return Switching()
     step_s, energy_j, wake_up_steps, steps_left = (float(x) for x in observation["sequence"])

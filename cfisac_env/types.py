@@ -1,6 +1,6 @@
-"""What travels between the parts: the problem of a drop, a decision, and how the physics scores it.
+"""Common data types: the problem of a drop, a decision, and its outcome.
 
-Every array may carry leading batch axes, written `…` in the shapes.
+Arrays may have leading batch axes, written `…` in the shapes.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 Array = Any
-"""A NumPy array or a torch tensor: whatever the array API layer accepts."""
+"""Array of the array API, such as a NumPy array or a torch tensor."""
 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """The numbers an optimiser needs about one drop, or a batch of drops.
+    """Optimisation problem of one drop, or of a batch of drops.
 
-    Gains and noise only matter by their ratio: an observation decodes to gains divided by the noise, and `noise_w = 1`.
+    Only the ratio of gains to noise matters: observations decode to gains divided by the noise, and `noise_w = 1`.
     """
 
     gain: Array  # (…, M, K) large-scale fading ς, linear
@@ -28,9 +28,7 @@ class Problem:
     max_ap_power_w: float
     circuit_power_w: float
     pilot_overlap: Array | None = None  # (…, K, K) in {0, 1}; None when every user has its own pilot
-    ap_xy: Array | None = (
-        None  # (…, M, 2) positions, in one unit of length for all three; only rankings by distance read them
-    )
+    ap_xy: Array | None = None  # (…, M, 2) positions in a common unit, used by rankings by distance only
     ue_xy: Array | None = None  # (…, K, 2)
     target_xy: Array | None = None  # (…, S, 2)
 
@@ -55,13 +53,13 @@ class Problem:
         return tuple(self.gain.shape[:-2])
 
     def __getitem__(self, index: Any) -> Problem:
-        """The drops at `index` of the leading axes."""
+        """Select the drops at `index` of the leading axes."""
         if not self.batch_shape:
             raise IndexError("this problem holds a single drop and cannot be indexed; batched ones have leading axes")
         return self._at(index)
 
     def batch(self) -> Problem:
-        """This drop as a batch of one; a batch stays as it is."""
+        """Return a single drop as a batch of one; a batch is unchanged."""
         return self if self.batch_shape else self._at(None)
 
     def _at(self, index: Any) -> Problem:
@@ -81,7 +79,7 @@ class Problem:
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """Which APs are on, and what each radiates for each user."""
+    """Activation of the APs, and power of each AP for each user."""
 
     active: Array  # (…, M) bool
     power: Array  # (…, M, K) W, zero where the AP is off
@@ -89,7 +87,7 @@ class Decision:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """A decision scored by the physics."""
+    """Evaluation of a decision by the physics."""
 
     sinr: Array  # (…, K) linear
     crlb: Array  # (…, S) m², infinite when a target cannot be located

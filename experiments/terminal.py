@@ -112,8 +112,8 @@ def plain_warnings() -> Iterator[None]:
 def compiling(kernel: str) -> AbstractContextManager[object]:
     """A line on the standard error while a kernel is compiled, if that is a terminal; otherwise, once, as in any program."""
     if not _ERRORS.is_terminal:
-        return jit.said_once(kernel)
-    return _ERRORS.status(f"compiling {kernel}, which takes up to half a minute; {jit.kept()}")
+        return jit.log_once(kernel)
+    return _ERRORS.status(f"compiling {kernel}, which takes up to half a minute; {jit.cache_description()}")
 
 
 def progress() -> Progress:

@@ -13,7 +13,7 @@ from cfisac_env import files, jit
 from experiments.commands.common import Command, Count, Output, open_option, progress
 from experiments.errors import UserError
 
-MODULES = ("baselines", "agents.hetgnn.compiled", "cfisac_env.kernels", "cfisac_env.drawing")
+MODULES = ("baselines", "agents.hetgnn.compiled", "cfisac_env.kernels", "cfisac_env.random_kernels")
 """Together they import every module with kernels; whatever takes longest comes first."""
 
 
@@ -74,5 +74,5 @@ def _kernels() -> dict[str, jit.Kernel]:
 
 
 def _compile(name: str) -> None:
-    jit.announce = jit.in_silence
+    jit.announce = jit.log_debug
     _kernels()[name].compile()

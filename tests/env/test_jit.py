@@ -30,7 +30,7 @@ from baselines.allocation import triangular
 from cfisac_env import compiled, jit
 
 compiled.kernels()
-compiled.drawing()
+compiled.random_kernels()
 
 ROOT = Path(__file__).parents[2]
 CALLER = """
@@ -248,18 +248,18 @@ def test_what_stands_in_the_way_of_a_file_only_costs_time(kit: Kit, obstacle: st
 
 
 def test_no_more_than_a_few_versions_of_a_kernel_are_kept(kit: Kit) -> None:
-    for shift in range(jit._KEPT + 2):
+    for shift in range(jit._MAX_FILES + 2):
         assert kit.total(CALLEE.replace("SHIFT = 1.0", f"SHIFT = {shift}.0")) == 6.0 + 3 * shift
-    assert len(list((kit.cache / "cfisac" / "kernels").iterdir())) == jit._KEPT
+    assert len(list((kit.cache / "cfisac" / "kernels").iterdir())) == jit._MAX_FILES
 
 
 def test_without_a_place_for_machine_code_everything_works_and_that_is_said_once(
     kit: Kit, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     kit.cache.write_text("a file, where a folder is needed")
-    jit._say.cache_clear()
+    jit._log_warning.cache_clear()
     assert kit.total() == 9.0
-    with jit.announced(jit.said_once), caplog.at_level(logging.WARNING):
+    with jit.announced(jit.log_once), caplog.at_level(logging.WARNING):
         for shift in (2.0, 3.0):
             kit._module("kit_other", CALLEE.replace("SHIFT = 1.0", f"SHIFT = {shift}"))
             sys.modules["kit_callee"] = sys.modules["kit_other"]
@@ -267,7 +267,7 @@ def test_without_a_place_for_machine_code_everything_works_and_that_is_said_once
             assert kernel(np.arange(3.0)) == 6.0 + 3 * shift
     (record,) = caplog.records
     assert "NUMBA_CACHE_DIR" in record.getMessage()
-    jit._say.cache_clear()
+    jit._log_warning.cache_clear()
 
 
 def test_a_kernel_for_other_kernels_is_not_called_from_python() -> None:
@@ -331,7 +331,7 @@ def test_a_handler_that_only_takes_note_is_called_once_and_nothing_is_raised(kit
     noted: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, frame: noted.append(number))
     try:
-        with jit._signals_kept():
+        with jit._deferred_signals():
             signal.raise_signal(signal.SIGINT)
         assert noted == [signal.SIGINT]
         assert kit.total() == 9.0
@@ -344,7 +344,7 @@ def test_an_exception_that_is_swallowed_while_numba_works_is_raised_again() -> N
         with suppress(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt), jit._signals_kept():
+    with pytest.raises(KeyboardInterrupt), jit._deferred_signals():
         swallowing()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 

@@ -24,10 +24,10 @@ SOURCES = [
 ]
 DRAWING_ALONE = """
 import sys
-from cfisac_env import drawing, jit
+from cfisac_env import random_kernels, jit
 from experiments import cli
 from experiments.commands import warmup
-warmup._kernels = lambda: {"cfisac_env.drawing.fill": drawing.fill}
+warmup._kernels = lambda: {"cfisac_env.random_kernels.fill": random_kernels.fill}
 sys.exit(cli.main(["warmup", "--workers", "1"]))
 """
 
@@ -61,7 +61,7 @@ def test_machine_code_is_kept_where_the_command_says_and_serves_the_next_process
         assert done.stdout.startswith(f"{compiled} of 1 kernels compiled")
         assert str(tmp_path / "cfisac" / "kernels") in done.stdout
         (kept,) = (tmp_path / "cfisac" / "kernels").iterdir()
-        assert kept.name.startswith("cfisac_env.drawing.fill-")
+        assert kept.name.startswith("cfisac_env.random_kernels.fill-")
 
 
 def test_two_processes_with_an_empty_cache_do_not_hurt_each_other(tmp_path: Path) -> None:
@@ -114,11 +114,11 @@ def test_a_log_file_gets_one_line_about_compiling(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(terminal, "_ERRORS", Console(file=io.StringIO()))
-    jit._say.cache_clear()
+    jit._log_warning.cache_clear()
     with caplog.at_level(logging.WARNING):
         for name in ("one", "two"):
             with terminal.compiling(name):
                 pass
     (record,) = caplog.records
     assert "warmup" in record.getMessage() or "NUMBA_CACHE_DIR" in record.getMessage()
-    jit._say.cache_clear()
+    jit._log_warning.cache_clear()

@@ -1,7 +1,7 @@
-"""NumPy's own loops for random numbers, called from compiled code for many generators at once, without the interpreter lock.
+"""Compiled random number generation for many NumPy generators at once, without the interpreter lock.
 
-The loops are those behind `Generator.random`, `.standard_normal` and `.standard_exponential`, which NumPy exports for such use, so the
-numbers are NumPy's to the last bit. Only `cfisac_env.compiled` imports this module, because it needs numba.
+It calls the exported C functions behind `Generator.random`, `.standard_normal` and `.standard_exponential`, so the numbers are
+bit-identical to NumPy's. Only `cfisac_env.compiled` imports this module, because it needs numba.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SIGNATURE = types.void(types.uintp, types.intp, types.CPointer(types.float64))
 
 
 def _exported(distribution: str) -> Any:
-    """NumPy's function that fills an array from a distribution; ImportError when this NumPy doesn't export it."""
+    """Return NumPy's function that fills an array from a distribution; ImportError if this NumPy doesn't export it."""
     name = f"{_PREFIX}{distribution}_fill"
     library = ctypes.CDLL(importlib.import_module("numpy.random._generator").__file__)
     try:
@@ -37,7 +37,7 @@ _uniform, _normal, _exponential = (_exported(name) for name in ("uniform", "norm
 
 @compiled("(uintp[::1], float64[:, ::1], float64[:, ::1], float64[:, ::1])", exact=True)
 def fill(streams: Array, uniform: Array, normal: Array, exponential: Array) -> None:
-    """Fill the rows of each of the three in turn, row b from the bit generator whose `bitgen_t` is at `streams[b]`."""
+    """Fill the rows of the three arrays in turn, row b from the `bitgen_t` at address `streams[b]`."""
     for b in range(streams.size):
         _uniform(streams[b], uniform.shape[1], uniform[b].ctypes)
         _normal(streams[b], normal.shape[1], normal[b].ctypes)
