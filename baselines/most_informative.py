@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from baselines.allocation import Allocation, Allocator
 from baselines.allocation.certificate import pilots_shared
 from baselines.allocation.closed_form import ScaledDrops
-from baselines.ap_sets import Bools, prefixes
+from baselines.ap_sets import Bools, additions, prefixes
 from baselines.bounds import fewest_active
 from baselines.heuristics import answer_from
 from baselines.policy import FAST, Answer, Policy, allocate_with_margin, with_margin
@@ -42,10 +42,7 @@ def shortest_prefix(drops: ScaledDrops, ranking: NDArray[np.int64], fewest: int,
         The set (M,), or None if closed-form powers are feasible for none.
     """
     for size in range(fewest, len(ranking) + 1):
-        last = ranking[size - 1 : size - 1 + completions]
-        sets = np.zeros((len(last), len(ranking)), dtype=bool)
-        sets[:, ranking[: size - 1]] = True
-        sets[np.arange(len(last)), last] = True
+        sets = additions(prefixes(ranking, [size - 1])[0], ranking[size - 1 : size - 1 + completions])
         transmit = drops.transmit_power(sets)
         best = int(np.argmin(transmit))
         if np.isfinite(transmit[best]):

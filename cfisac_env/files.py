@@ -7,7 +7,6 @@ import json
 import os
 import re
 import secrets
-import shutil
 import socket
 import sys
 from collections.abc import Iterator, Mapping
@@ -86,31 +85,6 @@ def write_bytes(path: Path, content: bytes) -> Path:
 def write_text(path: Path, text: str) -> Path:
     """Write a UTF-8 text file atomically."""
     return write_bytes(path, text.encode())
-
-
-@contextlib.contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder that replaces `path` when the block ends without an error.
-
-    Folders cannot be exchanged in one system call: the old one is renamed first and restored if the replacement fails.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary, old = _beside(path), _beside(path)
-    try:
-        temporary.mkdir()
-        with naming(path):
-            yield temporary
-        if path.exists():
-            path.rename(old)
-        try:
-            temporary.rename(path)
-        except OSError:
-            if old.exists():
-                old.rename(path)
-            raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def check_writable(path: Path, *, folder: bool) -> None:

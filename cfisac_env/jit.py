@@ -59,10 +59,10 @@ def compiled(signature: str | None = None, *, exact: bool = False) -> Callable[[
     """Compile a function on its first call, without the interpreter lock.
 
     Args:
-        signature: of the arguments in numba's notation, `"(float64[:, ::1], int64)"`, for a kernel that Python calls: it takes no
-            others. None is for the functions that such kernels call; each kind of arguments that they get is compiled, and a literal
-            integer is a kind of its own, unlike `np.int64(0)`.
-        exact: sums keep their order; otherwise they may be reordered, but NaN and infinity keep their meaning.
+        signature: argument types in numba's notation, `"(float64[:, ::1], int64)"`, for a kernel called from Python. None is for
+            functions called by such kernels; they are compiled for each combination of argument types, where a literal integer has a type
+            of its own, unlike `np.int64(0)`.
+        exact: preserve the order of sums; otherwise they may be reordered, with NaN and infinity still supported.
     """
 
     def decorate(function: F) -> F:
@@ -88,7 +88,7 @@ class Kernel:
         """Call the compiled function; the first call compiles or loads it.
 
         Raises:
-            TypeError: machine code without a signature has no entry for Python.
+            TypeError: a kernel without a signature, which has no entry point for Python.
         """
         if self.signature is None and available():
             raise TypeError(
@@ -97,7 +97,7 @@ class Kernel:
         return (self._ready or self.compile())(*args)
 
     def __reduce__(self) -> str:
-        """Pickled and copied by name, as functions are."""
+        """Pickle and copy by name, as functions."""
         return self.function.__qualname__
 
     @property
@@ -118,7 +118,7 @@ class Kernel:
 
     @property
     def _numba_type_(self) -> Any:
-        """By which numba knows a kernel that another one calls; one that Python calls, too, is compiled or loaded by itself."""
+        """Type of the kernel for numba, when another kernel calls it."""
         if self.signature is not None:
             self.compile()
         return self.dispatcher._numba_type_

@@ -1,8 +1,8 @@
-"""How users and targets move, and how shadowing follows them: strategies for the episodes of `CfIsacMobile-v0`.
+"""Strategies of motion and shadowing for the episodes of `CfIsacMobile-v0`.
 
-A strategy is asked once an episode, for all of its instants, and keeps no state: whatever is random comes from the generator it is given.
-Everything moves in the disc of the configuration, centred at (0, 0). The built-in strategies answer for many episodes at once (`tracks`,
-`fields`), each with its own generator, and exactly as for one.
+A strategy is called once per episode for all of its instants, and is stateless: all randomness comes from the given generator. Positions
+lie in the disc of the configuration, centred at (0, 0). Built-in strategies also process many episodes together (`tracks`, `fields`), each
+with its own generator, with identical results.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ Floats = NDArray[np.float64]
 Generators = Sequence[np.random.Generator]
 
 MAX_SPEED_M_S = 1000.0
-"""Fastest that the built-in motions go."""
+"""Maximum speed of the built-in motions."""
 
 MAX_SHADOWING_DB = 500.0
-"""Strongest shadowing that a strategy may return, of either sign."""
+"""Maximum magnitude of the shadowing returned by a strategy."""
 
 MAX_RADII = 1e5
-"""Longest walk of `RandomWaypoint` in an episode, in radii of the disc; every radius or so takes another waypoint."""
+"""Maximum path length of `RandomWaypoint` in an episode, in radii of the disc, which limits the number of waypoints."""
 
 _PAIRS = 2**16
-"""Pairs of instants whose correlation is factorised at once: few enough to stay in the caches."""
+"""Number of correlation entries factorised together, limited to fit the caches."""
 
 
 @dataclass(frozen=True, eq=False)
 class Track:
-    """Positions and their present rates of change at the instants of an episode."""
+    """Positions, velocities and turn rates at the instants of an episode."""
 
     xy: Floats  # (…, steps, N, 2) m
     velocity: Floats  # (…, steps, N, 2) m/s
@@ -43,10 +43,10 @@ class Track:
 
     @classmethod
     def through(cls, xy: Floats, step_s: float) -> Track:
-        """The track through given positions (…, steps, N, 2).
+        """Build the track through given positions (…, steps, N, 2).
 
-        Velocities are differences to the instant before, at the first instant to the second. Turn rates are changes of direction since
-        the instant before, over the time, and 0 at the first instant.
+        Velocities are backward differences, and a forward difference at the first instant. Turn rates are changes of direction per time
+        since the previous instant, and 0 at the first instant.
         """
         change = np.diff(xy, axis=-3) / step_s
         velocity = np.concatenate([change[..., :1, :, :], change], axis=-3) if change.size else np.zeros_like(xy)
@@ -58,19 +58,19 @@ class Track:
 
 
 class Motion(Protocol):
-    """Moves the users, or the targets, through an episode. Velocities and turn rates follow from the positions (`Track.through`)."""
+    """Motion of the users or targets in an episode; velocities and turn rates are derived from the positions (`Track.through`)."""
 
     def trajectory(
         self, rng: np.random.Generator, start_xy: Floats, radius_m: float, steps: int, step_s: float
     ) -> Floats:
-        """Positions at the instants 0, step_s, 2 step_s and so on.
+        """Return the positions at the instants 0, step_s, 2 step_s and so on.
 
         Args:
-            rng: the only source of randomness.
-            start_xy: (N, 2) m, where the drop has them; a strategy may begin elsewhere.
+            rng: source of randomness.
+            start_xy: (N, 2) m, positions of the drop; a strategy may start elsewhere.
             radius_m: of the disc.
             steps: number of instants.
-            step_s: time from one to the next, s.
+            step_s: time between instants, s.
 
         Returns:
             (steps, N, 2) m.
@@ -78,13 +78,13 @@ class Motion(Protocol):
 
 
 class Shadowing(Protocol):
-    """Gives every link its shadowing along the users' ways."""
+    """Shadowing of every link along the users' paths."""
 
     def series(self, rng: np.random.Generator, ap_xy: Floats, ue_xy: Floats, std_db: float) -> Floats:
-        """Shadowing in dB.
+        """Return the shadowing in dB.
 
         Args:
-            rng: the only source of randomness.
+            rng: source of randomness.
             ap_xy: (M, 2) m.
             ue_xy: (steps, K, 2) m.
             std_db: standard deviation.
@@ -96,7 +96,7 @@ class Shadowing(Protocol):
 
 @dataclass(frozen=True)
 class RandomWaypoint:
-    """Walks straight to a point drawn uniformly in the disc, then to the next, at constant speed (random waypoint, no pauses).
+    """Random waypoint motion at constant speed, with waypoints uniform in the disc and without pauses.
 
     Raises:
         ValueError: a speed out of range.
@@ -110,11 +110,11 @@ class RandomWaypoint:
     def trajectory(
         self, rng: np.random.Generator, start_xy: Floats, radius_m: float, steps: int, step_s: float
     ) -> Floats:
-        """Positions, (steps, N, 2) m."""
+        """Return the positions, (steps, N, 2) m."""
         return np.asarray(self.tracks([rng], start_xy[None], radius_m, steps, step_s).xy[0])
 
     def tracks(self, rngs: Generators, start_xy: Floats, radius_m: float, steps: int, step_s: float) -> Track:
-        """Tracks from (n, N, 2) m, each episode with its own generator; the velocity points to the waypoint, and nothing turns."""
+        """Return the tracks from (n, N, 2) m, each episode with its own generator; velocities point to the waypoints, turn rates are 0."""
         n, count = start_xy.shape[:2]
         way_m = self.speed_m_s * step_s * np.arange(steps)
         if way_m[-1] > MAX_RADII * radius_m:
@@ -152,9 +152,9 @@ class RandomWaypoint:
 
     @staticmethod
     def _waypoints(rng: np.random.Generator, start_xy: list[float], radius_m: float, way_m: float) -> Floats:
-        """(2, n) radius in m and angle of as many waypoints, 16 at a time, as a way of so many metres needs and one to spare."""
+        """Draw radius in m and angle of waypoints, (2, n), in blocks of 16, sufficient for a path of the given length."""
         drawn, left_m, (x, y) = [np.empty((2, 0))], way_m, start_xy
-        enough_m = -1e-6 * way_m  # beyond the way, whatever rounding does
+        enough_m = -1e-6 * way_m  # with an allowance for rounding
         while left_m > enough_m:
             drawn.append(rng.random((2, 16)))
             drawn[-1][0] = radius_m * np.sqrt(drawn[-1][0])
@@ -170,12 +170,11 @@ class RandomWaypoint:
 
 @dataclass(frozen=True)
 class SmoothTurns:
-    """Drives at constant speed along arcs whose curvature changes gradually, and never leaves the disc.
+    """Motion at constant speed along arcs of gradually changing curvature within the disc.
 
     The turn rate ω is an Ornstein–Uhlenbeck process, ω ← ρω + √(1 − ρ²) σ_ω N(0, 1) with ρ = exp(−step_s/`memory_s`) and σ_ω half of the
-    limit `lateral_m_s2`/v (less than 2v/R is never the limit, so that every disc can be driven in). Before each arc it is checked that
-    the vehicle could go on from its end in the tightest circle, to one side at least, without leaving the disc; if not, it takes that
-    circle instead, on which it stays inside for ever.
+    limit `lateral_m_s2`/v (at least 2v/R, so that the disc is wide enough). An arc is accepted only if a tightest circle from its end, to
+    either side, lies within the disc; otherwise the vehicle follows the tightest circle, on which it remains within the disc.
 
     Raises:
         ValueError: a number out of range.
@@ -193,11 +192,11 @@ class SmoothTurns:
     def trajectory(
         self, rng: np.random.Generator, start_xy: Floats, radius_m: float, steps: int, step_s: float
     ) -> Floats:
-        """Positions, (steps, N, 2) m."""
+        """Return the positions, (steps, N, 2) m."""
         return np.asarray(self.tracks([rng], start_xy[None], radius_m, steps, step_s).xy[0])
 
     def tracks(self, rngs: Generators, start_xy: Floats, radius_m: float, steps: int, step_s: float) -> Track:
-        """Tracks from (n, N, 2) m, each episode with its own generator; a turn rate is that of the arc that ends at the instant."""
+        """Return the tracks from (n, N, 2) m, each episode with its own generator; turn rates are those of the preceding arcs."""
         n, count = start_xy.shape[:2]
         if self.speed_m_s == 0.0:
             standing = np.repeat(start_xy[:, None], steps, axis=1)
@@ -212,7 +211,7 @@ class SmoothTurns:
         xy, heading = start_xy.reshape(-1, 2), 2.0 * np.pi * uniform.reshape(-1)
         normal = drawn.swapaxes(0, 1).reshape(steps, -1)
         lost = ~self._sides(xy, heading, tightest_m, radius_m).any(0)
-        # Along the rim, where a start near it leaves no other way.
+        # Tangential where a start near the rim allows no other heading.
         heading[lost] = np.arctan2(xy[lost, 1], xy[lost, 0]) + np.pi / 2
         rate = 0.5 * limit * normal[0]
         places = np.empty((steps, n * count, 2))
@@ -237,11 +236,11 @@ class SmoothTurns:
         return Track(by_episode(places), by_episode(velocity), by_episode(rates))
 
     def limit(self, radius_m: float) -> float:
-        """Largest turn rate in a disc of that radius, rad/s."""
+        """Return the largest turn rate in a disc of that radius, rad/s."""
         return max(self.lateral_m_s2 / self.speed_m_s, 2.0 * self.speed_m_s / radius_m)
 
     def _arc(self, xy: Floats, heading: Floats, rate: Floats, step_s: float) -> tuple[Floats, Floats]:
-        """Where an arc of turn rate ω ends: its chord is v Δt sin(ωΔt/2)/(ωΔt/2) in the direction of θ + ωΔt/2."""
+        """Compute position and heading at the end of an arc: its chord is v Δt sin(ωΔt/2)/(ωΔt/2) in the direction of θ + ωΔt/2."""
         turn = rate * step_s
         chord = self.speed_m_s * step_s * np.sinc(turn / (2.0 * np.pi))
         middle = heading + turn / 2.0
@@ -249,21 +248,21 @@ class SmoothTurns:
 
     @staticmethod
     def _sides(xy: Floats, heading: Floats, tightest_m: float, radius_m: float) -> NDArray[np.bool_]:
-        """Whether the tightest circle to the left, and to the right, lies within the disc: (2, N)."""
+        """Return whether the tightest circles to the left and right lie within the disc, (2, N)."""
         across = tightest_m * np.array([-np.sin(heading), np.cos(heading)])
         x, y = xy[:, 0] + np.array([[1.0], [-1.0]]) * across[0], xy[:, 1] + np.array([[1.0], [-1.0]]) * across[1]
-        # The allowance keeps rounding from declaring a circle along the rim to be outside.
+        # With an allowance for rounding of circles along the rim.
         return np.asarray(np.sqrt(x * x + y * y) <= (radius_m - tightest_m) * (1.0 + 1e-9))
 
 
 @dataclass(frozen=True)
 class CorrelatedShadowing:
-    """Gaussian in dB, with the correlation exp(−d/d_corr) between any two points of a user's way that are d apart (Gudmundson 1991).
+    """Gaussian shadowing in dB with correlation exp(−d/d_corr) between two points of a user's path at distance d (Gudmundson 1991).
 
-    Independent from AP to AP and from user to user. A user that comes back to a place meets the same shadowing there.
+    Independent across APs and users, and constant in time at each point of a path.
 
     Raises:
-        ValueError: a distance out of range; zero is allowed and means independent values wherever the user has moved.
+        ValueError: a distance out of range; zero gives independent values at distinct points.
     """
 
     decorrelation_m: float = 13.0
@@ -272,11 +271,11 @@ class CorrelatedShadowing:
         checked_number("decorrelation_m", self.decorrelation_m, 1e6)
 
     def series(self, rng: np.random.Generator, ap_xy: Floats, ue_xy: Floats, std_db: float) -> Floats:
-        """Shadowing, (steps, M, K) dB."""
+        """Return the shadowing, (steps, M, K) dB."""
         return np.asarray(self.fields([rng], ap_xy[None], ue_xy[None], std_db)[0])
 
     def fields(self, rngs: Generators, ap_xy: Floats, ue_xy: Floats, std_db: float) -> Floats:
-        """Shadowing along (n, steps, K, 2) m from (n, M, 2) m, each episode with its own generator, (n, steps, M, K) dB."""
+        """Return the shadowing of episodes with users at (n, steps, K, 2) m, each with its own generator, (n, steps, M, K) dB."""
         (n, steps, K), M = ue_xy.shape[:3], ap_xy.shape[1]
         values = np.empty((n * K, steps, M))
         for i, rng in enumerate(rngs):
@@ -289,12 +288,12 @@ class CorrelatedShadowing:
         return std_db * np.ascontiguousarray(values.reshape(n, K, steps, M).transpose(0, 2, 3, 1))
 
     def _along(self, ways: Floats, independent: Floats) -> Floats:
-        """Correlate independent values (n, steps, M) along the ways (n, steps, 2); where a way comes back to a point, so does its value."""
+        """Correlate independent values (n, steps, M) along paths (n, steps, 2), with equal values at revisited points."""
         apart = np.square(ways[:, :, None, 0] - ways[:, None, :, 0])
         apart += np.square(ways[:, :, None, 1] - ways[:, None, :, 1])
         steps = np.arange(apart.shape[1])
         apart[:, steps, steps] = np.inf
-        again = apart.min((1, 2)) < 4e-12  # m²; a point may be visited twice
+        again = apart.min((1, 2)) < 4e-12  # m²; paths with revisited points
         apart[:, steps, steps] = 0.0
         correlation = np.sqrt(apart, out=apart)
         if self.decorrelation_m > 0.0:
@@ -314,7 +313,7 @@ class CorrelatedShadowing:
 
 
 def uniform_in_disc(rng: np.random.Generator, count: int, radius_m: float) -> Floats:
-    """(count, 2) m, uniform in the disc around (0, 0)."""
+    """Draw points uniformly in the disc around (0, 0), (count, 2) m."""
     radius, angle = radius_m * np.sqrt(rng.random(count)), 2.0 * np.pi * rng.random(count)
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)
 
@@ -328,23 +327,23 @@ def moved(
     steps: int,
     step_s: float,
 ) -> Track:
-    """The tracks that a motion gives for n episodes, checked.
+    """Compute and validate the tracks of a motion for n episodes.
 
     Args:
-        motion: the strategy.
+        motion: strategy.
         what: `users` or `targets`, for messages.
-        rngs: one generator an episode.
+        rngs: one generator per episode.
         start_xy: (n, N, 2) m.
-        config: gives the disc.
+        config: defines the disc.
         steps: number of instants.
         step_s: s.
 
     Raises:
-        TypeError: the strategy has no `trajectory`.
-        ValueError: it returns another shape than (steps, N, 2), a value that isn't finite, or one beyond `FAR` radii of the disc.
+        TypeError: a strategy without `trajectory`.
+        ValueError: a result of another shape than (steps, N, 2), non-finite values, or positions beyond `FAR` radii of the disc.
     """
     radius_m = config.area_diameter_m / 2
-    if type(motion) is RandomWaypoint or type(motion) is SmoothTurns:  # not what inherits from them
+    if type(motion) is RandomWaypoint or type(motion) is SmoothTurns:  # subclasses may override `trajectory`
         return motion.tracks(rngs, start_xy, radius_m, steps, step_s)
     call = motion_of(motion, what)
     name, shape = f"{type(motion).__name__}.trajectory for the {what}", (steps, start_xy.shape[1], 2)
@@ -356,11 +355,11 @@ def moved(
 
 
 def shadowed(shadowing: Shadowing, rngs: Generators, ap_xy: Floats, ue_xy: Floats, config: SystemConfig) -> Floats:
-    """The shadowing that a strategy gives for n episodes, checked: (n, steps, M, K) dB.
+    """Compute and validate the shadowing of n episodes, (n, steps, M, K) dB.
 
     Raises:
-        TypeError: the strategy has no `series`.
-        ValueError: it returns another shape, a value that isn't finite, or one beyond `MAX_SHADOWING_DB`.
+        TypeError: a strategy without `series`.
+        ValueError: a result of another shape, non-finite values, or magnitudes above `MAX_SHADOWING_DB`.
     """
     if type(shadowing) is CorrelatedShadowing:
         return shadowing.fields(rngs, ap_xy, ue_xy, config.shadowing_std_db)
@@ -375,12 +374,12 @@ def shadowed(shadowing: Shadowing, rngs: Generators, ap_xy: Floats, ue_xy: Float
 
 
 def motion_of(motion: Motion, what: str) -> Any:
-    """The method that moves the users or the targets, or a TypeError."""
+    """Return the trajectory method of a motion, or raise a TypeError."""
     return _method(motion, "trajectory", f"the motion of the {what}", "RandomWaypoint or SmoothTurns")
 
 
 def series_of(shadowing: Shadowing) -> Any:
-    """The method that gives links their shadowing, or a TypeError."""
+    """Return the series method of a shadowing strategy, or raise a TypeError."""
     return _method(shadowing, "series", "shadowing", "CorrelatedShadowing")
 
 
@@ -394,11 +393,11 @@ def _method(strategy: Any, name: str, what: str, example: str) -> Any:
     return call
 
 
-def _checked(said: Any, name: str, shape: tuple[int, ...], unit: str, most: float) -> Floats:
+def _checked(returned: Any, name: str, shape: tuple[int, ...], unit: str, most: float) -> Floats:
     try:
-        array = np.array(said, dtype=np.float64)
+        array = np.array(returned, dtype=np.float64)
     except (TypeError, ValueError):
-        raise ValueError(f"{name} must return numbers of shape {shape} in {unit}, got {said!r}") from None
+        raise ValueError(f"{name} must return numbers of shape {shape} in {unit}, got {returned!r}") from None
     if array.shape != shape:
         raise ValueError(f"{name} must return shape {shape} in {unit}, got {array.shape}")
     if not np.isfinite(array).all():
@@ -412,9 +411,9 @@ def _checked(said: Any, name: str, shape: tuple[int, ...], unit: str, most: floa
 
 
 def _distinct(xy: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The instants of a way at which a point is visited for the first time, and for every instant which of these points it is at.
+    """Return the instants of the first visit to each distinct point of a path, and the index of the point at every instant.
 
-    Points closer than a micrometre are the same one, as a covariance of both could not be factorised.
+    Points closer than a micrometre count as one, as their covariance could not be factorised.
     """
     _, first, inverse = np.unique(np.round(xy, 6), axis=0, return_index=True, return_inverse=True)
     order = np.argsort(first)
@@ -422,7 +421,11 @@ def _distinct(xy: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def checked_number(name: str, value: Any, high: float, positive: bool = False) -> float:
-    """`value` as a number in [0, high], or in (0, high]; else a ValueError that names both."""
+    """Validate a number in [0, high], or in (0, high] if `positive`.
+
+    Raises:
+        ValueError: another value or type.
+    """
     wanted = f"a number in {'(' if positive else '['}0, {high:g}]"
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise ValueError(f"{name} must be {wanted}, got {value!r}")

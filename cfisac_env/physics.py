@@ -1,6 +1,6 @@
-"""The physics, written once over the array API: pure functions, batched over leading axes, alike on NumPy and torch.
+"""System model as pure functions of the array API, batched over leading axes, for NumPy and torch.
 
-Everything is linear and SI; on torch tensors gradients flow. Equation numbers are the paper's, corrected where it errs
+All quantities are linear and SI; functions are differentiable on torch tensors. Equation numbers are those of the paper, with corrections
 (see the documentation page "Paper errata").
 """
 
@@ -16,7 +16,7 @@ from cfisac_env import compiled
 from cfisac_env.types import Array, Decision, Outcome, Problem
 
 FEASIBILITY_TOLERANCE = 1e-4
-"""Relative tolerance within which a constraint counts as met, everywhere in the suite."""
+"""Relative tolerance on constraints throughout the suite."""
 
 SINGULAR = 45.0
 """Multiple of the machine epsilon, relative to J_a J_b, up to which a Fisher matrix's determinant counts as zero: 1e-14 in float64.
@@ -24,12 +24,12 @@ Rounding leaves a rank-one matrix a determinant of a few epsilons, of either sig
 
 
 def namespace(array: Array) -> Any:
-    """The array API namespace of `array`; plain NumPy without a detour, as the environment calls this in its inner loop."""
+    """Return the array API namespace of `array`, with a fast path for NumPy."""
     return np if type(array) is np.ndarray else array_api_compat.array_namespace(array)
 
 
 def clip(array: Array, low: float, high: float | None = None) -> Array:
-    """`array` within [low, high]; on NumPy without the overhead of `numpy.clip`, which outweighs the work on one drop."""
+    """Clip `array` to [low, high], on NumPy without the overhead of `numpy.clip`."""
     if type(array) is not np.ndarray:
         return array_api_compat.array_namespace(array).clip(array, low, high)
     raised = np.maximum(array, low)
@@ -37,7 +37,7 @@ def clip(array: Array, low: float, high: float | None = None) -> Array:
 
 
 def link_distance(ap_xy: Array, ue_xy: Array, min_distance_m: float) -> Array:
-    """Distances from APs (…, M, 2) to users (…, K, 2) in m, (…, M, K); shorter ones count as the minimum."""
+    """Compute the distances from APs (…, M, 2) to users (…, K, 2) in m, (…, M, K), at least the minimum."""
     if (distance := compiled.link_distance(ap_xy, ue_xy, min_distance_m)) is not None:
         return distance
     offset = ap_xy[..., :, None, :] - ue_xy[..., None, :, :]
@@ -46,14 +46,14 @@ def link_distance(ap_xy: Array, ue_xy: Array, min_distance_m: float) -> Array:
 
 
 def path_gain(distance_m: Array, intercept_db: float, per_decade_db: float, shadowing_db: Array | float = 0.0) -> Array:
-    """Large-scale fading ς = 10^((intercept − slope·log10(d/km) + shadowing)/10), linear, of any shape.
+    """Compute the large-scale fading ς = 10^((intercept − slope·log10(d/km) + shadowing)/10), (…,), linear.
 
-    Computed as e to a power, of natural logarithms, which takes a fifth of the time.
+    Evaluated with natural exponential and logarithm, which is five times faster.
 
     Args:
         distance_m: (…) positive.
         intercept_db: mean gain at 1 km.
-        per_decade_db: loss for a tenfold distance.
+        per_decade_db: loss per decade of distance.
         shadowing_db: (…) or a number.
     """
     xp = namespace(distance_m)
@@ -63,7 +63,7 @@ def path_gain(distance_m: Array, intercept_db: float, per_decade_db: float, shad
 
 
 def estimate_gain(gain: Array, pilot_energy_w: float, noise_w: float, pilot_overlap: Array | None = None) -> Array:
-    """Mean square of the MMSE channel estimate, paper (1):  v_mk = E ς_mk² / (E Σ_k' ς_mk' G_kk' + σ²).
+    """Compute the mean square of the MMSE channel estimate, paper (1):  v_mk = E ς_mk² / (E Σ_k' ς_mk' G_kk' + σ²).
 
     Args:
         gain: (…, M, K) ς, linear.
@@ -81,7 +81,7 @@ def estimate_gain(gain: Array, pilot_energy_w: float, noise_w: float, pilot_over
 def radar_gain(
     ap_xy: Array, sr_xy: Array, target_xy: Array, wavelength_m: float, rcs_m2: Array | float, min_distance_m: float
 ) -> Array:
-    """Two-way gain by the bistatic radar equation:  |χ_mst|² = λ² σ_rcs / ((4π)³ R_ms² R_ts²).
+    """Compute the two-way gain by the bistatic radar equation:  |χ_mst|² = λ² σ_rcs / ((4π)³ R_ms² R_ts²).
 
     Args:
         ap_xy: (…, M, 2) m.
@@ -89,7 +89,7 @@ def radar_gain(
         target_xy: (…, S, 2) m.
         wavelength_m: λ.
         rcs_m2: σ_rcs, a number or (…, M, S, T).
-        min_distance_m: shorter distances count as this one.
+        min_distance_m: lower limit of distances.
 
     Returns:
         (…, M, S, T)
@@ -107,10 +107,10 @@ def radar_gain(
 
 
 def fisher_information(ap_xy: Array, sr_xy: Array, target_xy: Array, rcs_gain: Array, fisher_scale: float) -> Array:
-    """Fisher information about each target's position per watt of each AP, paper (5).
+    """Compute the Fisher information about each target's position per watt of each AP, paper (5).
 
     q_a = ζ Σ_t |χ_mst|² (α_m + α_t)²,  q_b = ζ Σ_t |χ_mst|² (β_m + β_t)²,  q_c = ζ Σ_t |χ_mst|² (α_m + α_t)(β_m + β_t)
-    with the unit vector (α, β) from the target to the node. A node exactly on the target has no direction: (α, β) = 0.
+    with the unit vector (α, β) from the target to the node, zero for a node at the target.
 
     Args:
         ap_xy: (…, M, 2) m.
@@ -142,7 +142,7 @@ def fisher_information(ap_xy: Array, sr_xy: Array, target_xy: Array, rcs_gain: A
 
 
 def _directions(node_xy: Array, target_xy: Array) -> Array:
-    """Unit vectors from each target to each node: (…, N, 2) and (…, S, 2) to (…, N, S, 2)."""
+    """Compute the unit vectors from each target to each node: (…, N, 2) and (…, S, 2) to (…, N, S, 2)."""
     xp = namespace(node_xy)
     offset = node_xy[..., :, None, :] - target_xy[..., None, :, :]
     distance = xp.sqrt(offset[..., 0] ** 2 + offset[..., 1] ** 2)
@@ -150,12 +150,12 @@ def _directions(node_xy: Array, target_xy: Array) -> Array:
 
 
 def sinr(power: Array, gain: Array, estimate_gain: Array, noise_w: float, pilot_overlap: Array | None = None) -> Array:
-    """SINR of every user under conjugate beamforming, paper (3) corrected (Ngo et al. 2017, eq. 27).
+    """Compute the SINR of every user under conjugate beamforming, paper (3) corrected (Ngo et al. 2017, eq. 27).
 
     γ_k = (Σ_m √(p_mk v_mk))² / (Σ_{k'≠k} G_kk' (Σ_m √(p_mk' v_mk') ς_mk/ς_mk')² + Σ_m ς_mk P_m + σ²),  P_m = Σ_k p_mk
 
-    Gradients are finite where a power is zero: the square root's slope, infinite there, counts as zero, so that an AP that is off adds
-    what its power would cost in interference and nothing else.
+    Gradients are finite at zero power, where the infinite slope of the square root is replaced by zero, so that an inactive AP contributes
+    its interference term only.
 
     Args:
         power: (…, M, K) radiated W.
@@ -180,7 +180,7 @@ def sinr(power: Array, gain: Array, estimate_gain: Array, noise_w: float, pilot_
 
 
 def root(x: Array) -> Array:
-    """√x of what isn't negative, with the slope zero instead of infinity at zero."""
+    """Compute √x of nonnegative x, with slope zero instead of infinity at zero."""
     if type(x) is np.ndarray:
         return np.sqrt(x)
     xp = array_api_compat.array_namespace(x)
@@ -205,7 +205,7 @@ def fisher_matrix(ap_power: Array, fisher: Array) -> Array:
 
 
 def crlb(ap_power: Array, fisher: Array) -> Array:
-    """Cramér–Rao bound on each target's position, paper (6):  tr(J_s⁻¹) with J_s = Σ_m P_m Q_ms.
+    """Compute the Cramér–Rao bound on each target's position, paper (6):  tr(J_s⁻¹) with J_s = Σ_m P_m Q_ms.
 
     As the power vanishes, so does any limit of the bound's gradient; a loss takes `precision` instead.
 
@@ -247,38 +247,38 @@ def _positive_part(x: Array) -> Array:
 
 
 def fewest_active(problem: Problem, least_transmit_w: float = 0.0) -> Array:
-    """Least number of active APs with which a decision can be feasible, n_min, (…,).
+    """Compute a lower bound n_min on the number of active APs of feasible decisions, (…,).
 
     With fractions x_mk = p_mk/P_m, I_k = Σ_m ς_mk P_m and ρ_k = max_m v_mk/ς_mk, Cauchy–Schwarz gives
 
         γ (I_k + σ²)  ≤  (Σ_m √(x_mk v_mk P_m))²  ≤  ρ_k I_k Σ_m x_mk,
 
-    and summed over the users, n ≥ Σ_k (γ/ρ_k) (1 + σ²/I_k), where I_k ≤ P_max Σ_m ς_mk. The caps ask for n ≥ T/P_max as well.
+    and summed over the users, n ≥ Σ_k (γ/ρ_k) (1 + σ²/I_k), where I_k ≤ P_max Σ_m ς_mk. The caps require n ≥ T/P_max.
 
     Args:
-        problem: one drop, or a batch along leading axes …; contamination by shared pilots only asks for more.
-        least_transmit_w: W, a lower bound on the transmit power of every set.
+        problem: one drop, or a batch along leading axes …; pilot contamination is neglected, a relaxation.
+        least_transmit_w: W, lower bound on the transmit power of every set.
 
     Returns:
-        The number as a float, M at most.
+        A float, at most M.
     """
     gain = problem.gain
     xp = namespace(gain)
     ratio = xp.max(problem.estimate_gain / gain, axis=-2)
     most = problem.max_ap_power_w * xp.sum(gain, axis=-2)
     users = xp.sum(problem.sinr_threshold / ratio * (1.0 + problem.noise_w / most), axis=-1)
-    # A hair below what rounding could add, so that the bound is never one too many.
+    # Rounded down, so that rounding errors never add an AP.
     needed = clip(users, least_transmit_w / problem.max_ap_power_w) * (1.0 - 1e-12)
     return clip(xp.ceil(xp.where(xp.isfinite(needed), needed, float(problem.M))), 1.0, float(problem.M))
 
 
 def evaluate(problem: Problem, decision: Decision, tolerance: float = FEASIBILITY_TOLERANCE) -> Outcome:
-    """Score a decision: SINR, CRLB, power and every violation, as the problem (8) of the paper states them.
+    """Evaluate a decision: SINR, CRLB, power and all violations of problem (8) of the paper.
 
     Args:
-        problem: with any leading axes that broadcast against the decision's.
+        problem: leading axes that broadcast against the decision's.
         decision: `active` (…, M), `power` (…, M, K).
-        tolerance: relative; a constraint missed by less counts as met.
+        tolerance: relative tolerance on the constraints.
     """
     return compiled.evaluate(problem, decision, tolerance) or _evaluate(problem, decision, tolerance)
 

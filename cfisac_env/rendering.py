@@ -1,6 +1,6 @@
-"""Pictures of a drop: the map with what a decision does to it, and a panel with power and requirements beside it.
+"""Rendering of a drop and a decision: a map, and a panel with power and requirements.
 
-Blue means a requirement is met and vermilion that it is missed, everywhere. Nothing else in the suite imports matplotlib.
+Blue marks met requirements and vermilion violated ones. Only this module of the suite imports matplotlib.
 """
 
 from __future__ import annotations
@@ -27,33 +27,33 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 SIZE_PX = (1120, 720)
-"""Width and height of a frame; multiples of 16, as video encoders like them."""
+"""Width and height of a frame; multiples of 16 for video encoders."""
 
 _DPI = 100
 _MET, _MISSED, _NEUTRAL = "#0072b2", "#d55e00", "#8a8f98"
 _POWER, _CIRCUIT, _RECEIVER, _OFF = "#f0a202", "#56606e", "#7b4ea3", "#a7adb6"
 _INK, _QUIET, _TRACK, _GROUND, _RIM = "#22262b", "#5f6670", "#e6e8eb", "#f6f7f9", "#b4bac2"
-_SPAN_DB = 10.0  # margins beyond ± this look alike
+_SPAN_DB = 10.0  # range of displayed margins
 _SHADES = (
     (0.0, _MISSED),
     (0.5, "#fbdcc2"),
     (0.5, "#cfe5f5"),
     (1.0, _MET),
-)  # the side of the jump tells met from missed
+)  # discontinuous between violated and met
 _COLORS = LinearSegmentedColormap.from_list("margin", list(_SHADES))
 _NORM = Normalize(-_SPAN_DB, _SPAN_DB)
-_LEAST_SHARE = 0.05  # of a user's power; weaker links aren't drawn
+_LEAST_SHARE = 0.05  # least share of a user's power for a link to be drawn
 _BOLD: Any = {"weight": "bold"}
 
 
 def draw_map(ax: Axes, scenario: Scenario, decision: Decision | None, outcome: Outcome | None) -> None:
-    """Draw where everything stands, which APs are on, and which users and targets get what they ask for.
+    """Draw the map: node positions, active APs, links, and met requirements of users and targets.
 
-    A link is as strong as its AP's share of the power meant for that user. A target's ellipse is the 2σ ellipse of the Fisher
-    matrix J = Σ_m P_m Q_m, enlarged by the factor that the legend states; dashed where it is longer than drawn.
+    The opacity of a link is its AP's share of the user's power. A target's ellipse is the 2σ ellipse of the Fisher matrix
+    J = Σ_m P_m Q_m, magnified by the factor in the legend, and dashed where truncated.
 
     Args:
-        ax: is cleared first.
+        ax: cleared first.
         scenario: a single drop.
         decision: None draws every AP off.
         outcome: of the decision; None leaves users and targets neutral.
@@ -68,7 +68,7 @@ def draw_map(ax: Axes, scenario: Scenario, decision: Decision | None, outcome: O
     config = scenario.config
     ax.clear()
     half_m = _draw_ground(ax, scenario)
-    # A round ellipse that just meets the requirement gets a radius of about a tenth of the map's.
+    # A circle at the CRLB threshold has about a tenth of the map's radius.
     magnification = _nice(0.12 * half_m / math.sqrt(2 * config.crlb_threshold_m2))
     ap_power = np.zeros(config.M) if decision is None else np.asarray(decision.power, dtype=np.float64).sum(-1)
     if decision is not None:
@@ -86,28 +86,28 @@ def draw_map(ax: Axes, scenario: Scenario, decision: Decision | None, outcome: O
 
 
 class Viewer:
-    """Turns drops and decisions into frames or a window, reusing one figure for each."""
+    """Renderer of drops and decisions as frames or in a window, each with one reused figure."""
 
     def __init__(self) -> None:
         self._offscreen: _Dashboard | None = None
         self._window: _Dashboard | None = None
 
     def frame(self, scenario: Scenario, decision: Decision | None, outcome: Outcome | None) -> NDArray[np.uint8]:
-        """The picture as (height, width, 3), of the same size whatever the drop."""
+        """Render a frame of fixed size, (height, width, 3)."""
         if self._offscreen is None:
             self._offscreen = _Dashboard(_blank_figure())
         canvas = self._offscreen.draw(scenario, decision, outcome)
         return np.array(canvas.buffer_rgba(), dtype=np.uint8)[..., :3].copy()
 
     def show(self, scenario: Scenario, decision: Decision | None, outcome: Outcome | None) -> None:
-        """Draw in a window and go on; a closed window opens again. Without a display it is drawn and not shown."""
+        """Draw in a window without blocking, reopening a closed one; without a display, draw off-screen."""
         from matplotlib import pyplot as plt
 
         manager = None if self._window is None else self._window.figure.canvas.manager
         if self._window is None or (manager is not None and not plt.fignum_exists(manager.num)):
             try:
                 figure = plt.figure(figsize=(SIZE_PX[0] / _DPI, SIZE_PX[1] / _DPI), dpi=_DPI)
-            except ImportError:  # the chosen backend needs a display that isn't there
+            except ImportError:  # the backend needs a display
                 figure = _blank_figure()
             self._window = _Dashboard(figure)
         canvas = self._window.draw(scenario, decision, outcome)
@@ -117,7 +117,7 @@ class Viewer:
             canvas.flush_events()
 
     def close(self) -> None:
-        """Close the window and let go of the figures; may be called again."""
+        """Close the window and release the figures; idempotent."""
         if self._window is not None and self._window.figure.canvas.manager is not None:
             from matplotlib import pyplot as plt
 
@@ -132,7 +132,7 @@ def _blank_figure() -> Figure:
 
 
 class _Dashboard:
-    """The map and the panel on one figure."""
+    """Figure with map and panel."""
 
     def __init__(self, figure: Figure) -> None:
         self.figure = figure
@@ -149,7 +149,7 @@ class _Dashboard:
 
 
 class _Panel:
-    """Power against the budget, active APs, and each requirement; built once, updated for every frame."""
+    """Panel with power, active APs and requirements; built once and updated for every frame."""
 
     def __init__(self, ax: Axes) -> None:
         self.ax = ax
@@ -172,17 +172,17 @@ class _Panel:
         self._cap_mark, self._cap = self.text(0, 0.062, 17, **_BOLD), self.text(0.07, 0.062, 12, **_BOLD)
 
     def text(self, x: float, y: float, size: float, color: str = _INK, **style: Any) -> Text:
-        """An empty text, centred vertically."""
+        """Add an empty text, centred vertically."""
         return self.ax.text(x, y, "", fontsize=size, color=color, va="center", **style)
 
     def bar(self, y: float, width: float, color: str, *, left: float = 0.0, height: float = 0.034) -> Rectangle:
-        """A filled rectangle around the height `y`."""
+        """Add a filled rectangle centred at height `y`."""
         bar = Rectangle((left, y - height / 2), width, height, facecolor=color, edgecolor="none")
         self.ax.add_patch(bar)
         return bar
 
     def update(self, scenario: Scenario, decision: Decision | None, outcome: Outcome | None) -> None:
-        """Say what this decision costs and achieves."""
+        """Update to a decision and its outcome."""
         config = scenario.config
         budget = config.M * (config.max_ap_power_w + config.circuit_power_w)
         transmit, circuit = (
@@ -223,7 +223,7 @@ class _Panel:
 
 
 class _Requirement:
-    """One requirement of the panel: a mark, how many meet it, the worst, and a strip with everyone's margin."""
+    """Panel section of one requirement: mark, counts, worst value, and a strip of all margins."""
 
     def __init__(self, panel: _Panel, top: float, name: str) -> None:
         self._y = top - 0.1
@@ -240,19 +240,19 @@ class _Requirement:
         self._dots = panel.ax.scatter([], [], s=52, edgecolors=_INK, linewidths=0.8, zorder=3)
 
     def label(self, low: str, goal: str, high: str) -> None:
-        """Name the ends and the middle of the strip."""
+        """Label the ends and the middle of the strip."""
         self._low.set_text(low)
         self._goal.set_text(f"required {goal}")
         self._high.set_text(high)
 
     def update(self, count: str, worst: str, margin_db: Floats | None = None, met: Bools | None = None) -> None:
-        """Show the margins; without them the requirement is neutral."""
+        """Show the margins; neutral without them."""
         holds = None if met is None else bool(met.all())
         _mark(self._mark, holds)
         self._count.set_text(count)
         self._worst.set(text=worst, color=_color(holds))
         margin_db = np.empty(0) if margin_db is None else margin_db
-        lanes = min(max(margin_db.size, 1), 5)  # neighbours at different heights, so that equal margins can be counted
+        lanes = min(max(margin_db.size, 1), 5)  # stacked lanes, so that equal margins remain visible
         x = 0.5 + 0.475 * np.clip(margin_db / _SPAN_DB, -1, 1)
         y = self._y + 0.036 * (np.arange(margin_db.size) % lanes - (lanes - 1) / 2) / max(lanes - 1, 1)
         self._dots.set_offsets(np.stack([x, y], axis=-1))
@@ -269,13 +269,13 @@ def _color(holds: bool | None) -> str:
 
 
 def _margin_db(scenario: Scenario, outcome: Outcome) -> Floats:
-    """10 log10(γ_k/γ_thr) of every user, (K,)."""
+    """Compute 10 log10(γ_k/γ_thr) of every user, (K,)."""
     sinr = np.maximum(np.asarray(outcome.sinr, dtype=np.float64), 1e-30)
     return np.asarray(10 * np.log10(sinr) - scenario.config.sinr_threshold_db)
 
 
 def _margin_colors(margin_db: Floats, met: Bools) -> Any:
-    """Colours (…, 4) of margins; one missed by less than the tolerance counts as none."""
+    """Compute the colours (…, 4) of margins; violations within the tolerance count as met."""
     return _COLORS(_NORM(np.where(met, np.maximum(margin_db, 0.0), np.minimum(margin_db, -0.1))))
 
 
@@ -294,19 +294,19 @@ def _watts(power_w: float) -> str:
 
 
 def _nice(number: float) -> float:
-    """The nearest of … 1, 2, 5, 10, 20, 50 … below."""
+    """Round down to 1, 2 or 5 times a power of ten."""
     decade = 10.0 ** math.floor(math.log10(number))
     return decade * max(step for step in (1, 2, 5) if step * decade <= number * (1 + 1e-9))
 
 
 def _draw_ground(ax: Axes, scenario: Scenario) -> float:
-    """The disc and a scale; returns half the width of the map in metres."""
+    """Draw the disc and a scale bar; return half the width of the map in m."""
     nodes = np.concatenate((scenario.ap_xy, scenario.ue_xy, scenario.sr_xy, scenario.target_xy))
     radius = scenario.config.area_diameter_m / 2
     x, y, half = 0.0, 0.0, 1.04 * radius
     if (np.hypot(nodes[:, 0], nodes[:, 1]) <= 1.01 * radius).all():
         ax.add_patch(Circle((0, 0), radius, facecolor=_GROUND, edgecolor=_RIM, linewidth=1.4, zorder=0))
-    else:  # positions that came from elsewhere needn't lie in the disc
+    else:  # user-supplied positions may lie outside of the disc
         low, high = nodes.min(0), nodes.max(0)
         x, y = (low + high) / 2
         half = max(0.55 * float((high - low).max()), 1.0)
@@ -317,10 +317,6 @@ def _draw_ground(ax: Axes, scenario: Scenario) -> float:
     label = f"{length:g} m" if length < 1000 else f"{length / 1000:g} km"
     ax.text(right - length / 2, bottom + 0.025 * half, label, ha="center", va="bottom", fontsize=10, color=_QUIET)
     return half
-
-
-def _scatter(axes: Axes, xy: NDArray[np.float64], **style: Any) -> None:
-    axes.scatter(xy[:, 0], xy[:, 1], **style)
 
 
 def _draw_links(ax: Axes, scenario: Scenario, decision: Decision) -> None:
@@ -355,7 +351,7 @@ def _draw_nodes(
     ap, user, target = (np.asarray(a) for a in (scenario.ap_xy, scenario.ue_xy, scenario.target_xy))
     on = np.zeros(len(ap), bool) if decision is None else np.asarray(decision.active, bool)
     _points(ax, ap[~on], "^", 45, "white", _OFF, 2)
-    # Areas go by amplitude, so that milliwatts still show beside a tenth of a watt.
+    # Areas scale with amplitude, so that milliwatts remain visible.
     area = 45 + 255 * np.sqrt(np.clip(ap_power / scenario.config.max_ap_power_w, 0, 1))
     _points(ax, ap[on], "^", area[on], _POWER, _INK, 5)
     _points(ax, np.asarray(scenario.sr_xy), "D", 75, _RECEIVER, "white", 4)
@@ -376,7 +372,7 @@ def _points(ax: Axes, xy: Floats, marker: str, area: Any, face: Any, edge: str, 
 
 
 def _draw_keys(ax: Axes, magnification: float) -> None:
-    """The legend below the map and the colours of the margins beside it."""
+    """Draw the legend and the colour scale of the margins."""
     keys = (
         ("^", 10, _POWER, _INK, "AP on, by power"),
         ("^", 7, "white", _OFF, "AP off"),
@@ -391,7 +387,7 @@ def _draw_keys(ax: Axes, magnification: float) -> None:
     ]
     place: Any = {"loc": "upper center", "bbox_to_anchor": (0.53, 0.005), "ncols": 3, "columnspacing": 2.0}
     ax.legend(handles=handles, fontsize=10, frameon=False, handletextpad=0.3, labelcolor=_INK, **place)
-    # A colour bar of a matplotlib Axes would take as long to draw as the rest of the map.
+    # Faster than a matplotlib colour bar.
     left, right, low, step = 1.025, 1.049, 0.2, 0.6 / 40
     cells = [[(left, y), (right, y), (right, y + step), (left, y + step)] for y in low + step * np.arange(40)]
     place = {"transform": ax.transAxes, "clip_on": False}

@@ -20,7 +20,6 @@ class PaperAllocation:
 
     power: Float  # (M, K) W
     feasible: bool
-    solver_status: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +56,7 @@ def solve_paper(problem: Problem, active: NDArray[np.bool_], *, solver: str = "C
     validate(problem, active, solver)
     nothing = np.zeros((problem.M, problem.K))
     if not active.any():
-        return PaperAllocation(nothing, False, "empty set")
+        return PaperAllocation(nothing, False)
     gain, estimate, fisher = problem.gain[active], problem.estimate_gain[active], problem.fisher[active]
     cap = problem.max_ap_power_w
     strength = estimate.sum(0)
@@ -71,15 +70,15 @@ def solve_paper(problem: Problem, active: NDArray[np.bool_], *, solver: str = "C
         parameter.value = problem.crlb_threshold_m2 * cap * (matrix + matrix.T) / 2 / (a + b)[:, None]
     try:
         run_solver(model.program, solver)
-    except cp.error.SolverError as error:
-        return PaperAllocation(nothing, False, str(error))
+    except cp.error.SolverError:
+        return PaperAllocation(nothing, False)
     if model.program.status not in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE) or model.y.value is None:
-        return PaperAllocation(nothing, False, model.program.status)
+        return PaperAllocation(nothing, False)
     communication = model.y.value**2
     rest = np.maximum(model.total.value - communication.sum(1), 0.0)
     power = nothing.copy()
     power[active] = cap * (communication + rest[:, None] / problem.K)
-    return PaperAllocation(power, True, model.program.status)
+    return PaperAllocation(power, True)
 
 
 @lru_cache(maxsize=256)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cfisac_env.files import locked, replacing, replacing_folder, write_text
+from cfisac_env.files import locked, replacing, write_text
 
 
 def _names(folder: Path) -> list[str]:
@@ -25,18 +25,6 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_behind(tmp_path: P
     assert path.read_text() == "old"
     assert temporary.suffix == ".json"
     assert _names(tmp_path) == ["result.json"]
-
-
-def test_a_folder_is_exchanged_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "checkpoint"
-    for content in ("first", "second"):
-        with replacing_folder(path) as temporary:
-            (temporary / "state").write_text(content)
-        assert (path / "state").read_text() == content
-    with pytest.raises(OSError, match="full"), replacing_folder(path) as temporary:
-        _fail("third", temporary / "state")
-    assert (path / "state").read_text() == "second"
-    assert _names(tmp_path) == ["checkpoint"]
 
 
 def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path) -> None:
