@@ -4,7 +4,7 @@ export OMP_NUM_THREADS ?= 1
 POLICIES := random max-power nearest-ap strongest-ap full-ap decoupled most-informative most-informative-search \
 	modified-bb-paper modified-bb local-search branch-and-bound ddpg-paper ddpg maskable-ppo hetgnn hetgnn-exact
 
-.PHONY: setup compare test lint browser warmup
+.PHONY: setup compare test lint browser warmup docs
 
 # A venv is ready once its stamp is newer than what defines it.
 setup: .venv/ready
@@ -17,6 +17,11 @@ setup: .venv/ready
 
 compare: setup warmup
 	$(BIN)/cfisac compare --M 30 --K 6 --drops 20 --policies $(POLICIES) --out runs/compare
+
+# The site, into build/site; a warning is an error, and so is a link within it that leads nowhere.
+docs: setup warmup
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs build/site
+	$(BIN)/sphinx-build -W --keep-going -q -b linkcheck docs build/linkcheck
 
 test: lint browser warmup
 	$(BIN)/pytest

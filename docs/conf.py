@@ -24,7 +24,11 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
 ]
-exclude_patterns = ["results/**"]
+exclude_patterns = [
+    str(path.relative_to(HERE))
+    for path in (HERE / "results").rglob("*.md")
+    if not path.read_text(encoding="utf-8").startswith("# ")
+]
 html_theme = "furo"
 html_title = "cfisac"
 html_static_path = ["_static"]
