@@ -31,8 +31,8 @@ exclude_patterns = [
 ]
 html_theme = "furo"
 html_title = "cfisac"
+html_favicon = "_static/icon.svg"
 html_static_path = ["_static"]
-html_css_files = ["site.css"]
 html_extra_path = ["results/explorer"] if (HERE / "results" / "explorer").exists() else []
 html_copy_source = False
 
@@ -62,7 +62,10 @@ def _as_restructured_text(app: Any, what: str, name: str, target: Any, options: 
     text = re.sub(r"^## (.+)$", r"**\1**", text, flags=re.M)
     text = re.sub(r"(?:^ *\|.*\|$\n?)+", _table, text, flags=re.M)
     pieces = re.split(r"(`[^`]*`)", text)
-    pieces[::2] = [re.sub(r"(?<!\\)([|*_])(?=\S)(?![^\n]*::)", r"\\\1", piece) if ".." not in piece else piece for piece in pieces[::2]]
+    pieces[::2] = [
+        re.sub(r"(?<!\\)([|*_])(?=\S)(?![^\n]*::)", r"\\\1", piece) if ".." not in piece else piece
+        for piece in pieces[::2]
+    ]
     text = "".join(pieces)
     if what in ("data", "attribute"):  # napoleon takes the words before a colon for a type
         text = re.sub(r":(?=\s)", r"\\:", text)
@@ -77,10 +80,23 @@ def _code(match: re.Match[str]) -> str:
 
 def _table(match: re.Match[str]) -> str:
     rows = [line.strip().strip("|").split("|") for line in match[0].strip().split("\n")]
-    return "\n" + "\n".join("| " + " · ".join(cell.strip() for cell in row) for row in rows if not set("".join(row)) <= set("-: ")) + "\n"
+    return (
+        "\n"
+        + "\n".join(
+            "| " + " · ".join(cell.strip() for cell in row) for row in rows if not set("".join(row)) <= set("-: ")
+        )
+        + "\n"
+    )
+
+
+def _within_the_site(app: Any, name: str, source: list[str]) -> None:
+    """Lead links that are for readers of the repository to what the site has in their place."""
+    source[0] = source[0].replace("](../agents/hetgnn/shipped/README.md)", "](cards.md)")
+    source[0] = re.sub(r"\[([^\]]+)\]\(results/\w+\)", r"`\1`", source[0])
 
 
 def setup(app: Any) -> None:
-    """Write the pages of the environments, and read docstrings as Markdown."""
+    """Write the pages of the environments, and read docstrings and links as the site needs them."""
+    app.connect("source-read", _within_the_site)
     app.connect("builder-inited", lambda app: environment_pages.write(HERE))
     app.connect("autodoc-process-docstring", _as_restructured_text, priority=100)

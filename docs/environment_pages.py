@@ -17,9 +17,17 @@ POLICIES = {"CfIsacMobile-v0": "hysteresis"}
 """Policy that plays for the picture of an environment with the action of `CfIsac-v0`; `local-search` elsewhere."""
 
 
+SIZE = (840, 540)
+"""Width and height of a picture."""
+
+
 def ids() -> list[str]:
     """Ids of the suite's environments, in the order of their registration."""
-    return [name for name, spec in gym.registry.items() if str(spec.entry_point).partition(".")[0] in {"cfisac_env", "agents"}]
+    return [
+        name
+        for name, spec in gym.registry.items()
+        if str(spec.entry_point).partition(".")[0] in {"cfisac_env", "agents"}
+    ]
 
 
 def write(docs: Path) -> None:
@@ -54,9 +62,9 @@ def content(name: str) -> str:
         "",
         f"![{name}](../images/{name}.gif)",
         "",
-        f"| at M = 30, K = 6 | |\n|---|---|\n| import | `gym.make(\"cfisac_env:{name}\", M=30, K=6)` |",
+        f'| at M = 30, K = 6 | |\n|---|---|\n| import | `gym.make("cfisac_env:{name}", M=30, K=6)` |',
         f"| action space | `{_shortened(env.action_space)}` |",
-        *(f"| `observation[\"{key}\"]` | `{_shortened(space)}` |" for key, space in _entries(env.observation_space)),
+        *(f'| `observation["{key}"]` | `{_shortened(space)}` |' for key, space in _entries(env.observation_space)),
         "",
         rest,
         *_arguments(arguments),
@@ -96,14 +104,14 @@ def draw(name: str, path: Path, frames: int = 20) -> None:
     """
     env: Any = gym.make(name, M=24, K=5, preset="urban", render_mode="rgb_array")
     policy = baselines.make(POLICIES.get(name, "local-search"), M=24, K=5)
-    observation, info = env.reset(seed=3)
+    observation, _ = env.reset(seed=3)
     images = []
     for _ in range(frames):
         action = _translated(policy.predict(observation)[0], observation, env.action_space)
-        observation, _, terminated, truncated, info = env.step(action)
-        images.append(Image.fromarray(env.render()))
+        observation, _, terminated, truncated, _ = env.step(action)
+        images.append(Image.fromarray(env.render()).resize(SIZE, Image.Resampling.LANCZOS))
         if terminated or truncated:
-            observation, info = env.reset()
+            observation, _ = env.reset()
     env.close()
     path.parent.mkdir(exist_ok=True)
     images[0].save(path, save_all=True, append_images=images[1:], duration=500, loop=0, optimize=True)

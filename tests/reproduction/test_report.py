@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import html
 import json
-import os
-import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +11,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from baselines.bounds import certify
 from cfisac_env.env import CfIsacEnv
@@ -32,17 +29,6 @@ HOSTILE = (
 
 POLICIES = ("decoupled", "full-ap", "full-ap-paper", "modified-bb", "local-search")
 SMALL = Point("paper", 8, 2)
-QUIET = (
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-"""Chromium without a screen and without calls home."""
-
-PATIENCE_MS = 120_000
 
 
 @dataclass
@@ -56,17 +42,8 @@ class Visit:
     requests: list[str] = field(default_factory=list)
 
 
-def chromium(own: str) -> str:
-    """Chromium on the path, that of `CHROMIUM`, or the one that Playwright installed."""
-    names = (os.environ.get("CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome")
-    found = next((path for name in names if name and (path := shutil.which(name))), own)
-    if not Path(found).exists():
-        pytest.fail("no Chromium to look at the page with: run `make browser`, or set CHROMIUM to one", pytrace=False)
-    return found
-
-
 @pytest.fixture
-def visit(small_points: None, tmp_path: Path) -> Iterator[Visit]:
+def visit(small_points: None, tmp_path: Path, browser: Browser) -> Visit:
     """Results of a few small drops, with their times, as a page in a browser."""
     first = _first_served()
     study = run.Reproduction.open(tmp_path, Options(POLICIES, drops=8, timed_drops=1, seed=first))
@@ -83,20 +60,14 @@ def visit(small_points: None, tmp_path: Path) -> Iterator[Visit]:
     store = PointStore(tmp_path, SMALL)
     served = [seed for seed in sorted(store.drops) if not store.drops[seed]["infeasible"]]
     assert len(served) >= 2
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium(playwright.chromium.executable_path), args=list(QUIET), timeout=PATIENCE_MS
-        )
-        page = browser.new_page()
-        page.set_default_timeout(PATIENCE_MS)
-        visit = Visit(page, store, served)
-        page.on("console", lambda message: visit.messages.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: visit.messages.append(str(error)))
-        page.on("request", lambda request: visit.requests.append(request.url))
-        page.goto(path.as_uri())
-        page.wait_for_selector("body[data-ready=yes]")
-        yield visit
-        browser.close()
+    page = browser.new_page()
+    visit = Visit(page, store, served)
+    page.on("console", lambda message: visit.messages.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: visit.messages.append(str(error)))
+    page.on("request", lambda request: visit.requests.append(request.url))
+    page.goto(path.as_uri())
+    page.wait_for_selector("body[data-ready=yes]")
+    return visit
 
 
 def _first_served() -> int:
