@@ -42,9 +42,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def test_every_page_is_reached_from_the_first_and_works_on_desktop_and_phone(site: str, browser: Browser) -> None:
     for width in WIDTHS:
         page = browser.new_page(viewport={"width": width, "height": 800})
-        said: list[str] = []
-        page.on("console", lambda message, said=said: said.append(message.text))
-        page.on("pageerror", lambda error, said=said: said.append(str(error)))
+        said: list[object] = []
+        page.on("console", said.append)
+        page.on("pageerror", said.append)
         seen, waiting = set[str](), [f"{site}/index.html"]
         while waiting:
             address = waiting.pop()
@@ -57,7 +57,7 @@ def test_every_page_is_reached_from_the_first_and_works_on_desktop_and_phone(sit
             waiting += _links(page, site)
             wider = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert wider == 0, f"{address} is {wider} px wider than {width}"
-        assert said == []
+        assert not said, said
         names = {address.removeprefix(f"{site}/") for address in seen}
         assert {"start/rl.html", "start/wireless.html", "start/optimisation.html", "api/agents.html"} <= names
         assert {f"environments/{name}.html" for name in ("CfIsac-v0", "CfIsacMobile-v0")} <= names
