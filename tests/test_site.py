@@ -43,8 +43,12 @@ def test_every_page_is_reached_from_the_first_and_works_on_desktop_and_phone(sit
     for width in WIDTHS:
         page = browser.new_page(viewport={"width": width, "height": 800})
         said: list[object] = []
-        page.on("console", said.append)
-        page.on("pageerror", said.append)
+
+        def note(message: object, said: list[object] = said) -> None:
+            said.append(message)
+
+        page.on("console", note)
+        page.on("pageerror", note)
         seen, waiting = set[str](), [f"{site}/index.html"]
         while waiting:
             address = waiting.pop()
