@@ -125,21 +125,11 @@ class _Proof:
             return np.inf
         return self.run.least_transmit_w + size * self.run.problem.circuit_power_w
 
-    def target_w(self) -> float:
-        """Total power at which sets are pruned."""
-        return self.run.best_w * (1.0 - self.gap)
-
     def lower_bound_w(self) -> float:
         """Lower bound from the completed sizes and the floor of the others."""
-        through = min(self.target_w(), self.solved_w, self.shares.lower_bound_w()) if self.started else np.inf
+        through = min(self.shares.target_w(), self.solved_w, self.shares.lower_bound_w()) if self.started else np.inf
         bound = max(min(through, self.floor_w(self.size)), self.floor_w(self.run.fewest))
         return min(bound, self.run.best_w)
-
-    def limit_w(self) -> float:
-        """Transmit power at which a set of the current size is pruned, by its cost or its caps."""
-        problem = self.run.problem
-        by_cost = self.target_w() - self.size * problem.circuit_power_w
-        return min(by_cost, self.size * problem.max_ap_power_w * (1.0 + 1e-6))
 
     def search(self) -> None:
         """Search the sizes in increasing order until none can improve, or until the deadline."""
@@ -151,7 +141,7 @@ class _Proof:
         ):
             self._search_shares(self.run.best)
             return
-        while self.floor_w(self.size) < self.target_w():
+        while self.floor_w(self.size) < self.shares.target_w():
             self.started = True
             if not self._enumerate():
                 return
@@ -159,7 +149,7 @@ class _Proof:
 
     def _search_shares(self, best: Allocation) -> None:
         """Search all sizes together by `share_search`."""
-        while self.floor_w(self.size) < self.target_w():
+        while self.floor_w(self.size) < self.shares.target_w():
             self.started = True
             interruption.check()
             self.shares.root(best, self.size)
@@ -180,7 +170,7 @@ class _Proof:
             interruption.check()
             if time.perf_counter() >= self.run.deadline:
                 return False
-            limit = self.limit_w()
+            limit = self.shares.limit_w(size)
             if limit <= self.run.least_transmit_w:
                 return True
             duals = self.pool.arrays()

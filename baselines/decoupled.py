@@ -4,34 +4,24 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from baselines import ap_sets
-from baselines.allocation import Allocator
 from baselines.bounds import fewest_active
-from baselines.policy import Answer, Policy, all_on_at_max_power, with_margin
+from baselines.policy import AllocatingPolicy, Answer, all_on_at_max_power, with_margin
 from cfisac_env import physics
 from cfisac_env.types import Decision, Problem
 
 
-class DecoupledPolicy(Policy):
+class DecoupledPolicy(AllocatingPolicy):
     """Growing sets by the users' channels, powers for communication alone, scaled by κ until sensing holds.
 
     κ = max(1, max_s CRLB_s/ν), as the CRLB is inversely proportional to the powers. If κ violates a cap, the next larger set is tried
     (paper, section IV). The paper leaves the order of the APs open; here it is Σ_k v_mk/Σ_i v_ik, their share of the users' gain.
-
-    Args:
-        backend: of the allocator.
-        sizes: `M` and `K`, as for every policy.
     """
 
     name = "decoupled"
-
-    def __init__(self, *, backend: str = "fast", **sizes: Any) -> None:
-        super().__init__(**sizes)
-        self._allocator = Allocator(backend)
 
     def decide(self, problem: Problem) -> Answer:
         """Grow, allocate, scale."""

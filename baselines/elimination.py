@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from baselines import ap_sets
 from baselines.allocation import Allocation, Allocator, Status
 from baselines.bounds import removal_bounds
 from baselines.heuristics import answer_from
-from baselines.policy import Answer, Policy, all_on_at_max_power, with_margin
+from baselines.policy import AllocatingPolicy, Answer, Policy, all_on_at_max_power, with_margin
 from cfisac_env.types import Decision, Problem
 
 CHUNK = 16
@@ -23,21 +21,13 @@ LOCAL_ACCURACY = 1e-3
 """Fraction of an AP's circuit power within which removals tie, with shared pilots."""
 
 
-class ModifiedBbPolicy(Policy):
+class ModifiedBbPolicy(AllocatingPolicy):
     """Greedy elimination: remove the AP that lowers the total power most, until no removal lowers it.
 
     Algorithm 1 with the exact fixed-set problem and erratum E12 corrected: circuit power counts, and the current power is updated.
-
-    Args:
-        backend: of the allocator.
-        sizes: `M` and `K`, as for every policy.
     """
 
     name = "modified-bb"
-
-    def __init__(self, *, backend: str = "fast", **sizes: Any) -> None:
-        super().__init__(**sizes)
-        self._allocator = Allocator(backend)
 
     def decide(self, problem: Problem) -> Answer:
         """Eliminate."""

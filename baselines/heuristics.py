@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines import ap_sets
-from baselines.allocation import Allocation, Allocator, Status
+from baselines.allocation import Allocation, Status
 from baselines.bounds import fewest_active
-from baselines.policy import Answer, Policy, all_on_at_max_power, allocate_with_margin
+from baselines.policy import AllocatingPolicy, Answer, Policy, all_on_at_max_power, allocate_with_margin
 from cfisac_env import actions, physics
 from cfisac_env.types import Decision, Problem
 
@@ -55,38 +55,21 @@ class MaxPowerPolicy(Policy):
         return Answer(decision, feasible=bool(physics.evaluate(problem, decision).feasible))
 
 
-class FullApPolicy(Policy):
-    """Every AP on, with exact powers.
-
-    Args:
-        backend: of the allocator.
-        sizes: `M` and `K`, as for every policy.
-    """
+class FullApPolicy(AllocatingPolicy):
+    """Every AP on, with exact powers."""
 
     name = "full-ap"
-
-    def __init__(self, *, backend: str = "fast", **sizes: Any) -> None:
-        super().__init__(**sizes)
-        self._allocator = Allocator(backend)
 
     def decide(self, problem: Problem) -> Answer:
         """Allocate."""
         return answer_from(allocate_with_margin(problem, np.ones(problem.M, dtype=bool), self._allocator), problem)
 
 
-class RankedPolicy(Policy):
+class RankedPolicy(AllocatingPolicy):
     """Prefix of a ranking with exact powers, enlarged by a quarter until it is feasible.
 
     The first prefix has the size of the set of best APs over all users and targets, and at least n_min.
-
-    Args:
-        backend: of the allocator.
-        sizes: `M` and `K`, as for every policy.
     """
-
-    def __init__(self, *, backend: str = "fast", **sizes: Any) -> None:
-        super().__init__(**sizes)
-        self._allocator = Allocator(backend)
 
     def scores(self, problem: Problem) -> NDArray[np.float64]:
         """Score every AP for every user and target, (M, K + S), the higher the better."""

@@ -86,7 +86,7 @@ class LocalSearch:
 
     def cost(self, allocation: Allocation) -> float:
         """Compute the total power T + n P_cir, W."""
-        return float(allocation.transmit_power) + self.problem.circuit_power_w * int(allocation.active.sum())
+        return float(allocation.total_power(self.problem.circuit_power_w))
 
     def finished(self) -> bool:
         """Return whether the incumbent is optimal or the deadline has passed."""
@@ -105,7 +105,7 @@ class LocalSearch:
         """Solve sets (n, M) with cutoffs on their transmit power, and update the incumbent."""
         answers = self._allocator(self.problem, sets, cutoff_w)
         self.solves += len(sets)
-        totals = self._totals(answers)
+        totals = answers.total_power(self.problem.circuit_power_w)
         winner = int(np.argmin(totals))
         if totals[winner] < self.best_w:
             self.best, self.best_w = answers[winner], float(totals[winner])
@@ -131,7 +131,7 @@ class LocalSearch:
             answers = self.solve(sets[chunk], limit_w - size[chunk] * self.problem.circuit_power_w)
             bounds = answers.bound + size[chunk] * self.problem.circuit_power_w
             self._bounds.update(zip((keys[i] for i in chunk), bounds.tolist(), strict=True))
-            totals = self._totals(answers)
+            totals = answers.total_power(self.problem.circuit_power_w)
             winner = int(np.argmin(totals))
             if totals[winner] < limit_w:
                 return answers[winner]
@@ -222,11 +222,6 @@ class LocalSearch:
             if kicked is not None:
                 self.descend(kicked)
             failures = 0 if self.best_w < before else failures + 1
-
-    def _totals(self, answers: Allocation) -> Float:
-        """Compute the total powers of feasible sets, infinite for the others."""
-        totals = answers.transmit_power + self.problem.circuit_power_w * answers.active.sum(-1)
-        return np.asarray(np.where(answers.feasible, totals, np.inf))
 
 
 def search(

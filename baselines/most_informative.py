@@ -16,7 +16,7 @@ from baselines.allocation.closed_form import ScaledDrops
 from baselines.ap_sets import Bools, additions, prefixes
 from baselines.bounds import fewest_active
 from baselines.heuristics import answer_from
-from baselines.policy import FAST, Answer, Policy, allocate_with_margin, with_margin
+from baselines.policy import FAST, AllocatingPolicy, Answer, allocate_with_margin, with_margin
 from baselines.set_search import Budget, guided_search
 from cfisac_env.env import checked_count
 from cfisac_env.types import Problem
@@ -68,15 +68,14 @@ def exact_prefix(problem: Problem, ranking: NDArray[np.int64], allocator: Alloca
     return answer_from(best, problem)
 
 
-class MostInformativePolicy(Policy):
+class MostInformativePolicy(AllocatingPolicy):
     """Shortest feasible prefix of the ranking by Fisher information.
 
     Where closed-form powers are infeasible for every prefix, and with shared pilots, prefixes are tried with exact powers.
 
     Args:
         completions: number of candidates in the ranking for the last AP, of which the cheapest is taken.
-        backend: of the allocator.
-        sizes: `M` and `K`, as for every policy.
+        options: `backend`, `M` and `K`.
 
     Raises:
         ValueError: fewer than one completion.
@@ -84,10 +83,9 @@ class MostInformativePolicy(Policy):
 
     name = "most-informative"
 
-    def __init__(self, *, completions: int = 1, backend: str = "fast", **sizes: Any) -> None:
-        super().__init__(**sizes)
+    def __init__(self, *, completions: int = 1, **options: Any) -> None:
+        super().__init__(**options)
         self.completions = checked_count("completions", completions)
-        self._allocator = Allocator(backend)
 
     def decide(self, problem: Problem) -> Answer:
         """Rank, grow, allocate."""
@@ -114,8 +112,7 @@ class MostInformativeSearchPolicy(MostInformativePolicy):
         patience: number of consecutive rounds without improvement after which the search ends.
         rounds: maximum number of rounds.
         seed: of the order, the same for every drop, so that a decision depends on its drop alone.
-        backend: of the allocator that sets the powers.
-        sizes: `M` and `K`, as for every policy.
+        options: `backend`, `M` and `K`.
 
     Raises:
         ValueError: moves, patience or rounds below one, or as for `most-informative`.

@@ -140,6 +140,19 @@ class Policy(ObservationPolicy):
         return np.stack([encoded(problem[i], self.decide(problem[i])) for i in range(problem.batch_shape[0])])
 
 
+class AllocatingPolicy(Policy):
+    """Policy with an allocator for its powers.
+
+    Args:
+        backend: of the allocator, see `baselines.allocation.Allocator`.
+        sizes: `M` and `K`, as for every policy.
+    """
+
+    def __init__(self, *, backend: str = "fast", **sizes: Any) -> None:
+        super().__init__(**sizes)
+        self._allocator = Allocator(backend)
+
+
 def encoded(problem: Problem, answer: Answer) -> NDArray[np.float32]:
     """Encode an answer on one drop as an action, (M, K + 1)."""
     return actions.encode(answer.decision, problem.max_ap_power_w, problem.estimate_gain)

@@ -78,8 +78,7 @@ def guided_search(problem: Problem, active: Bools, score: SetScore, budget: Budg
 def total_power(problem: Problem, sets: Bools, below_w: float) -> Float:
     """Compute the least total power of sets (n, M) in W, (n,); infinite where infeasible or not below a limit."""
     circuit = sets.sum(-1) * problem.circuit_power_w
-    answer = ONE_THREAD(problem, sets, below_w - circuit)
-    return np.asarray(np.where(answer.feasible, answer.transmit_power + circuit, np.inf))
+    return ONE_THREAD(problem, sets, below_w - circuit).total_power(problem.circuit_power_w)
 
 
 def neighbours(active: Bools, fewest: int = 1) -> Bools:

@@ -105,6 +105,12 @@ class ShareSearch:
         """Total power at which sets are pruned."""
         return self.run.best_w * (1.0 - self.gap)
 
+    def limit_w(self, size: int) -> float:
+        """Transmit power at which sets of a size are pruned, by their cost or their caps."""
+        problem = self.run.problem
+        by_cost = self.target_w() - size * problem.circuit_power_w
+        return min(by_cost, size * problem.max_ap_power_w * (1.0 + 1e-6))
+
     def lower_bound_w(self) -> float:
         """Lower bound on the total power of all sets in the tree."""
         open_w = min((node.total_w for node in self._taken), default=np.inf)
@@ -123,7 +129,7 @@ class ShareSearch:
         point = self.relaxation.start(allocation)
         self._unit = max(self._unit, point.unit)
         circuit = size * problem.circuit_power_w
-        limit = min(self.target_w() - circuit, size * problem.max_ap_power_w * (1.0 + 1e-6))
+        limit = self.limit_w(size)
         bound = self.relaxation.tighten(point, size, target_w=limit, evaluations=ROOT_EVALUATIONS)
         if bound < self.run.least_transmit_w:
             # Fall back to the multipliers of all APs on, as those of the set undervalue its complement.
@@ -178,7 +184,7 @@ class ShareSearch:
         """Tighten the bound of a node, fix APs, and solve its sets once they are few; thread-safe."""
         problem, relaxation = self.run.problem, self.relaxation
         M, cap, size = problem.M, relaxation.cap_w, node.size
-        limit = min(self.target_w() - size * problem.circuit_power_w, size * problem.max_ap_power_w * (1.0 + 1e-6))
+        limit = self.limit_w(size)
         target = limit / cap
         node = replace(
             node, state=node.state.copy(), theta=node.theta.copy(), power=node.power.copy(), xi=node.xi.copy()

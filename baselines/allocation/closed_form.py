@@ -88,7 +88,7 @@ class ScaledDrops:
         )
 
     def __getitem__(self, rows: Any) -> ScaledDrops:
-        """The drops at some rows."""
+        """Select drops by row."""
         return ScaledDrops(**{f.name: np.ascontiguousarray(getattr(self, f.name)[rows]) for f in fields(self)})
 
     def transmit_power(self, sets: Bools, drop: NDArray[np.int64] | None = None) -> Float:

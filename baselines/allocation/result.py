@@ -125,8 +125,13 @@ class Allocation:
 
     @property
     def feasible(self) -> NDArray[np.bool_]:
-        """(…,) Whether the powers meet every requirement."""
+        """Whether the powers meet every requirement, (…,)."""
         return np.asarray((self.status == Status.OPTIMAL) | (self.status == Status.LOCAL))
+
+    def total_power(self, circuit_power_w: float) -> Float:
+        """Compute transmit plus circuit power, (…,) W; infinite where no powers were found."""
+        total = self.transmit_power + circuit_power_w * self.active.sum(-1)
+        return np.asarray(np.where(self.feasible, total, np.inf))
 
     def __getitem__(self, index: Any) -> Allocation:
         """Select the sets at `index` of the leading axes."""

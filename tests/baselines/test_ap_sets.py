@@ -1,4 +1,4 @@
-"""Moves around a set: each kind gives every set of its kind once and no other, in the order that it promises."""
+"""Neighbourhoods of a set of APs: complete, without duplicates, and in the documented order."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 from baselines import ap_sets
 from baselines.ap_sets import Bools
 
-KINDS = {  # APs that go and that come
-    "drops": (1, 0),
-    "adds": (0, 1),
+KINDS = {  # numbers of APs removed and added
+    "removals": (1, 0),
+    "additions": (0, 1),
     "swaps": (1, 1),
     "merges": (2, 1),
 }
@@ -24,11 +24,11 @@ def made(kind: str, active: Bools) -> Bools:
         return ap_sets.swaps(active, on, off)
     if kind == "merges":
         return ap_sets.merges(active, on, off, most=10**6)
-    return ap_sets.removals(active) if kind == "drops" else ap_sets.additions(active)
+    return ap_sets.removals(active) if kind == "removals" else ap_sets.additions(active)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_move_gives_every_set_of_its_kind_once_and_no_other(kind: str) -> None:
+def test_a_neighbourhood_contains_each_of_its_sets_once(kind: str) -> None:
     gone, come = KINDS[kind]
     for bits in itertools.product([False, True], repeat=5):
         active = np.array(bits)
@@ -44,7 +44,7 @@ def test_a_move_gives_every_set_of_its_kind_once_and_no_other(kind: str) -> None
         np.testing.assert_array_equal(active, before)
 
 
-def test_moves_come_in_the_order_of_their_aps() -> None:
+def test_neighbours_follow_the_order_of_their_aps() -> None:
     active = np.array([True, True, False, False, True])
     leavers, joiners = np.array([4, 0, 1]), np.array([3, 2])
     assert [np.flatnonzero(active & ~row).tolist() for row in ap_sets.removals(active, leavers)] == [[4], [0], [1]]

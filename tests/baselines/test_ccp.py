@@ -1,4 +1,4 @@
-"""The procedure for shared pilots: its points, its monotony and its bound, against formulas and solvers that share nothing with it."""
+"""Convex–concave procedure for shared pilots: feasibility, monotonicity and bound, against independent formulas and solvers."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def sinr(problem: Problem, power: NDArray[np.float64]) -> NDArray[np.float64]:
     aps = range(problem.M)
     for k in range(problem.K):
         signal = sum(np.sqrt(power[m, k] * problem.estimate_gain[m, k]) for m in aps) ** 2
-        heard = problem.noise_w + sum(problem.gain[m, k] * power[m].sum() for m in aps)
+        interference = problem.noise_w + sum(problem.gain[m, k] * power[m].sum() for m in aps)
         for j in range(problem.K):
             if j != k:
                 leak = sum(
                     np.sqrt(power[m, j] * problem.estimate_gain[m, j]) * problem.gain[m, k] / problem.gain[m, j]
                     for m in aps
                 )
-                heard += overlap[k, j] * leak**2
-        result[k] = signal / heard
+                interference += overlap[k, j] * leak**2
+        result[k] = signal / interference
     return result
 
 
@@ -58,7 +58,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("preset", "M", "K", "pilots"), CASES)
-def test_a_local_answer_meets_every_requirement_and_a_proof_is_one(preset: str, M: int, K: int, pilots: int) -> None:
+def test_local_solutions_meet_every_requirement_and_proofs_are_valid(preset: str, M: int, K: int, pilots: int) -> None:
     rng = np.random.default_rng(0)
     for seed in range(2):
         problem = drop(seed, M, K, pilots, preset=preset)
@@ -232,7 +232,7 @@ def test_a_set_whose_bound_passes_the_limit_is_cut_off() -> None:
     np.testing.assert_array_equal(answer.power[1], free.power)
 
 
-def test_every_back_end_sends_shared_pilots_to_the_procedure() -> None:
+def test_every_back_end_uses_the_convex_concave_procedure_for_shared_pilots() -> None:
     problem, active = drop(3, 8, 4, 2), np.ones(8, dtype=bool)
     expected = ccp.solve(problem, active)
     for backend in ("fast", "clarabel"):
@@ -241,7 +241,7 @@ def test_every_back_end_sends_shared_pilots_to_the_procedure() -> None:
         np.testing.assert_array_equal(answer.power, expected.power)
 
 
-def test_pilots_of_their_own_are_orthogonal_however_they_are_written() -> None:
+def test_distinct_pilots_are_orthogonal_in_every_representation() -> None:
     problem, active = drop(3, 8, 3, 3), np.ones(8, dtype=bool)
     named = replace(problem, pilot_overlap=np.eye(3))
     np.testing.assert_array_equal(fast.solve(named, active).power, fast.solve(problem, active).power)
@@ -268,7 +268,7 @@ def test_elimination_with_shared_pilots_costs_no_more_than_all_aps() -> None:
 
 
 @pytest.mark.parametrize("name", ["branch-and-bound", "modified-bb-paper"])
-def test_who_needs_orthogonal_pilots_says_what_to_use_instead(name: str) -> None:
+def test_solvers_for_orthogonal_pilots_name_alternatives(name: str) -> None:
     with pytest.raises(ValueError, match=r"orthogonal pilots.*baselines\.allocation\.ccp.*modified-bb, local-search"):
         baselines.make(name).decide(drop(0, 5, 4, 2))
 

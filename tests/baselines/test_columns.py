@@ -1,4 +1,4 @@
-"""Composite columns: the answers of the direct method where both can, certified where only they can, and sizes that have no room."""
+"""Composite columns: agreement with the direct method, certificates beyond its size, and refusal of oversized problems."""
 
 from __future__ import annotations
 

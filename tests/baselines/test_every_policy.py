@@ -1,4 +1,4 @@
-"""Every policy, oracle or agent, behind the same door."""
+"""Common interface of all policies, oracles and agents."""
 
 from __future__ import annotations
 
@@ -102,14 +102,14 @@ BROKEN: dict[str, tuple[Callable[[Mapping[str, Any]], Any], str]] = {
 
 @pytest.mark.parametrize("what", BROKEN)
 @pytest.mark.parametrize("name", NAMES)
-def test_the_door_refuses_what_is_no_observation(name: str, what: str) -> None:
+def test_invalid_observations_are_refused(name: str, what: str) -> None:
     broken, message = BROKEN[what]
     with pytest.raises(ValueError, match=message):
         build(name).predict(broken(observations(build(name), 1)[0]))
 
 
 @pytest.mark.parametrize("name", [*baselines.POLICIES, *baselines.SEQUENTIAL])
-def test_every_policy_takes_sizes_and_decides_about_a_drop(name: str) -> None:
+def test_every_policy_takes_sizes_and_decides_on_a_drop(name: str) -> None:
     M, K = SMALL
     mobile(M, K).reset(seed=3)
     problem = mobile(M, K).unwrapped.scenario.problem  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""The compiled allocator: its answers are checked with formulas and solvers that share nothing with it."""
+"""Compiled allocator, against independent formulas and solvers."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def worst_violation(problem: Problem, power: NDArray[np.float64]) -> NDArray[np.
 
 
 def check(problem: Problem, active: NDArray[np.bool_], answer: Allocation) -> None:
-    """Everything that an answer promises."""
+    """Check every guarantee of a solution."""
     assert np.isin(answer.status, [Status.OPTIMAL, Status.INFEASIBLE]).all(), np.unique(answer.status)
     optimal = answer.status == Status.OPTIMAL
     bound = dual_bound(problem, active, answer.multipliers)
@@ -75,7 +75,7 @@ def check(problem: Problem, active: NDArray[np.bool_], answer: Allocation) -> No
 
 
 def clarabel_power(problem: Problem, active: NDArray[np.bool_]) -> float | None:
-    """Optimum of one set by an independent conic solver, infinite without one; None when the solver doesn't end well."""
+    """Optimum of one set by an independent conic solver, infinite without one; None when the solver fails."""
     on = np.flatnonzero(active)
     cap, gamma, nu = problem.max_ap_power_w, problem.sinr_threshold, problem.crlb_threshold_m2
     gain, estimate = problem.gain[on] / problem.noise_w, problem.estimate_gain[on] / problem.noise_w
@@ -100,7 +100,7 @@ def clarabel_power(problem: Problem, active: NDArray[np.bool_]) -> float | None:
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 @pytest.mark.parametrize(("M", "K"), SIZES)
-def test_answers_keep_their_promises_on_random_sets(preset: str, M: int, K: int) -> None:
+def test_solutions_are_certified_on_random_sets(preset: str, M: int, K: int) -> None:
     for seed in range(3):
         problem, active = drop(seed, M, K, preset=preset), random_sets(seed, M, 12)
         answer = solve(problem, active)
@@ -222,7 +222,7 @@ def test_wide_ranges_and_other_requirements_never_fail() -> None:
         check(problem, active, solve(problem, active))
 
 
-def test_barely_feasible_and_barely_infeasible_sets_are_told_apart() -> None:
+def test_barely_feasible_and_barely_infeasible_sets_are_distinguished() -> None:
     active = np.ones(12, dtype=np.bool_)
     for seed in range(5):
         problem = drop(seed, 12, 3, preset="precise-sensing", crlb_threshold_m2=0.5)
@@ -255,7 +255,7 @@ def test_adding_aps_never_costs_transmit_power() -> None:
         assert (power[1:] <= power[:-1] * (1 + 1e-6)).all()
 
 
-def test_answers_do_not_depend_on_threads_or_company() -> None:
+def test_results_do_not_depend_on_threads_or_on_the_rest_of_the_batch() -> None:
     problem, active = drop(1), random_sets(1, 30, 40)
     alone = [solve(problem, active[i], threads=1) for i in range(40)]
     for threads in (1, 2, 5, None):

@@ -1,4 +1,4 @@
-"""`predictive` and `keep-credit`: what futures are made of, what a set comes to in them, and how the policies play."""
+"""`predictive` and `keep-credit`: simulated futures, their cost model, and the performance of the policies."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_where_nothing_moves_every_future_is_the_present(fields: dict[str, Any])
             assert error[far].max() < 2e-3
 
 
-def test_futures_are_about_what_comes() -> None:
+def test_futures_predict_the_next_instants() -> None:
     env = make(M=20, K=4, preset="urban")
     errors: dict[int, list[float]] = {1: [], 4: []}
     for seed in range(4):
@@ -92,8 +92,8 @@ def test_futures_are_about_what_comes() -> None:
     assert np.mean(errors[4]) < 12.0
 
 
-def test_random_numbers_belong_to_the_second_they_are_for() -> None:
-    """So that the futures of two steps on end are alike, and differences between decisions are not luck."""
+def test_an_instant_has_the_same_random_numbers_in_every_decision() -> None:
+    """Common random numbers make decisions at consecutive steps comparable."""
     env = make(target_speed_m_s=0.0, user_speed_m_s=1.0)
     first, _ = env.reset(seed=1)
     second, *_ = env.step(np.zeros((10, 4), np.float32))
@@ -112,7 +112,7 @@ def test_the_grid_gets_coarser_and_covers_every_step_once() -> None:
 
 
 @pytest.mark.parametrize("preset", ["paper", "high-rate", "precise-sensing", "urban"])
-def test_the_closed_form_mostly_says_which_sets_serve(preset: str) -> None:
+def test_the_closed_form_mostly_predicts_feasibility(preset: str) -> None:
     rng, right, total = np.random.default_rng(5), 0, 0
     for M, K in ((10, 3), (30, 6)):
         config = SystemConfig(M, K, preset=preset, T=10 if preset == "precise-sensing" else 4)
@@ -136,7 +136,7 @@ def test_the_closed_form_mostly_says_which_sets_serve(preset: str) -> None:
 
 
 @pytest.mark.parametrize("energy_j", [1.0, 8.0])
-def test_it_needs_less_than_hysteresis_and_serves_everything(energy_j: float) -> None:
+def test_predictive_needs_less_energy_than_hysteresis_and_serves_every_instant(energy_j: float) -> None:
     env = make(M=14, K=4, preset="urban", switching_energy_j=energy_j, episode_steps=20)
     ours, theirs = (
         np.array([play(env, baselines.make(name), seed) for seed in range(3)]) for name in ("predictive", "hysteresis")
@@ -145,7 +145,7 @@ def test_it_needs_less_than_hysteresis_and_serves_everything(energy_j: float) ->
     assert ours[:, 1].mean() >= theirs[:, 1].mean()
 
 
-def test_it_foresees_misses_where_aps_take_time_to_wake_up() -> None:
+def test_predictive_anticipates_wake_up_times() -> None:
     env = make(M=20, K=4, preset="urban", switching_energy_j=1.0, wake_up_steps=2, episode_steps=20)
     seeds = []
     for seed in range(20):
@@ -175,7 +175,7 @@ def test_it_foresees_misses_where_aps_take_time_to_wake_up() -> None:
     ],
     ids=str,
 )
-def test_it_plays_every_kind_of_network(fields: dict[str, Any]) -> None:
+def test_predictive_runs_on_every_kind_of_network(fields: dict[str, Any]) -> None:
     env = make(**({"switching_energy_j": 2.0, "episode_steps": 8} | fields))
     policy = baselines.make("predictive", futures=8)
     observation, _ = env.reset(seed=3)
@@ -205,7 +205,7 @@ def test_single_drops_are_decided_by_local_search() -> None:
         np.testing.assert_array_equal(baselines.make(name).predict(observation)[0], expected)
 
 
-def test_without_velocities_it_says_what_is_missing() -> None:
+def test_missing_velocities_are_named() -> None:
     env = make(velocities=False)
     observation, _ = env.reset(seed=0)
     with pytest.raises(ValueError, match=r"lacks ue_velocity, .*CfIsacMobile-v0 with velocities=True"):
@@ -229,7 +229,7 @@ def test_options_out_of_range_are_refused(options: dict[str, Any], message: str)
         baselines.make("predictive", **options)
 
 
-def test_keep_credit_drops_less_than_hysteresis_and_is_it_where_nothing_is_expected_back() -> None:
+def test_keep_credit_switches_off_less_than_hysteresis_and_equals_it_without_credit() -> None:
     env = make(preset="urban", switching_energy_j=3.0, episode_steps=15)
     plain, never, soon = (
         play(env, baselines.make(name, **options), 2)

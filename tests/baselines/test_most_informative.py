@@ -62,7 +62,7 @@ def test_closed_form_powers_refuse_shared_pilots() -> None:
         ScaledDrops.of(scenarios("paper", pilot_length=2).problem)
 
 
-def test_neighbours_differ_by_one_ap_or_put_one_in_the_place_of_two() -> None:
+def test_neighbours_differ_by_one_ap_or_exchange_two_for_one() -> None:
     active = np.array([True, True, False, False, True, False])
     sets = neighbours(active, 2)
     kinds = {(int((active & ~s).sum()), int((~active & s).sum())) for s in sets}
@@ -71,7 +71,7 @@ def test_neighbours_differ_by_one_ap_or_put_one_in_the_place_of_two() -> None:
     assert all(s.sum() >= 3 for s in neighbours(active, 3))
 
 
-def test_a_search_ends_at_a_set_without_cheaper_neighbours_whatever_the_order() -> None:
+def test_a_search_ends_at_a_set_without_cheaper_neighbours_for_any_order() -> None:
     drops = scenarios("urban", 3)
     for i in range(3):
         problem = drops[i].problem
@@ -103,7 +103,7 @@ def test_completions_and_moves_only_lower_the_mean_power(preset: str) -> None:
     assert mean("local-search") <= searched * 1.001
 
 
-def test_the_rule_switches_on_the_shortest_prefix_that_closed_forms_serve() -> None:
+def test_most_informative_selects_the_shortest_prefix_feasible_in_closed_form() -> None:
     drops = scenarios("paper", 6)
     policy = baselines.make("most-informative")
     for i in range(6):
@@ -117,7 +117,7 @@ def test_the_rule_switches_on_the_shortest_prefix_that_closed_forms_serve() -> N
         np.testing.assert_array_equal(active, prefixes[int(np.argmax(served))])
 
 
-def test_bisection_finds_the_shortest_prefix_that_exact_powers_serve() -> None:
+def test_bisection_finds_the_shortest_feasible_prefix() -> None:
     drops, allocate = scenarios("urban", 4), Allocator()
     for i in range(4):
         problem = drops[i].problem
@@ -131,7 +131,7 @@ def test_bisection_finds_the_shortest_prefix_that_exact_powers_serve() -> None:
 
 
 @pytest.mark.parametrize("name", ["most-informative", "most-informative-search"])
-def test_the_exact_allocator_serves_where_closed_forms_end_short(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_exact_allocator_serves_where_closed_forms_fail(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ScaledDrops, "transmit_power", lambda self, sets, drop=None: np.full(len(sets), np.inf))
     drops = scenarios("paper", 4)
     for i in range(4):

@@ -1,4 +1,4 @@
-"""Every oracle behind `predict`: feasible where it says so, alike for one drop and a batch, and clear about bad input."""
+"""Oracles behind `predict`: feasibility, batching, and errors on invalid input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cvxpy reference and the paper's problem (9), against formulations that share nothing with them."""
+"""The cvxpy reference and the paper's problem (9), against independent formulations."""
 
 from __future__ import annotations
 

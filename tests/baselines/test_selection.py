@@ -1,4 +1,4 @@
-"""Selection: exact search against brute force and an independent mixed-integer solver, local search against exact search."""
+"""AP selection: exact search against brute force and a mixed-integer solver, local search against exact search."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_no_set_smaller_than_the_cardinality_bound_is_feasible() -> None:
 
 
 def scip(problem: Problem) -> float:
-    """The mixed-integer second-order cone problem by SCIP, normalised by what every user gets with all APs on; W."""
+    """The mixed-integer second-order cone problem by SCIP, normalised by the received powers with all APs on; W."""
     from pyscipopt import Model, quicksum
 
     M, K, cap, gamma, nu = (
@@ -276,7 +276,7 @@ def test_greedy_elimination_is_never_better_than_exact_search() -> None:
 
 
 def plain_removal(problem: Problem, current: Allocation) -> Allocation | None:
-    """The round of plain elimination: every set with one AP less is solved to its end."""
+    """Plain elimination round: every set with one AP removed is solved."""
     on = np.flatnonzero(current.active)
     answers = fast.solve(problem, ap_sets.removals(current.active), threads=1)
     quiet = np.argsort(current.power.sum(-1)[on], kind="stable")
@@ -317,7 +317,7 @@ def test_a_time_limit_of_zero_gives_greedy_elimination_and_the_floor() -> None:
 
 
 @pytest.mark.parametrize("ending", ["at once", "in the first start", "by an interruption", "in the end"])
-def test_a_search_has_its_deadline_again_however_it_ends(ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_restores_its_deadline_however_it_ends(ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
     deadline = time.perf_counter() + 1e6
     run = local_search.LocalSearch(drop(1, M=12, K=3), threads=1, deadline=deadline)
     if ending == "at once":
@@ -340,7 +340,7 @@ def test_a_search_has_its_deadline_again_however_it_ends(ending: str, monkeypatc
 
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("preset", PRESETS)
-def test_labels_searches_and_comparisons_rest_on_one_certificate(preset: str, shared: bool) -> None:
+def test_labels_searches_and_comparisons_share_one_certificate(preset: str, shared: bool) -> None:
     config = SystemConfig(M=12, K=4, preset=preset, pilot_length=2 if shared else 20)
     for seed in range(3):
         problem = sample(config, np.random.default_rng(seed)).problem
@@ -407,7 +407,7 @@ def test_a_wide_gap_is_honoured_and_its_bound_is_valid() -> None:
         assert rough.nodes <= exact.nodes
 
 
-def test_the_same_seed_gives_the_same_answer_whatever_the_threads() -> None:
+def test_the_same_seed_gives_the_same_result_for_any_number_of_threads() -> None:
     problem = drop(7, M=30, K=6, preset="high-rate")
     first, second = (branch_and_bound.solve(problem, time_limit_s=None, seed=3, threads=n) for n in (1, 2))
     assert np.array_equal(first.active, second.active)

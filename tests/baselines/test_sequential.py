@@ -1,4 +1,4 @@
-"""Policies over time: against every schedule there is on tiny networks, and against what each of them promises."""
+"""Policies over time: against exhaustive schedules on tiny networks, and against their specifications."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def tiny(energy_j: float, wake: int, steps: int, seed: int) -> CfIsacMobileEnv:
 
 
 def least_by_brute_force(env: CfIsacMobileEnv) -> float:
-    """Energy of the best of all (2^M)^steps schedules that serve every instant, each walked through by the rules."""
+    """Energy of the best of all (2^M)^steps schedules that serve every instant, each simulated by its definition."""
     problem, M = env.trajectory.problem, env.config.M
     sets = [np.array(bits, dtype=bool) for bits in itertools.product([False, True], repeat=M)]
     price = {}
@@ -65,7 +65,7 @@ def least_by_brute_force(env: CfIsacMobileEnv) -> float:
 
 
 def play(env: CfIsacMobileEnv, policy: Any, seed: int) -> tuple[float, list[bool], Bools]:
-    """Energy, which instants were served, and the activations of an episode, by the environment's own account."""
+    """Energy, which instants were served, and the activations of an episode, according to the environment."""
     observation, _ = env.reset(seed=seed)
     feasible, active = [], []
     for _ in range(env.episode_steps):
@@ -121,7 +121,7 @@ def test_the_bound_of_exact_search_is_at_least_the_quick_one_and_below_the_plan(
 
 
 @pytest.mark.parametrize(("energy_j", "wake", "S"), [(0.0, 0, 1), (2.0, 0, 2), (1.0, 1, 1)])
-def test_nobody_who_serves_every_instant_needs_less_than_the_bound_or_much_less_than_the_plan(
+def test_no_policy_that_serves_every_instant_is_below_the_bound_or_far_below_the_plan(
     energy_j: float, wake: int, S: int
 ) -> None:
     env = make(
@@ -153,7 +153,7 @@ def test_where_switching_is_free_myopic_is_local_search_and_hysteresis_too() -> 
         np.testing.assert_array_equal(active, plays[0][2])
 
 
-def test_hysteresis_switches_less_the_more_it_costs_and_saves_energy_by_it() -> None:
+def test_hysteresis_switches_less_at_higher_cost_and_saves_energy() -> None:
     switches, energies = [], []
     for energy_j in (0.0, 0.5, 5.0):
         env = make(M=9, K=3, T=4, episode_steps=14, preset="urban", switching_energy_j=energy_j)
@@ -187,8 +187,8 @@ def test_descent_with_different_upkeeps_mostly_finds_the_cheapest_set_of_all() -
     assert hits >= 13
 
 
-def test_an_ap_stays_on_until_the_ones_that_take_its_place_are_awake() -> None:
-    """Break after make: with a wake-up time, who is wanted is switched on and who serves now stays on."""
+def test_switching_is_make_before_break() -> None:
+    """With a wake-up time, the target set is switched on while the serving APs stay on."""
     problem = sample(SystemConfig(M=8, K=3, preset="urban"), np.random.default_rng(7)).problem
     policy = baselines.make("myopic")
     wanted = policy.decide(problem).decision.active
@@ -237,7 +237,7 @@ def test_a_batch_is_decided_row_by_row() -> None:
 
 
 @pytest.mark.parametrize("name", ["myopic", "hysteresis"])
-def test_they_play_single_drops_and_shared_pilots(name: str) -> None:
+def test_policies_over_time_decide_single_drops_and_shared_pilots(name: str) -> None:
     env = gym.make("CfIsac-v0", M=5, K=3, pilot_length=2, preset="urban", pilot_assignment="greedy", T=4)
     observation, _ = env.reset(seed=6)
     expected = baselines.make("local-search").predict(observation)[0]
@@ -268,7 +268,7 @@ def test_bad_input_is_refused() -> None:
         baselines.make("miopic")
 
 
-def test_clairvoyant_plays_an_episode_that_it_was_shown_as_one_that_it_looks_up() -> None:
+def test_clairvoyant_plays_given_episodes_like_those_of_its_environment() -> None:
     env = gym.make("CfIsacMobile-v0", M=5, K=2, episode_steps=4, switching_energy_j=2.0)
     shown, looking = clairvoyant.ClairvoyantPolicy(M=5, K=2), baselines.make("clairvoyant", env=env)
     observation, _ = env.reset(seed=1)

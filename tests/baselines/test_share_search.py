@@ -1,4 +1,4 @@
-"""Best-first search on the share relaxation: right on every set of small drops, whatever the threads, the memory and the interruption."""
+"""Best-first search on the share relaxation: against brute force, for any number of threads, memory limit and interruption."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def always(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("always")
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize(("most", "heap"), [(1, 50_000), (20, 3)])
-def test_it_agrees_with_brute_force_whether_it_splits_to_the_end_or_prices_early_and_in_little_memory(
+def test_the_search_agrees_with_brute_force_at_any_enumeration_size_and_memory_limit(
     monkeypatch: pytest.MonkeyPatch, preset: str, most: int, heap: int
 ) -> None:
     monkeypatch.setattr(share_search, "MAX_SETS", most)
@@ -53,7 +53,7 @@ def test_it_agrees_with_brute_force_whether_it_splits_to_the_end_or_prices_early
 
 @pytest.mark.usefixtures("always")
 @pytest.mark.parametrize(("preset", "M", "K"), [("urban", 50, 10), ("high-rate", 16, 4), ("precise-sensing", 25, 5)])
-def test_the_answer_the_bound_and_the_nodes_do_not_depend_on_the_threads(preset: str, M: int, K: int) -> None:
+def test_result_bound_and_nodes_do_not_depend_on_the_threads(preset: str, M: int, K: int) -> None:
     problem = drop(3, M=M, K=K, preset=preset)
     first, second = (branch_and_bound.solve(problem, time_limit_s=None, threads=threads) for threads in (1, 3))
     assert first.status == second.status == "optimal"
@@ -61,7 +61,7 @@ def test_the_answer_the_bound_and_the_nodes_do_not_depend_on_the_threads(preset:
     np.testing.assert_array_equal(first.power, second.power)
 
 
-def test_urban_drops_are_proven_that_counting_leaves_open() -> None:
+def test_urban_drops_are_solved_where_the_cardinality_bound_leaves_a_gap() -> None:
     for seed in range(2):
         problem = drop(seed, M=50, K=10, preset="urban")
         quick = branch_and_bound.solve(problem, time_limit_s=0.0, threads=1)
@@ -97,7 +97,7 @@ def test_an_interruption_in_the_tree_carries_the_incumbent_and_a_valid_bound(
     assert physics.evaluate(problem, Decision(active=result.active, power=result.power)).feasible
 
 
-def test_a_noted_signal_ends_the_tree_at_the_next_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recorded_signal_ends_the_search_at_the_next_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = drop(1, M=40, K=8, preset="urban")
     original = share_kernels.tighten
 

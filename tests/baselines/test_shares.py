@@ -1,4 +1,4 @@
-"""Share bounds: never above the least power of any set, by brute force, and as tight as an independent solver of the relaxation says."""
+"""Share bounds: validity by brute force, and tightness against an independent solver of the relaxation."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def drop(seed: int, **options: Any) -> Problem:
 
 @cache
 def small(preset: str, seed: int) -> tuple[Problem, NDArray[np.bool_], Allocation]:
-    """The first drop from `seed` on that all APs on can serve, with every set and its exact allocation."""
+    """The first feasible drop from `seed` on, with every set and its exact allocation."""
     for offset in itertools.count():
         problem = drop(seed + 100 * offset, M=7 + seed % 2, K=2 + seed % 3, preset=preset, S=1 + seed % 2)
         sets = np.array(list(itertools.product([False, True], repeat=problem.M))[1:])
@@ -152,7 +152,7 @@ def test_the_floor_is_below_every_decision_and_never_below_all_on_power_with_the
         assert certified_floor_w(shared, answers[-1]) == certified_floor_w(problem, answers[-1])
 
 
-def test_where_users_decide_the_floor_closes_most_of_the_gap_that_counting_leaves() -> None:
+def test_the_floor_closes_most_of_the_gap_of_the_cardinality_bound_where_interference_dominates() -> None:
     for seed in range(3):
         problem = drop(seed, M=50, K=10, preset="urban")
         all_on = fast.solve(problem, np.ones(50, dtype=bool))

@@ -1,4 +1,4 @@
-"""Several targets, from sampling to rendering; and one target as it always was."""
+"""Several targets, from sampling to rendering, and golden values for a single one."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def config(S: int, **fields: Any) -> SystemConfig:
     return SystemConfig(**{"M": 8, "K": 3, "T": 4, "S": S, "crlb_threshold_m2": 4.0, **fields})
 
 
-def test_one_target_is_the_one_that_it_always_was() -> None:
-    """Numbers of the first version, before there were further targets anywhere but in the arrays' shapes."""
+def test_single_target_drops_keep_their_golden_values() -> None:
+    """Golden values of the first version, which had a single target."""
     drop = sample(SystemConfig(M=3, K=2), np.random.default_rng(0))
     np.testing.assert_array_equal(drop.target_xy, [[0.0, 0.0]])
     golden: dict[str, Any] = {
@@ -95,7 +95,7 @@ def test_the_observation_carries_every_target(S: int) -> None:
 
 
 @pytest.mark.parametrize("S", COUNTS)
-def test_both_back_ends_allocate_alike_and_a_target_less_never_costs_more(S: int) -> None:
+def test_both_back_ends_agree_and_removing_a_target_never_costs_more(S: int) -> None:
     compared = 0
     for seed in range(8):
         problem = sample(config(S, M=10), np.random.default_rng(seed)).problem
@@ -115,7 +115,7 @@ def test_both_back_ends_allocate_alike_and_a_target_less_never_costs_more(S: int
 
 
 @pytest.mark.parametrize("S", COUNTS)
-def test_oracles_serve_what_can_be_served_and_the_exact_one_is_the_best_of_all_sets(S: int) -> None:
+def test_oracles_serve_feasible_drops_and_the_exact_one_is_optimal(S: int) -> None:
     solved_drops = 0
     for seed in range(10):
         scenario = sample(config(S, M=7), np.random.default_rng(50 + seed))
