@@ -1,1 +1,1 @@
-"""What a person runs: the `cfisac` command, comparisons, benchmarks."""
+"""The `cfisac` command: comparisons, training, the reproduction of the paper, benchmarks."""

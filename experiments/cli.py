@@ -52,18 +52,18 @@ GROUPS: Mapping[str, tuple[str, Mapping[str, type[Command]]]] = {
     "reproduce": ("Reproduce the paper's tables and figures, and measure its errata", REPRODUCE),
     "train": ("Train an agent", {"hetgnn": TrainHetGnn, **TRAIN_RL}),
 }
-"""Commands of two words: the first word, what the group is for, and the second words, none if the group isn't installed."""
+"""First word of commands of two words → purpose and second words; none if the group isn't installed."""
 
 TRACEBACK = "--traceback"
-DESCRIPTION = f"Cell-free ISAC: train, compare, measure. With {TRACEBACK} anywhere, an error shows where it came from."
+DESCRIPTION = f"Cell-free ISAC: train, compare, measure. With {TRACEBACK} anywhere, errors show their traceback."
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run `cfisac`.
 
     Returns:
-        The exit status: 0; 1 after a bug, of which the traceback is printed; 2 for input, files or a machine that a command can't work
-        with, said in one line (`--traceback` shows where it came from); 128 + its number after a signal.
+        The exit status: 0; 1 after a bug, whose traceback is printed; 2 for unusable input, files or machines, which one line names
+        (`--traceback` shows more); 128 + its number after a signal.
     """
     terminal.prepare()
     begun: list[Command] = []
@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _main(arguments: list[str], begun: list[Command]) -> int:
-    """Everything but interruptions; `begun` receives the command once it is known."""
+    """Run a command, interruptions aside; `begun` receives it once it is parsed."""
     traced, arguments = TRACEBACK in arguments, [argument for argument in arguments if argument != TRACEBACK]
     try:
         try:
@@ -88,18 +88,18 @@ def _main(arguments: list[str], begun: list[Command]) -> int:
             begun.append(command)
             _run(command, fields)
         except (SystemExit, BrokenPipeError):
-            pass  # tyro has printed help, to a reader who perhaps had enough of it
+            pass  # after help, whose reader may have left
         terminal.flush()
     except Exception as error:
         with contextlib.suppress(OSError):
             terminal.flush()
-        if signals.exit_status() is None:  # else it is what the interruption broke
+        if signals.exit_status() is None:  # else the interruption caused it
             return _report(error, traced)
     return 0
 
 
 def _parse(arguments: list[str]) -> tuple[Command, dict[str, Any]]:
-    """The command with its options, and the fields of the configuration that were given."""
+    """Parse the command with its options, and the given fields of the configuration."""
     if arguments and arguments[0] in GROUPS:
         prog, (_, commands), arguments = f"cfisac {arguments[0]}", GROUPS[arguments[0]], arguments[1:]
         if not commands:
@@ -111,15 +111,15 @@ def _parse(arguments: list[str]) -> tuple[Command, dict[str, Any]]:
         prog = "cfisac"
         parsers = {name: options.parser(command) for name, command in COMMANDS.items()}
         parsers |= {name: options.pointer(purpose, commands) for name, (purpose, commands) in GROUPS.items()}
-    said = io.StringIO()
+    printed = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(printed):
             command, fields = tyro.extras.subcommand_cli_from_dict(
                 parsers, prog=prog, args=arguments, description=DESCRIPTION
             )
     except SystemExit as end:
         if end.code:
-            raise errors.UserError(options.parse_error(said.getvalue())) from None
+            raise errors.UserError(options.parse_error(printed.getvalue())) from None
         raise
     except BrokenPipeError:
         raise
@@ -130,7 +130,7 @@ def _parse(arguments: list[str]) -> tuple[Command, dict[str, Any]]:
 
 
 def _run(command: Any, fields: dict[str, Any]) -> None:
-    """Look at the door whether results can be written, then be their only writer."""
+    """Check that results can be written, lock their folder, and run the command."""
     with contextlib.ExitStack() as stack:
         if command.out is not None:
             files.check_writable(command.out, folder=command.output != "file")
@@ -144,7 +144,7 @@ def _run(command: Any, fields: dict[str, Any]) -> None:
 
 
 def _report(error: Exception, traced: bool) -> int:
-    """One line for what a user can mend, everything for a bug."""
+    """Print one line for an error of the user's, and the traceback of a bug."""
     line = errors.line(error)
     if traced or line is None:
         traceback.print_exception(error)

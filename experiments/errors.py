@@ -1,4 +1,4 @@
-"""Errors that a user of the command line can mend, told from bugs."""
+"""Distinction between errors that users of the command line can mend and bugs."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import traceback
 from pathlib import Path
 
 MACHINE = (OSError, MemoryError, ImportError)
-"""Files, memory and packages: the user's to mend wherever they are raised."""
+"""Errors of files, memory and packages, which users can mend wherever they are raised."""
 
 _ROOT = Path(__file__).parent.parent
 _PACKAGES = tuple(_ROOT / name for name in ("cfisac_env", "baselines", "agents", "experiments"))
 
 
 class UserError(ValueError):
-    """Input that the command line refuses; the message says what was given, what was expected and what to do."""
+    """Input that the command line refuses; the message tells what was given, what was expected and what to do."""
 
 
 def line(error: Exception) -> str | None:
-    """The one line that a user needs of an error, or None for a bug, of which its traceback has to be seen.
+    """Return the line to print for an error that users can mend, or None for a bug, whose traceback is needed.
 
-    An error is the user's if it is a `UserError`, one of `MACHINE`, or a refusal: an exception that a `raise` statement of this project
-    makes, with a message written for users. Whatever Python or a library raises in the middle of a computation is a bug, of whatever type.
+    Users can mend a `UserError`, one of `MACHINE`, and exceptions from `raise` statements of this project, whose messages are written for
+    users. Exceptions that Python or a library raises in the middle of a computation are bugs, whatever their type.
     """
     if isinstance(error, OSError) and error.strerror is not None:
         named = "" if error.filename is None else f" ({os.fspath(error.filename)!r})"

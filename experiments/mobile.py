@@ -375,4 +375,4 @@ def result(comparison: MobileComparison, rows: Sequence[MobileSummary]) -> Resul
             },
         },
     }
-    return Result("mobile", [table(comparison, rows)], content, csv=True, figure=figure(comparison, rows))
+    return Result("mobile", [table(comparison, rows)], content, rows, figure=figure(comparison, rows))

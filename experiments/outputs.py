@@ -77,7 +77,7 @@ def result(comparison: Comparison, rows: Sequence[PolicySummary]) -> Result:
             },
         },
     }
-    return Result("compare", [table(comparison, rows)], content, csv=True, figure=figure(comparison, rows))
+    return Result("compare", [table(comparison, rows)], content, rows, figure=figure(comparison, rows))
 
 
 def figure(comparison: Comparison, rows: Sequence[PolicySummary]) -> Figure:

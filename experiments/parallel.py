@@ -1,4 +1,4 @@
-"""An ordered map over many processes: joblib's on this machine, or those of a Ray cluster behind the same call."""
+"""Ordered map over processes of this machine (joblib) or of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 LOCAL = "local"
-"""Ray address that starts a Ray of its own on this machine."""
+"""Address that starts Ray on this machine."""
 
 
 def in_order(
     function: Callable[[T], R], tasks: Iterable[T], *, workers: int | None = None, ray: str | None = None
 ) -> Iterator[R]:
-    """`function(task)` for every task, results in the order of the tasks and handed over as soon as they are there.
+    """Yield `function(task)` for every task, in the order of the tasks and as soon as they are ready.
 
     Args:
-        function: importable by the workers; what it raises is raised here.
-        tasks: are taken as workers become free, so an endless iterator will do.
-        workers: processes; by default as many as there are processors, on Ray as many as the cluster has. With 1 and without Ray, nothing
-            leaves this process.
-        ray: address of a Ray cluster (`auto`, `ray://host:10001`), or `local` to start one here. None: joblib.
+        function: importable by the workers; its exceptions are raised here.
+        tasks: may be an endless iterator, since workers take them one by one.
+        workers: number of processes; by default that of the processors, of this machine or the cluster. With 1 and without Ray,
+            this process does the work.
+        ray: address of a Ray cluster (`auto`, `ray://host:10001`), or `local` to start one here; None for joblib.
 
     Raises:
         ValueError: fewer than one worker.
@@ -62,7 +62,7 @@ def _on_joblib(function: Callable[[T], R], tasks: Iterable[T], workers: int | No
         n_jobs=-1 if workers is None else workers, return_as="generator", initializer=_follow, initargs=(os.getpid(),)
     )
     for tracker in (resource_tracker, loky_tracker):
-        tracker.ensure_running()  # before: starting them would let the signal through
+        tracker.ensure_running()  # first, since starting them would let the signal through
     # Results are left when their reader fails or is interrupted; joblib then warns from whatever collects the generator.
     warnings.filterwarnings("ignore", message=r"\d+ tasks (which were still|have been successfully)", module=r"joblib")
     with interruption.held():
@@ -74,7 +74,7 @@ def _on_joblib(function: Callable[[T], R], tasks: Iterable[T], workers: int | No
 
 
 def _follow(parent: int) -> None:
-    """Let this worker end within seconds of its parent, however that ends, and leave Ctrl+C to it."""
+    """End this worker within seconds of its parent, and leave Ctrl+C to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
@@ -86,7 +86,7 @@ def _follow(parent: int) -> None:
 
 
 def _check_cluster(address: str) -> None:
-    """Refuse an address at which nothing listens; Ray would ask again for minutes.
+    """Refuse an address at which nothing listens, for which Ray would wait minutes.
 
     Raises:
         ValueError: no address.
@@ -106,11 +106,11 @@ def _check_cluster(address: str) -> None:
 
 
 def _on_ray(function: Callable[[T], R], tasks: Iterable[T], workers: int | None, address: str) -> Iterator[R]:
-    # Ray's own joblib back end hands nothing over before the last task has ended, so tasks are submitted here.
+    # Ray's joblib back end yields nothing before the last task has ended, so tasks are submitted here.
     _check_cluster(address)
     import ray
 
-    with interruption.handlers_kept():  # Ray puts its own in the place of them
+    with interruption.handlers_kept():  # Ray replaces them
         if address == LOCAL:
             ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
         else:
@@ -121,7 +121,7 @@ def _on_ray(function: Callable[[T], R], tasks: Iterable[T], workers: int | None,
     try:
         remote = ray.remote(function)
         processors: Callable[[], dict[str, float]] = ray.cluster_resources
-        most = 2 * (workers or int(processors()["CPU"]))  # one task each at work, one waiting
+        most = 2 * (workers or int(processors()["CPU"]))  # one running and one waiting task each
         queue = iter(tasks)
         waiting = deque(remote.remote(task) for task in itertools.islice(queue, most))
         while waiting:

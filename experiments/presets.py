@@ -1,4 +1,4 @@
-"""The presets, measured: drops served, active APs at the best known decision, what binds, and whether the penalties are exact."""
+"""Measurement of the presets: drops served, active APs at the best known decision, binding constraints, exactness of the reward."""
 
 from __future__ import annotations
 
@@ -19,20 +19,18 @@ from experiments.results import Column, Table
 
 @dataclass(frozen=True, eq=False)
 class PresetMeasure:
-    """One preset over its drops; arrays are (served drops,), shares are of the served drops and NaN where there are none."""
+    """Measurement of a preset; arrays are (served drops,), shares are of the served drops and NaN without any."""
 
     config: SystemConfig
     drops: int
     infeasible: int  # certified
     active_aps: NDArray[np.float64]
     total_power_w: NDArray[np.float64]
-    fewest_bind: float  # share of drops with no more active APs than the SINRs alone ask for, ⌊Kγ⌋ + 1
-    users_bind: float  # share of drops where no user gets more than it asks for
-    sensing_binds: float  # share of drops where less accuracy would save power
-    caps_bind: float  # share of drops where an AP is at P_max
-    penalty_margin_w: NDArray[
-        np.float64
-    ]  # reward of the best known decision minus that of the best infeasible one found
+    fewest_bind: float  # share of drops with the fewest active APs that the SINRs allow, ⌊Kγ⌋ + 1
+    users_bind: float  # share of drops where every SINR constraint binds
+    sensing_binds: float  # share of drops where a CRLB constraint binds
+    caps_bind: float  # share of drops where a power cap binds
+    penalty_margin_w: NDArray[np.float64]  # reward of the best known decision minus the best of an infeasible one
 
 
 def measure(
@@ -42,7 +40,7 @@ def measure(
     step: Callable[[], None] = lambda: None,
     policy: str = "local-search",
 ) -> PresetMeasure:
-    """Decide `drops` drops with an oracle and attack each decision with `adversaries`."""
+    """Decide drops with an oracle, and compare its rewards with those of `adversaries`."""
     oracle, allocate = baselines.make(policy), Allocator("fast")
     infeasible, rows = 0, []
     for i in range(drops):
@@ -89,7 +87,7 @@ def _share(met: NDArray[np.float64]) -> float:
 
 
 def score(scenario: Scenario, decision: Decision) -> tuple[float, bool]:
-    """Reward of a decision, and whether it is feasible."""
+    """Return the reward of a decision, and whether it is feasible."""
     outcome = scenario.evaluate(decision)
     return float(sum(reward.terms(outcome, scenario.config, scenario.problem).values())), bool(outcome.feasible)
 
@@ -140,7 +138,7 @@ _NONE = "no drop can be served"
 
 
 def _of(form: str, value: Callable[[PresetMeasure], float]) -> Callable[[PresetMeasure], str | None]:
-    """The cell of a statistic over the served drops, of which there may be none."""
+    """Return the cell of a statistic over the served drops; None without any."""
     return lambda one: form.format(value(one)) if one.active_aps.size else None
 
 
@@ -161,5 +159,5 @@ COLUMNS: tuple[Column[PresetMeasure], ...] = (
 
 
 def table(measures: Sequence[PresetMeasure]) -> Table[PresetMeasure]:
-    """One row a preset."""
+    """Return the table, one row a preset."""
     return Table(COLUMNS, measures)

@@ -228,7 +228,7 @@ class Result:
     name: str
     tables: Sequence[Table[Any]]  # with titles and notes in Markdown if there are several
     content: Mapping[str, Any] | None = None  # of the JSON file
-    csv: bool = False  # write the rows of the first table, which are dataclasses, as CSV
+    csv: Sequence[Any] = ()  # dataclasses, the rows of the CSV file
     figure: Figure | None = None
 
     def write(self, folder: Path) -> list[Path]:
@@ -236,7 +236,7 @@ class Result:
         pages = [one.page() if len(self.tables) > 1 else one.markdown() for one in self.tables]
         contents: dict[str, Any] = {f"{self.name}.md": "\n".join(pages)}
         if self.csv:
-            contents[f"{self.name}.csv"] = csv_text([flat(row) for row in self.tables[0].rows])
+            contents[f"{self.name}.csv"] = csv_text([flat(row) for row in self.csv])
         if self.figure is not None:
             contents[f"{self.name}.png"] = self.figure
         if self.content is not None:

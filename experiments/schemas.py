@@ -1,4 +1,4 @@
-"""The formats of stored results: one schema each (JSON Schema 2020-12), which its writer and its reader check."""
+"""Schemas of stored results (JSON Schema 2020-12), which writers and readers check."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _SEED: Any = {"type": "integer", "minimum": 0}
 _SECONDS: Any = {"type": "number", "minimum": 0}
 _FLAG: Any = {"type": "boolean"}
 _TEXT: Any = {"type": "string"}
-_ARRAY: Any = {"type": "array"}  # of numbers, which the store checks all at once
+_ARRAY: Any = {"type": "array"}  # of numbers, which the store checks together
 
 _DECISION = _object(
     {
@@ -64,7 +64,7 @@ _AGREEMENT = _object(
 EPISODE_VALUES = (
     "energy_j", "transmit_j", "circuit_j", "switching_j", "switched_on", "active_aps", "served", "step_ms", "lower_bound_j",
 )  # fmt: skip
-"""Numbers of one played episode, none of which is negative."""
+"""Numbers of an episode, none of which is negative."""
 
 _EVALUATION_VALUES: Any = {
     "anyOf": [
@@ -79,6 +79,14 @@ _EVALUATION_VALUES: Any = {
     ]
 }  # fmt: skip
 
+_HEADER = _object({"format": {"type": "integer"}, "cfisac": _TEXT}, more=True)
+
+
+def _line(values: Any) -> dict[str, Any]:
+    """Line of a `journal.Store`."""
+    return _object({"policy": _TEXT, "seed": _SEED, "values": values})
+
+
 SCHEMAS: Mapping[str, Any] = {
     "decisions header": _object(
         {"format": {"type": "integer"}, "cfisac": _TEXT, "config": {"type": "object"}},
@@ -92,19 +100,15 @@ SCHEMAS: Mapping[str, Any] = {
         {"format": {"type": "integer"}, "cfisac": _TEXT, "seconds": _map(_map(_list(_SECONDS)))}, more=True
     ),
     "evaluation header": _object({"format": {"type": "integer"}, "cfisac": _TEXT, "config": {"type": "object"}}, more=True),
-    "evaluation line": _object({"policy": _TEXT, "seed": _SEED, "values": _EVALUATION_VALUES}),
-    "agreement": _AGREEMENT,
+    "evaluation line": _line(_EVALUATION_VALUES),
+    "agreement header": _HEADER,
+    "agreement line": _line(_AGREEMENT),
+    "selection header": _HEADER,
+    "selection line": _line(_SELECTION_DROP),
     "episodes header": _object({"format": {"type": "integer"}, "cfisac": _TEXT, "settings": {"type": "object"}}, more=True),
-    "episodes line": _object(
-        {
-            "policy": _TEXT,
-            "seed": _SEED,
-            "values": _object({}, {**dict.fromkeys(EPISODE_VALUES, _WATTS), "beyond": _list(_SEED)}),
-        }
-    ),
-    "selection": _object({"seed": _SEED}, {"drops": _list(_SELECTION_DROP)}, more=True),
+    "episodes line": _line(_object({}, {**dict.fromkeys(EPISODE_VALUES, _WATTS), "beyond": _list(_SEED)})),
 }  # fmt: skip
-"""Name of a format → its schema."""
+"""Schemas by name."""
 
 
 @cache
@@ -115,15 +119,15 @@ def _validator(name: str) -> Any:
 
 
 def check(content: Any, name: str, where: Path | str) -> None:
-    """Refuse content that isn't of a format.
+    """Refuse content that violates a schema.
 
     Args:
-        content: as `json.loads` gives it.
-        name: of the format, of `SCHEMAS`.
-        where: the file, and its line if it has several, for the message.
+        content: parsed JSON.
+        name: of the schema.
+        where: file and line, for the message.
 
     Raises:
-        ValueError: naming the file, the place in it, and what is wrong there.
+        ValueError: names the file, the place in it, and the violation.
     """
     import jsonschema
 
@@ -135,10 +139,10 @@ def check(content: Any, name: str, where: Path | str) -> None:
 
 
 def loads(text: str, where: Path | str) -> Any:
-    """Strict JSON; NaN and infinity, which Python lets pass, are not.
+    """Parse strict JSON, without the NaN and infinity that Python accepts.
 
     Raises:
-        ValueError: naming the file.
+        ValueError: names the file.
     """
 
     def refuse(constant: str) -> None:
@@ -151,10 +155,10 @@ def loads(text: str, where: Path | str) -> Any:
 
 
 def read(path: Path) -> str:
-    """The text of a file.
+    """Read a text file.
 
     Raises:
-        ValueError: it isn't text.
+        ValueError: it isn't UTF-8 text.
     """
     try:
         return path.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Signals that end a command: each is raised as `KeyboardInterrupt`, and the exit status is the shell's."""
+"""Signals that end a command: each raises `KeyboardInterrupt`, and the exit status is the shell's."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from typing import Any
 from baselines import interruption
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
-"""Ctrl+C, `kill`, and a terminal that was closed; the last is unknown to Windows."""
+"""Signals of Ctrl+C, `kill`, and a closed terminal; Windows lacks the last."""
 
 
 @contextmanager
 def raised() -> Iterator[None]:
     """Raise an `Interruption`, a `KeyboardInterrupt`, on every signal of `NAMES`, and keep its number in `interruption.received`.
 
-    A signal that the parent process has set to be ignored (`nohup`, a shell's background jobs) stays ignored. The old handlers come back
-    at the end. Outside the main thread, where Python handles no signals, nothing is changed. What Python would print about an
-    interruption that is raised in a destructor, and dropped, isn't: the next `interruption.check` raises it again.
+    Signals that the parent process ignores (`nohup`, background jobs of a shell) stay ignored; the old handlers are restored at the end.
+    Outside the main thread, where Python handles no signals, nothing is changed. Python's message about an interruption in a destructor,
+    which it drops, isn't printed: the next `interruption.check` raises it again.
     """
     interruption.note(None)
-    shown = sys.unraisablehook
+    hook = sys.unraisablehook
     sys.unraisablehook = lambda dropped: (
-        None if isinstance(dropped.exc_value, interruption.Interruption) else shown(dropped)
+        None if isinstance(dropped.exc_value, interruption.Interruption) else hook(dropped)
     )
     before: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():
@@ -37,18 +37,18 @@ def raised() -> Iterator[None]:
     try:
         yield
     finally:
-        sys.unraisablehook = shown
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 def exit_status() -> int | None:
-    """128 + the signal's number, such as 130 after Ctrl+C and 143 after SIGTERM; None when no signal has come."""
+    """Return 128 + the signal's number, such as 130 after Ctrl+C and 143 after SIGTERM; None without a signal."""
     return None if interruption.received is None else 128 + interruption.received
 
 
 def ignore() -> None:
-    """Let no further signal disturb the end of the program; inside of `raised`, until it ends."""
+    """Ignore further signals while the program ends, or until `raised` restores the handlers."""
     if threading.current_thread() is threading.main_thread():
         for name in NAMES:
             if hasattr(signal, name):

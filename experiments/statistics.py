@@ -1,4 +1,4 @@
-"""Statistics of a comparison: interquartile means and paired bootstrap intervals."""
+"""Interquartile means and paired bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its 95 % bootstrap interval; low and high are NaN when one value is all there is."""
+    """Estimate with its 95 % bootstrap interval, whose ends are NaN for a single value."""
 
     value: float
     low: float
@@ -29,12 +29,12 @@ def mean(values: Float) -> float:
 
 
 def interquartile_mean(values: Float, axis: int = -1) -> Float:
-    """Mean of the middle half: the quarter at either end is left out."""
+    """Mean of the middle half, without the quarter at either end."""
     return np.asarray(stats.trim_mean(values, 0.25, axis=axis))
 
 
 def bootstrap(values: Float, statistic: Literal["mean", "iqm"] = "mean") -> Interval:
-    """Percentile bootstrap over drops (`scipy.stats.bootstrap`), seeded, of the mean or the interquartile mean.
+    """Seeded percentile bootstrap over drops (`scipy.stats.bootstrap`) of the mean or the interquartile mean.
 
     For a paired comparison, pass the differences drop by drop.
     """
@@ -54,13 +54,13 @@ def bootstrap(values: Float, statistic: Literal["mean", "iqm"] = "mean") -> Inte
 
 
 def bootstrap_saving(ours: Float, theirs: Float) -> Interval:
-    """1 − Σ ours/Σ theirs, what one policy saves against another on the same drops, with a paired percentile bootstrap."""
+    """Saving 1 − Σ ours/Σ theirs against another policy on the same drops, with a paired percentile bootstrap."""
     share = bootstrap_share(ours, theirs)
     return Interval(1 - share.value, 1 - share.high, 1 - share.low)
 
 
 def bootstrap_share(part: Float, whole: Float) -> Interval:
-    """Σ part/Σ whole over the same drops, with a paired percentile bootstrap."""
+    """Share Σ part/Σ whole over the same drops, with a paired percentile bootstrap."""
 
     def share(a: Float, b: Float, axis: int = -1) -> Float:
         return np.asarray(a.mean(axis=axis) / b.mean(axis=axis))

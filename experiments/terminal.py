@@ -1,4 +1,4 @@
-"""Standard output and error that a pipe, a full disk or a poor character set can't turn into lost work."""
+"""Standard output and error whose failure or character set never loses results."""
 
 from __future__ import annotations
 
@@ -19,25 +19,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from cfisac_env import jit
 
 LOG_WIDTH = 140
-"""Columns of an output that has none of its own, such as a log file."""
+"""Width of outputs without one, such as log files."""
 
 _PLAIN = {
-    "–": "-",
-    "—": "-",
-    "−": "-",
-    "×": "x",
-    "…": "...",
-    "∞": "inf",
-    "≥": ">=",
-    "≤": "<=",
-    "µ": "u",
-    "²": "2",
-    "ö": "o",
-}
+    **dict.fromkeys("–—−", "-"), "×": "x", "…": "...", "∞": "inf", "≥": ">=", "≤": "<=", "µ": "u", "²": "2", "ö": "o",
+}  # fmt: skip
 
 
 def _replaced(error: UnicodeError) -> tuple[str, int]:
-    """Replace characters that an output can't take by plain ones, or by a question mark."""
+    """Replace characters outside an output's character set by plain ones or a question mark."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(_PLAIN.get(sign, "?") for sign in error.object[error.start : error.end]), error.end
@@ -47,7 +37,7 @@ codecs.register_error("cfisac", _replaced)
 
 
 def prepare() -> None:
-    """Give the process outputs that take every character; a closed one leads nowhere."""
+    """Make the outputs accept every character, and replace closed ones."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -57,21 +47,21 @@ def prepare() -> None:
 
 
 class Output(Console):
-    """The standard output or error; one that fails ends the output, not the command.
+    """Standard output or error whose failure ends the output, not the command.
 
     Attributes:
-        failure: what is to be raised once the command has done its work; a reader who leaves (`| head`) is none.
+        failure: error to raise at the end of the command; a reader who leaves (`| head`) causes none.
     """
 
     failure: OSError | None = None
 
     def on_broken_pipe(self) -> None:
-        """Go on in silence."""
+        """Print nothing from here on."""
         self.quiet = True
         _silence(self.file)
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """Print, as long as the output takes anything."""
+        """Print, unless the output has failed."""
         try:
             super().print(*objects, **options)
         except OSError as error:
@@ -79,11 +69,11 @@ class Output(Console):
 
 
 _ERRORS = Output(stderr=True)
-"""The standard error: one console, so that a status line and a bar share the terminal."""
+"""Standard error: one console, so that status lines and bars share the terminal."""
 
 
 def output() -> Output:
-    """The standard output, with a width of its own."""
+    """Return the standard output, `LOG_WIDTH` wide if it has no width."""
     console = Output()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console = Output(width=LOG_WIDTH)
@@ -91,7 +81,7 @@ def output() -> Output:
 
 
 def complain(line: str, style: str = "red") -> None:
-    """One line on the standard error."""
+    """Print a line on the standard error."""
     _ERRORS.print(f"cfisac: {line}", style=style, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -103,21 +93,21 @@ def announce(console: Console, written: Iterable[Path]) -> None:
 
 @contextlib.contextmanager
 def plain_warnings() -> Iterator[None]:
-    """Print what Python warns of as one line each, without the place in the code."""
+    """Print Python's warnings as one line each, without the place in the code."""
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *place, **where: complain(str(message), "yellow")
         yield
 
 
 def compiling(kernel: str) -> AbstractContextManager[object]:
-    """A line on the standard error while a kernel is compiled, if that is a terminal; otherwise, once, as in any program."""
+    """Show a status line while a kernel is compiled; without a terminal, log it once."""
     if not _ERRORS.is_terminal:
         return jit.log_once(kernel)
     return _ERRORS.status(f"compiling {kernel}, which takes up to half a minute; {jit.cache_description()}")
 
 
 def progress() -> Progress:
-    """A bar with counts and times on the standard error, if that is a terminal."""
+    """Return a progress bar with counts and times, which only terminals show."""
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -129,10 +119,10 @@ def progress() -> Progress:
 
 
 def flush() -> None:
-    """Empty the standard output before the interpreter does.
+    """Flush the standard output before the interpreter does.
 
     Raises:
-        OSError: it takes nothing, and is led nowhere from here on. A reader who has left is no error.
+        OSError: the output failed, and is silenced. A reader who has left is no error.
     """
     try:
         sys.stdout.flush()
@@ -143,7 +133,7 @@ def flush() -> None:
 
 
 def failed(error: OSError, stream: IO[str]) -> OSError:
-    """The error to raise for an output that fails, which is led nowhere from here on."""
+    """Silence an output that failed, and return the error to raise."""
     _silence(stream)
     return OSError(
         f"the standard output takes nothing more ({error.strerror}); whatever was to be written to files is written"
@@ -151,11 +141,11 @@ def failed(error: OSError, stream: IO[str]) -> OSError:
 
 
 def _silence(stream: IO[str]) -> None:
-    """Lead an output nowhere, so that nothing complains about it when the interpreter ends."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    """Redirect an output to the null device, so that it doesn't fail again when the interpreter ends."""
+    null = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, stream.fileno())
+        os.dup2(null, stream.fileno())
     except io.UnsupportedOperation:
         pass  # not one of the operating system's
     finally:
-        os.close(nowhere)
+        os.close(null)

@@ -28,20 +28,20 @@ Floats = NDArray[np.float64]
 Mount = Literal["facade", "roof"]
 
 GROUND_M = 0.5
-"""What a vertical ray meets below this height is the street."""
+"""Height below which the first hit of a vertical ray is the street."""
 
 ROOF_M = 5.0
-"""What it meets above this height is a roof."""
+"""Height above which it is a roof."""
 
 FACADE_M, ABOVE_ROOF_M = 0.5, 2.0
-"""How far an AP stands off its wall, and above its roof."""
+"""Distances of an AP from its wall and above its roof."""
 
 FARTHEST_WALL_M = 150.0
 APS_AT_ONCE, USERS_AT_ONCE = 4, 24
-"""Links traced in one go: memory grows with them, by some 40 MB each."""
+"""Links traced together, which take some 40 MB each."""
 
 ATTEMPTS = 200
-"""Draws of a few hundred candidates before a placement is given up."""
+"""Draws of a few hundred candidates before a placement fails."""
 
 _VERSION = re.compile(r"^libLLVM-(\d+)\.so$")
 _LLVM_ADVICE = (
@@ -117,7 +117,7 @@ class Walk:
 
 @dataclass(frozen=True, eq=False)
 class Traced:
-    """Drops, or trajectories of leading axes (drops, instants), and the share of links without a path."""
+    """Drops, or trajectories with leading axes (drops, instants), and the share of links without a path."""
 
     drops: Scenario
     without_path: float
@@ -131,23 +131,23 @@ def trace(
     step: Callable[[int], None] = lambda links: None,
     walk: Walk = Walk(),
 ) -> Traced:
-    """Place a network in a scene and trace the links of `drops` drops of users, or of as many walks.
+    """Place a network in a scene and trace the links of its drops or walks.
 
-    APs and receivers are mounted once, targets and users stand in the streets anew in every drop, everything within the disc of the
-    configuration around the scene's origin. A link's gain is the sum of its paths' |a|², isotropic antennas at both ends, and `floor_db` at
-    least. Sensing gains are the radar equation on the positions.
+    APs and receivers are placed once, targets and users anew in every drop, all within the disc of the configuration around the scene's
+    origin. A link's gain is the sum of its paths' |a|² between isotropic antennas, and `floor_db` at least. Sensing gains follow from the
+    positions by the radar equation.
 
     Args:
-        config: sizes, carrier, disc and requirements; its path loss and shadowing do not matter.
+        config: sizes, carrier, disc and requirements; path loss and shadowing are unused.
         tracing: scene and solver.
         drops: number of drops.
         seed: of the positions and the solver.
         step: called with the number of links traced, for a progress bar.
-        walk: with several instants, users and targets go on from where they stand, and the drops are trajectories.
+        walk: with several instants, the drops are trajectories.
 
     Raises:
         ImportError: Sionna RT or its LLVM is missing; the message says what to install.
-        ValueError: the scene is unknown, or has no room for what is to be placed.
+        ValueError: the scene is unknown or has too little room.
     """
     if drops < 1:
         raise ValueError(f"the number of drops must be 1 or more, got {drops}")
@@ -186,11 +186,11 @@ def trace(
             seed=seed + 1,
         )
         real, imaginary = (np.asarray(part, dtype=np.float64) for part in paths.a)  # (user, 1, AP, 1, path)
-        heard = (real**2 + imaginary**2).sum(-1)[:, 0, :, 0]
-        gain[first_user : first_user + len(far), first_ap : first_ap + len(near)] = heard
+        traced = (real**2 + imaginary**2).sum(-1)[:, 0, :, 0]
+        gain[first_user : first_user + len(far), first_ap : first_ap + len(near)] = traced
         for name in names:
             scene.remove(name)
-        step(heard.size)
+        step(traced.size)
     floored = np.maximum(gain, 10 ** (tracing.floor_db / 10)).reshape(*lead, config.K, config.M)
     scenario = Scenario.from_gains(
         config,
@@ -204,7 +204,7 @@ def trace(
 
 
 def sionna_rt() -> Any:
-    """The module `sionna.rt`, with an LLVM that it can use.
+    """Import `sionna.rt`, with an LLVM that it can use.
 
     Raises:
         ImportError: it isn't installed, or has no LLVM.
@@ -218,13 +218,13 @@ def sionna_rt() -> Any:
         drjit.eval(mitsuba.Float(1.0) + 1.0)
     except ModuleNotFoundError as error:
         raise ImportError(f"ray tracing needs Sionna RT (about 0.6 GB): {error}. {_LLVM_ADVICE}") from error
-    except Exception as error:  # Dr.Jit has its own for a library that it cannot load
+    except Exception as error:  # Dr.Jit has an exception of its own for libraries
         raise ImportError(f"Sionna RT is installed but cannot start ({error}). {_LLVM_ADVICE}") from error
     return rt
 
 
 def newest_llvm(libraries: Path = Path("/usr/lib")) -> str | None:
-    """The LLVM library of the highest version in a subfolder of `libraries`, or None; Dr.Jit's own search may take an older one."""
+    """Return the newest LLVM library in a subfolder of `libraries`, or None; Dr.Jit's own search may take an older one."""
     found = [
         (int(match[1]), str(path)) for path in libraries.glob("*/libLLVM-*.so") if (match := _VERSION.search(path.name))
     ]
@@ -244,7 +244,7 @@ def _load(rt: Any, name: str) -> Any:
 
 
 class Placement:
-    """Draws places in a scene by shooting rays at it."""
+    """Random places in a scene, found by shooting rays."""
 
     def __init__(self, scene: Any, radius_m: float, rng: np.random.Generator) -> None:
         self._mi = importlib.import_module("mitsuba")
@@ -252,7 +252,7 @@ class Placement:
         self._top_m = float(np.asarray(self._scene.bbox().max).ravel()[2]) + 10.0
 
     def in_streets(self, count: int, height_m: float) -> Floats:
-        """(count, 3) m, uniform over what is not built on."""
+        """Return (count, 3) m, uniform over the streets."""
 
         def draw() -> Floats:
             xy = uniform_in_disc(self._rng, 256, self._radius_m)
@@ -262,15 +262,15 @@ class Placement:
         return self._collect(draw, count, "open ground for users and targets")
 
     def ways(self, count: int, height_m: float, way_m: NDArray[Any]) -> Floats:
-        """(count, steps, 3) m, after so many metres of ways that start in the streets and go straight to places in sight.
+        """Return (count, steps, 3) m along ways that start in the streets and go straight from place to place in sight.
 
         Args:
             count: number of ways.
-            height_m: of whoever goes them; walls that are lower don't stand in the way.
-            way_m: (steps,) rising from 0.
+            height_m: of the ways; lower walls don't block them.
+            way_m: (steps,) distances along the way, rising from 0.
 
         Raises:
-            ValueError: from some place in the streets no other is in sight.
+            ValueError: no other place is in sight from a place.
         """
         starts = self.in_streets(count, height_m)
         result = np.empty((count, len(way_m), 3))
@@ -284,7 +284,7 @@ class Placement:
         return result
 
     def _in_sight(self, corners: list[Floats], height_m: float) -> Floats:
-        """A place in the streets that is in sight from the last corner; the corner before it, when there is no other."""
+        """Return a place in sight of the last corner, or the corner before it if there is no other."""
         here = corners[-1]
         for _ in range(ATTEMPTS):
             there = self.in_streets(64, height_m)
@@ -301,7 +301,7 @@ class Placement:
         )
 
     def on_walls(self, count: int, height_m: float) -> Floats:
-        """(count, 3) m, `FACADE_M` off the first wall that is met from a random place in the streets in a random direction."""
+        """Return (count, 3) m, `FACADE_M` off the first wall in a random direction from a random place in the streets."""
 
         def draw() -> Floats:
             xy = uniform_in_disc(self._rng, 256, self._radius_m)
@@ -317,7 +317,7 @@ class Placement:
         return self._collect(draw, count, f"walls of {height_m:g} m for APs and receivers")
 
     def on_roofs(self, count: int, height_m: float) -> Floats:
-        """(count, 3) m, `ABOVE_ROOF_M` above uniform places that are built on; the height is the roofs'."""
+        """Return (count, 3) m, `ABOVE_ROOF_M` above uniform places on roofs."""
 
         def draw() -> Floats:
             xy = uniform_in_disc(self._rng, 256, self._radius_m)
@@ -339,13 +339,13 @@ class Placement:
         )
 
     def _height(self, xy: Floats) -> Floats:
-        """(n,) m, height of what a vertical ray meets first; infinite where the scene ends."""
+        """Return (n,) m, the height of the first hit of a vertical ray; infinite where the scene ends."""
         origin = np.column_stack([xy, np.full(len(xy), self._top_m)])
         down = np.broadcast_to([0.0, 0.0, -1.0], origin.shape)
         return np.asarray(self._top_m - self._shoot(origin, down, missed=-np.inf))
 
     def _shoot(self, origin: Floats, direction: Floats, missed: float = np.inf) -> Floats:
-        """(n,) m to the first surface; `missed` where there is none."""
+        """Return (n,) m, the distance to the first surface; `missed` without one."""
         mi = self._mi
         ray = mi.Ray3f(mi.Point3f(*origin.T.astype(np.float32)), mi.Vector3f(*direction.T.astype(np.float32)))
         hit = self._scene.ray_intersect_preliminary(ray)

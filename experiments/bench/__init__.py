@@ -1,1 +1,1 @@
-"""Benchmarks behind `cfisac bench`: what they measure and store; the numbers in the documentation come from here."""
+"""Benchmarks (`cfisac bench`), the ablation of the HetGNN and the page of model cards; the wheel leaves them out."""

@@ -1,12 +1,12 @@
-"""The compiled allocator against Clarabel called directly and against the cvxpy reference, on the same sets in one run.
+"""Times of the compiled allocator, of Clarabel called directly and of the cvxpy reference, on the same sets in one run.
 
-Times are the processor time of the one thread that works, so that they hold on a busy machine too.
+They are processor times of the one working thread, so that they hold on a busy machine, too.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ KINDS = ("all on", "search")
 
 
 @dataclass(frozen=True)
-class AllocatorRow:
+class AllocatorTiming:
     """One size and kind of set; times are medians over the sets, of one thread's processor time."""
 
     M: int
@@ -35,8 +35,8 @@ class AllocatorRow:
     infeasible: int  # certified, of `sets`
     iterations: float  # mean, of the compiled allocator
     fast_ms: float  # all sets of a drop in one call, as a search does
-    clarabel_ms: float  # t as variables of their own
-    clarabel_dense_ms: float  # t put into every cone
+    clarabel_ms: float  # t as variables
+    clarabel_dense_ms: float  # t substituted into every cone
     reference_ms: float  # of `reference_sets`, each after its program has been built
     reference_sets: int
     clarabel_ratio: float  # median over the drops of total time over total time
@@ -45,7 +45,7 @@ class AllocatorRow:
     fast_violation: float  # largest relative miss of any requirement by an answer
     clarabel_violation: float
     objective_difference: float  # largest relative difference of the two transmit powers
-    clarabel_failures: int  # sets to which Clarabel's word is neither solved nor infeasible
+    clarabel_failures: int  # sets that Clarabel neither solves nor finds infeasible
 
 
 def measure(
@@ -56,8 +56,8 @@ def measure(
     seed: int,
     fields: dict[str, Any],
     step: Callable[[], None] = lambda: None,
-) -> Iterator[AllocatorRow]:
-    """One row a size and kind.
+) -> list[AllocatorTiming]:
+    """Measure every size and kind of set.
 
     Args:
         sizes: (M, K); every user gets a pilot of its own.
@@ -68,11 +68,13 @@ def measure(
         fields: of `SystemConfig`.
         step: called after each drop of a kind.
     """
+    rows = []
     for M, K in sizes:
         config = SystemConfig(**{"pilot_length": max(K, SystemConfig().pilot_length), **fields, "M": M, "K": K})
         problems = [sample(config, np.random.default_rng(seed + i)).problem for i in range(drops)]
         for kind in KINDS:
-            yield _row(M, K, kind, [_one_drop(p, kind, sets, reference_sets, step) for p in problems])
+            rows.append(_row(M, K, kind, [_one_drop(p, kind, sets, reference_sets, step) for p in problems]))
+    return rows
 
 
 def _one_drop(
@@ -80,10 +82,7 @@ def _one_drop(
 ) -> dict[str, NDArray[np.float64]]:
     active = np.ones((1, problem.M), dtype=bool) if kind == "all on" else neighbours(problem, count)
     answers = fast.solve(problem, active, threads=1)
-    # Each in turn, so that whatever else the machine does hits all of them.
-    one: list[float] = []
-    for _ in range(5):
-        one.append(_timed(lambda: fast.solve(problem, active, threads=1)) / len(active))
+    one = [_timed(lambda: fast.solve(problem, active, threads=1)) / len(active) for _ in range(5)]
     conics = [conic.solve(problem, a) for a in active]
     dense = [conic.solve(problem, a, sparse_rows=False).seconds for a in active[: max(1, reference_sets)]]
     chosen = active[:reference_sets]
@@ -110,9 +109,9 @@ def _one_drop(
 
 
 def neighbours(problem: Problem, count: int) -> NDArray[np.bool_]:
-    """(count, M): by turns one random AP exchanged in the set where greedy elimination ends, and one added: what a search prices most.
+    """Return neighbours, (count, M), of the set where greedy elimination ends, as a search prices them: by turns a swap and an addition.
 
-    Where elimination removes none, all of them.
+    Where elimination removes no AP, return the set of all.
     """
     last: NDArray[np.bool_] = baselines.make("modified-bb").decide(problem).decision.active
     rng = np.random.default_rng(0)
@@ -131,10 +130,17 @@ def _timed(work: Callable[[], Any]) -> float:
     return time.thread_time() - begin
 
 
-def _row(M: int, K: int, kind: str, drops: list[dict[str, NDArray[np.float64]]]) -> AllocatorRow:
+def _row(M: int, K: int, kind: str, drops: list[dict[str, NDArray[np.float64]]]) -> AllocatorTiming:
     whole = {key: np.concatenate([drop[key] for drop in drops]) for key in drops[0]}
-    slow = [drop["slow"].mean() / drop["one"][0] for drop in drops if len(drop["slow"])]
-    return AllocatorRow(
+
+    def median_ms(key: str) -> float:
+        return 1e3 * float(np.median(whole[key])) if whole[key].size else np.nan
+
+    def ratio(key: str) -> float:
+        values = [drop[key].mean() / drop["one"][0] for drop in drops if drop[key].size]
+        return float(np.median(values)) if values else np.nan
+
+    return AllocatorTiming(
         M=M,
         K=K,
         kind=kind,
@@ -142,14 +148,14 @@ def _row(M: int, K: int, kind: str, drops: list[dict[str, NDArray[np.float64]]])
         sets=len(whole["size"]),
         infeasible=int(whole["infeasible"].sum()),
         iterations=float(whole["iterations"].mean()),
-        fast_ms=1e3 * float(np.median(whole["one"])),
-        clarabel_ms=1e3 * float(np.median(whole["direct"])),
-        clarabel_dense_ms=1e3 * float(np.median(whole["dense"])),
-        reference_ms=1e3 * float(np.median(whole["slow"])) if slow else np.nan,
+        fast_ms=median_ms("one"),
+        clarabel_ms=median_ms("direct"),
+        clarabel_dense_ms=median_ms("dense"),
+        reference_ms=median_ms("slow"),
         reference_sets=len(whole["slow"]),
-        clarabel_ratio=float(np.median([drop["direct"].mean() / drop["one"][0] for drop in drops])),
-        clarabel_dense_ratio=float(np.median([drop["dense"].mean() / drop["one"][0] for drop in drops])),
-        reference_ratio=float(np.median(slow)) if slow else np.nan,
+        clarabel_ratio=ratio("direct"),
+        clarabel_dense_ratio=ratio("dense"),
+        reference_ratio=ratio("slow"),
         fast_violation=float(whole["violation"].max(initial=0.0)),
         clarabel_violation=float(whole["direct_violation"].max(initial=0.0)),
         objective_difference=float(whole["difference"].max(initial=0.0)),
@@ -159,7 +165,7 @@ def _row(M: int, K: int, kind: str, drops: list[dict[str, NDArray[np.float64]]])
 
 _NO_REFERENCE = "no set was solved with cvxpy"
 
-COLUMNS: tuple[Column[AllocatorRow], ...] = (
+COLUMNS: tuple[Column[AllocatorTiming], ...] = (
     Column("M, K", lambda row: f"{row.M}, {row.K}"),
     Column("sets", lambda row: f"{row.kind} ({row.sets}, {row.infeasible} infeasible)", left=True),
     Column("active APs", lambda row: f"{row.active_aps:.1f}", rank=3),
@@ -176,6 +182,6 @@ COLUMNS: tuple[Column[AllocatorRow], ...] = (
 )
 
 
-def table(rows: Sequence[AllocatorRow]) -> Table[AllocatorRow]:
-    """One row a size and kind of set."""
+def table(rows: Sequence[AllocatorTiming]) -> Table[AllocatorTiming]:
+    """Return the table, one row a size and kind of set."""
     return Table(COLUMNS, rows)

@@ -1,9 +1,7 @@
-"""`cfisac bench …` and `cfisac ablate …`: their options, and the tables that they print and write."""
+"""`cfisac bench …` and `cfisac ablate …`."""
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +23,8 @@ from experiments.commands.common import (
     Threads,
     open_option,
     progress,
-)
+)  # fmt: skip
 from experiments.sizes import configurations, parse_size
-
-MOBILE = 256
-"""Environments of `CfIsacMobile-v0`, at most: each keeps a whole episode."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +36,13 @@ class BenchAllocator(Command):
     sizes: tuple[str, ...] = ("30x6", "50x10", "50x20", "100x40")
     """APs x users."""
     drops: Count = 5
-    """Drops of each size."""
+    """Number of drops of each size."""
     sets: Count = 20
-    """Sets of each drop that are as small as those that a search solves."""
+    """Number of small sets of each drop, such as a search solves."""
     reference_sets: Natural = 1
-    """Sets of each drop that cvxpy solves as well, at most."""
+    """Number of sets of each drop that cvxpy solves, too, at most."""
     agreement: Natural = 0
-    """Instead of timing, solve so many random instances with the compiled allocator and with cvxpy and compare the answers."""
+    """Number of random instances to solve with the compiled allocator and with cvxpy, whose answers are compared instead of timed."""
     seed: Seed = seeds.TEST
     """Seed of the first drop; the others follow."""
     out: Path = Path("runs/bench")
@@ -63,93 +58,54 @@ class BenchAllocator(Command):
                 raise ValueError(f"--agreement draws its own configurations; leave out {', '.join(sorted(fields))}")
             with progress() as bar:
                 task = bar.add_task("solving", total=self.agreement)
-                rows = agreement.run(self.agreement, self.seed, self.out, lambda done: bar.advance(task, done))
-            files = [self.out / f"agreement.{kind}" for kind in ("csv", "json", "md")]
-            Result("agreement", [agreement.table(rows)]).show(self.out, console, files)
+                rows = agreement.run(self.agreement, self.seed, self.out, lambda: bar.advance(task))
+            agreement.result(rows, self.seed).publish(self.out, console)
             return
         pairs = [parse_size(text) for text in self.sizes]
-        measures = []
         with progress() as bar:
             task = bar.add_task("timing", total=len(pairs) * len(allocator.KINDS) * self.drops)
-            for row in allocator.measure(
+            measures = allocator.measure(
                 pairs, self.drops, self.sets, self.reference_sets, self.seed, fields, lambda: bar.advance(task)
-            ):
-                measures.append(row)
+            )
         content = {"seed": self.seed, "drops": self.drops, "threads": 1, "fields": fields, "rows": measures}
         Result("allocator", [allocator.table(measures)], content).publish(self.out, console)
 
 
 @dataclass(frozen=True)
 class BenchEnv(Command):
-    """Measure decisions a second of the environments, beside mobile-env when it is installed; writes JSON and Markdown."""
+    """Measure decisions a second of the environments, beside mobile-env where it is installed; writes JSON and Markdown."""
 
     configured: ClassVar[bool] = True
 
     sizes: tuple[str, ...] = ("50x10", "30x6")
     """APs x users."""
     environments: Count = 1024
-    """In the vector environment."""
+    """Number of environments in the vector environment."""
     threads: Count = 2
-    """Of the vector environment."""
+    """Number of threads of the vector environment."""
     seconds: Seconds = 3.0
-    """For each rate."""
+    """Time in s for each rate."""
     scaling: bool = True
     """Measure how the cost grows with the number of environments and with the size, too."""
     seed: Seed = seeds.TEST
-    """Of drops and actions."""
+    """Seed of drops and actions."""
     out: Path = Path("runs/bench")
     """Folder of the results."""
 
     def run(self, fields: dict[str, Any], console: Console) -> None:
         """Measure, write, print."""
-        from experiments.bench import environment as bench
-        from experiments.results import Result, Table
+        from experiments.bench import environment
+        from experiments.results import Result
 
         if given := sorted({"M", "K"} & fields.keys()):
             raise ValueError(f"--{given[0]} is in --sizes, such as --sizes 50x10 30x6")
         configs = [SystemConfig(M, K, **fields) for M, K in map(parse_size, self.sizes)]
-        rates, n = [], self.environments
         with progress() as bar:
-            task = bar.add_task("timing", total=None)
-            for config in configs:
-                rates.append(bench.scalar(config, self.seed, self.seconds))
-                for (decisions, instants), threads in itertools.product(
-                    ((1, 1), (1, 50), (50, 1)), sorted({1, self.threads})
-                ):
-                    rates.append(
-                        bench.vector(config, n, decisions, threads, self.seed, self.seconds, episode_steps=instants)
-                    )
-                rates.append(bench.scoring(config, n, 50, self.seed, self.seconds))
-                for threads in sorted({1, self.threads}):
-                    rates.append(bench.mobile(config, min(n, MOBILE), threads, self.seed, self.seconds))
-            with contextlib.suppress(ImportError):  # the row is left out without torch
-                rates.append(bench.vector(configs[0], n, 1, 1, self.seed, self.seconds, "torch"))
-            reference = bench.mobile_env(self.seed, self.seconds)
-            shares = bench.profile(configs[0], self.seed)
-            grown: list[bench.Rate] = []
-            if self.scaling:
-                counts = [4**i for i in range(7)]
-                sizes = [(10, 10), (50, 10), (100, 30), (300, 50), (1000, 100)]
-                grown = list(bench.scaling(configs[0], counts, sizes, self.seed, self.seconds / 3))
-            bar.remove_task(task)
-        fitted = bench.growth(grown) if grown else None
-        traffic, bandwidth = bench.bytes_per_decision(configs[0]), bench.copy_bandwidth()
-        tables: list[Table[Any]] = [bench.table(rates, reference)]
-        if fitted is not None:
-            tables.append(bench.growth_table(grown, fitted))
-        tables.append(bench.profile_table(shares, traffic, bandwidth))
-        content = {
-            "seed": self.seed,
-            "fields": fields,
-            "rates": rates,
-            "mobile_env": reference,
-            "scaling": grown,
-            "growth": fitted,
-            "profile": shares,
-            "bytes_per_decision": traffic,
-            "copy_bandwidth_bytes_per_s": bandwidth,
-        }
-        Result("env", tables, content).publish(self.out, console)
+            bar.add_task("timing", total=None)
+            tables, content = environment.measure(
+                configs, self.environments, self.threads, self.seed, self.seconds, scaling_too=self.scaling
+            )
+        Result("env", tables, {"seed": self.seed, "fields": fields, **content}).publish(self.out, console)
 
 
 @dataclass(frozen=True)
@@ -157,11 +113,11 @@ class BenchScale(Command):
     """Time the allocator with every AP on at up to a hundred thousand APs, with memory and certified gaps; writes JSON and Markdown."""
 
     presets: tuple[str, ...] = ("urban", "paper", "high-rate")
-    """Presets."""
+    """Names of presets."""
     sizes: tuple[str, ...] = ("200x10", "1000x10", "1000x20", "10000x20", "100000x20")
     """APs x users."""
     drops: Count = 3
-    """Drops of each preset and size."""
+    """Number of drops of each preset and size."""
     seed: Seed = seeds.TEST
     """Seed of the first drop; the others follow."""
     out: Path = Path("runs/bench")
@@ -182,7 +138,7 @@ class BenchScale(Command):
 
 @dataclass(frozen=True)
 class BenchSelection(Command):
-    """Prove optima, measure how far the heuristics are from them, and time it all; a run that was killed goes on where it was."""
+    """Prove optima, and measure gaps and times of the heuristics; a killed run goes on where it was."""
 
     kept: ClassVar[str] = GOES_ON
 
@@ -191,13 +147,13 @@ class BenchSelection(Command):
         "precise-sensing:30x6:60:20", "precise-sensing:50x10:60:20", "urban:30x6:60:20", "urban:50x10:30:20", "urban:50x20:60:20",
         "paper:100x40:60:2",
     )  # fmt: skip
-    """preset:APs x users:seconds:drops."""
+    """Cases as preset:APs x users:seconds:drops."""
     elimination: Annotated[str | None, tyro.conf.arg(metavar="MxK|None")] = "50x20"
     """Size at which greedy elimination is timed against the same on cvxpy; None to leave it out."""
     elimination_drops: Count = 3
-    """Drops of that size."""
+    """Number of drops of that size."""
     elimination_solves: Annotated[int, Range(2, 1_000_000)] = 8
-    """Solves of cvxpy for each of them, from which the rest is extrapolated."""
+    """Number of cvxpy solves on each of these drops, from which the others are extrapolated."""
     seed: Seed = seeds.TEST
     """Seed of the first drop of each case; the others follow."""
     out: Path = Path("runs/bench")
@@ -206,23 +162,19 @@ class BenchSelection(Command):
     def run(self, fields: dict[str, Any], console: Console) -> None:
         """Measure, write, print."""
         from experiments.bench import selection
-        from experiments.results import Result
 
         cases = [selection.parse_case(text) for text in self.cases]
         size = None if self.elimination is None else parse_size(self.elimination)
         with progress() as bar:
             task = bar.add_task("searching", total=sum(case.drops for case in cases))
-
-            def step(label: str) -> None:
-                bar.update(task, advance=1, description=label)
-
-            drops = selection.run(cases, self.seed, self.out, step)
-        timed: dict[str, Any] = {"drops": []}
+            drops = selection.run(
+                cases, self.seed, self.out, lambda label: bar.update(task, advance=1, description=label)
+            )
+        timed = None
         if size is not None:
-            timed = selection.elimination(*size, self.elimination_drops, self.elimination_solves, self.seed, self.out)
-        files = [self.out / "selection.json", self.out / "selection.md"]
-        Result("selection", [selection.table(drops)]).show(self.out, console, files)
-        for one in timed["drops"]:
+            timed = selection.elimination(*size, self.elimination_drops, self.elimination_solves, self.seed)
+        selection.result(drops, self.seed, timed).publish(self.out, console)
+        for one in [] if timed is None else timed["drops"]:
             console.print(
                 f"elimination at {self.elimination}, seed {one['seed']}: {one['compiled_s']:.2f} s compiled; on cvxpy "
                 f"{one['cvxpy_s']:.0f} s by {one['solves_timed']} of {one['solves_of_plain_elimination']} solves: "
@@ -248,18 +200,18 @@ class AblateHetGnn(Command):
     sizes: tuple[str, ...] = ("30x6", "30x10", "50x10")
     """APs x users to train and measure on."""
     drops: Count = 300
-    """Labels of each size to train on."""
+    """Number of labels of each size to train on."""
     epochs: Count = 8
-    """Of every variant."""
+    """Number of epochs of every variant."""
     seed: Seed = 0
-    """Of every variant."""
+    """Seed of every variant."""
     threads: Annotated[Threads | None, open_option("INT")] = None
-    """Threads of torch; by default as torch has it."""
+    """Number of torch's threads; by default torch's own choice."""
     out: Path = Path("runs/ablation")
     """Folder of the results."""
 
     def run(self, fields: dict[str, Any], console: Console) -> None:
-        """Train, measure, write."""
+        """Train, measure, write, print."""
         import torch
 
         from experiments import hetgnn
@@ -271,14 +223,15 @@ class AblateHetGnn(Command):
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         base = TrainingConfig(epochs=self.epochs, patience=self.epochs, edges=8192, seed=self.seed)
-
-        def complain(line: str) -> None:
-            console.print(f"skipped: {line}", style="yellow", soft_wrap=True)
-
         sizes = [(config.M, config.K) for config in configurations(("paper",), self.sizes, {})]
 
         def read(folder: Path, drops: int | None) -> list[Any]:
-            shards = hetgnn.read(folder, ("paper",), drops, complain)
+            shards = hetgnn.read(
+                folder,
+                ("paper",),
+                drops,
+                lambda line: console.print(f"skipped: {line}", style="yellow", soft_wrap=True),
+            )
             return [shard for shard in shards if (shard.config.M, shard.config.K) in sizes]
 
         labels = {"local-search": read(self.labels, self.drops)}
@@ -296,17 +249,14 @@ class AblateHetGnn(Command):
         content = {
             "labels": {oracle: hetgnn.describe(shards) for oracle, shards in labels.items()},
             "validation": hetgnn.describe(validation),
-            "measures": [vars(one) for one in measures],
+            "measures": measures,
         }
         Result("ablation", [ablation.table(measures)], content).publish(self.out, console)
 
 
 BENCH: Mapping[str, type[Command]] = {
-    "allocator": BenchAllocator,
-    "env": BenchEnv,
-    "scale": BenchScale,
-    "selection": BenchSelection,
-}
+    "allocator": BenchAllocator, "env": BenchEnv, "scale": BenchScale, "selection": BenchSelection,
+}  # fmt: skip
 """Second words of `cfisac bench`."""
 
 ABLATE: Mapping[str, type[Command]] = {"hetgnn": AblateHetGnn}

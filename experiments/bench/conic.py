@@ -1,4 +1,4 @@
-"""The fixed-set problem as a cone program handed straight to Clarabel, without a modelling layer, to hold the compiled allocator against.
+"""The fixed-set problem as a cone program for Clarabel, without a modelling layer, as a reference for the compiled allocator.
 
 Powers are in caps and each user's rows are divided by Σ_i v_ik, as in the compiled allocator: other scalings end with wrong answers.
 """
@@ -20,17 +20,17 @@ from cfisac_env.types import Problem
 
 @dataclass(frozen=True, eq=False)
 class ConicAnswer:
-    """What Clarabel says about one set, and what its powers are worth."""
+    """Clarabel's answer to a set."""
 
-    status: str  # Clarabel's own word
+    status: str  # Clarabel's own
     transmit_power_w: float
-    violation: float  # largest relative miss of a SINR, CRLB or cap by the powers; NaN without powers
+    violation: float  # largest relative violation of a requirement or cap; NaN without powers
     iterations: int
-    seconds: float  # processor time of set-up and solve, without building the matrices
+    seconds: float  # processor time of set-up and solution, without that of the matrices
 
 
 def solve(problem: Problem, active: NDArray[np.bool_], *, sparse_rows: bool = True) -> ConicAnswer:
-    """Solve one set on one thread, at Clarabel's default tolerances.
+    """Solve the problem of a set on one thread, at Clarabel's default tolerances.
 
     With x = p/P_max, V_ik = v_ik/Σ_j v_jk, S_ik = γ ς_ik/Σ_j v_jk and b_k = γσ²/(P_max Σ_j v_jk):
 
@@ -40,8 +40,8 @@ def solve(problem: Problem, active: NDArray[np.bool_], *, sparse_rows: bool = Tr
     Args:
         problem: one drop with orthogonal pilots.
         active: (M,), not empty.
-        sparse_rows: keep t as variables, so that a cone has four entries; otherwise t is put into every cone, as the problem is
-            written down, and each of its 2·M·K rows has one entry for every AP.
+        sparse_rows: keep t as variables, so that a cone has four entries; otherwise t is substituted, and each of the 2·M·K rows has
+            one entry for every AP.
     """
     matrix, offset, cones, linear = program(problem, active)
     if not sparse_rows:
@@ -68,7 +68,7 @@ def solve(problem: Problem, active: NDArray[np.bool_], *, sparse_rows: bool = Tr
 
 
 def violation(problem: Problem, power: NDArray[np.float64]) -> float:
-    """Largest relative miss of any requirement by powers (M, K), by the physics: 1 − γ/γ_thr, 1 − ν/CRLB or P/P_max − 1."""
+    """Return the largest relative violation by powers (M, K): 1 − γ/γ_thr, 1 − ν/CRLB or P/P_max − 1."""
     sinr = physics.sinr(power, problem.gain, problem.estimate_gain, problem.noise_w, problem.pilot_overlap)
     crlb = physics.crlb(power.sum(-1), problem.fisher)
     return max(
@@ -81,7 +81,7 @@ def violation(problem: Problem, power: NDArray[np.float64]) -> float:
 def program(
     problem: Problem, active: NDArray[np.bool_]
 ) -> tuple[Any, NDArray[np.float64], list[Any], NDArray[np.float64]]:
-    """Matrix A, offset b, cones and costs of  min cᵀx  s.t.  b − Ax in the cones, over x = (x_ik, r_ik, X_i, t_k)."""
+    """Return matrix A, offset b, cones and costs of  min cᵀx  s.t.  b − Ax in the cones, over x = (x_ik, r_ik, X_i, t_k)."""
     gain, estimate, fisher = problem.gain[active], problem.estimate_gain[active], problem.fisher[active]
     n, K = gain.shape
     cap, gamma = problem.max_ap_power_w, problem.sinr_threshold
@@ -146,7 +146,7 @@ def program(
 def _substituted(
     matrix: Any, offset: NDArray[np.float64], cones: list[Any], linear: NDArray[np.float64], n: int, K: int
 ) -> Any:
-    """The program of `program` with t = b − D·rest, as its rows n to n + K say, put in wherever it occurs."""
+    """Substitute t = b − D·rest, rows n to n + K of the program, wherever t occurs."""
     rest = len(linear) - K
     kept = np.r_[0:n, n + K : matrix.shape[0]]
     times = matrix[:, rest:]

@@ -1,7 +1,9 @@
-"""How many decisions a second the environments take, beside mobile-env's steps, and where the time goes."""
+"""Decisions a second of the environments, beside mobile-env's steps, and a profile of their time."""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +18,10 @@ from cfisac_env.sampling import RandomInputs, build
 from experiments.results import Column, Table
 
 MOBILE_ENV = "mobile-large-central-v0"
-"""13 base stations and 30 users."""
+"""Largest setting of mobile-env: 13 base stations and 30 users."""
+
+MOBILE = 256
+"""Environments of `CfIsacMobile-v0`, at most: each keeps a whole episode."""
 
 
 @dataclass(frozen=True)
@@ -35,17 +40,17 @@ class Rate:
 
     @property
     def per_second(self) -> float:
-        """Decisions a second by the clock."""
+        """Decisions a second of wall time."""
         return self.decisions / self.wall_s
 
     @property
     def per_processor_second(self) -> float:
-        """Decisions a second of processor time: what other work on the machine takes away doesn't count."""
+        """Decisions a second of processor time, which other work on the machine doesn't change."""
         return self.decisions / self.processor_s
 
     @property
     def share(self) -> float:
-        """Share of its threads' time that the process got."""
+        """Processor time of the process over the wall time of its threads."""
         return self.processor_s / (self.wall_s * self.threads)
 
 
@@ -58,7 +63,7 @@ def timed(
     play: Callable[[], int],
     seconds: float,
 ) -> Rate:
-    """Play for so many seconds, once at least, after a warm-up; `play` returns how many decisions it took."""
+    """Call `play`, which returns its number of decisions, for so many seconds, once at least, after a warm-up."""
     play()
     wall, processor = time.perf_counter(), time.process_time()
     decisions = play()
@@ -68,9 +73,55 @@ def timed(
     return Rate(what, config.M, config.K, environments, decisions_per_drop, threads, decisions, wall_s, processor_s)
 
 
+def measure(
+    configs: Sequence[SystemConfig], environments: int, threads: int, seed: int, seconds: float, *, scaling_too: bool
+) -> tuple[list[Table[Any]], dict[str, Any]]:
+    """Measure everything.
+
+    Args:
+        configs: sizes; the first one is profiled and scaled.
+        environments: number in the vector environment.
+        threads: of the vector environment, besides one.
+        seed: of drops and actions.
+        seconds: for each rate.
+        scaling_too: measure the rates over the number of environments and over the size.
+
+    Returns:
+        The tables, and the content of the JSON file.
+    """
+    rates = []
+    for config in configs:
+        rates.append(scalar(config, seed, seconds))
+        for (decisions, instants), n in itertools.product(((1, 1), (1, 50), (50, 1)), sorted({1, threads})):
+            rates.append(vector(config, environments, decisions, n, seed, seconds, episode_steps=instants))
+        rates.append(scoring(config, environments, 50, seed, seconds))
+        rates += [mobile(config, min(environments, MOBILE), n, seed, seconds) for n in sorted({1, threads})]
+    with contextlib.suppress(ImportError):  # the row is left out without torch
+        rates.append(vector(configs[0], environments, 1, 1, seed, seconds, "torch"))
+    reference, shares = mobile_env(seed, seconds), profile(configs[0], seed)
+    traffic, bandwidth = bytes_per_decision(configs[0]), copy_bandwidth()
+    tables: list[Table[Any]] = [table(rates, reference)]
+    grown, fitted = [], None
+    if scaling_too:
+        sizes = [(10, 10), (50, 10), (100, 30), (300, 50), (1000, 100)]
+        grown = list(scaling(configs[0], [4**i for i in range(7)], sizes, seed, seconds / 3))
+        fitted = growth(grown)
+        tables.append(growth_table(grown, fitted))
+    tables.append(profile_table(shares, traffic, bandwidth))
+    return tables, {
+        "rates": rates,
+        "mobile_env": reference,
+        "scaling": grown,
+        "growth": fitted,
+        "profile": shares,
+        "bytes_per_decision": traffic,
+        "copy_bandwidth_bytes_per_s": bandwidth,
+    }
+
+
 def scalar(config: SystemConfig, seed: int, seconds: float) -> Rate:
-    """`CfIsac-v0` with a reset after every decision."""
-    env = gym.make("CfIsac-v0", **_given(config))
+    """Measure `CfIsac-v0` with a reset after every decision."""
+    env = gym.make("CfIsac-v0", **config.as_dict())
     chosen = _actions(config, 64, seed)
     env.reset(seed=seed)
 
@@ -93,38 +144,45 @@ def vector(
     backend: str = "numpy",
     episode_steps: int = 1,
 ) -> Rate:
-    """The vector environment, resetting in the same step; drops take all their decisions, so that each is paid for by as many."""
-    envs = gym.make_vec(
-        "CfIsac-v0", num_envs=environments, vectorization_mode="vector_entry_point", autoreset_mode="SameStep",
-        episode_steps=episode_steps, decisions_per_drop=decisions_per_drop, threads=threads, backend=backend, **_given(config),
-    )  # fmt: skip
+    """Measure the vector environment, which resets in the same step; whole drops are played, so that each counts in full."""
     what = f"vector, {backend}" + ("" if episode_steps == 1 else f", {episode_steps} instants of a network")
-    return _stepped(what, envs, config, environments, decisions_per_drop, threads, seed, seconds, decisions_per_drop)
+    options = {"episode_steps": episode_steps, "decisions_per_drop": decisions_per_drop, "backend": backend}
+    rounds = decisions_per_drop
+    return _stepped(
+        what, "CfIsac-v0", options, config, environments, decisions_per_drop, threads, seed, seconds, rounds
+    )
 
 
 def mobile(config: SystemConfig, environments: int, threads: int, seed: int, seconds: float) -> Rate:
-    """The vector environment of `CfIsacMobile-v0`, resetting in the same step; episodes of 50 instants are played whole."""
-    envs = gym.make_vec(
-        "CfIsacMobile-v0", num_envs=environments, vectorization_mode="vector_entry_point", autoreset_mode="SameStep",
-        switching_energy_j=2.0, wake_up_steps=2, threads=threads, **_given(config),
-    )  # fmt: skip
-    return _stepped("mobile vector", envs, config, environments, 1, threads, seed, seconds, 50)
+    """Measure the vector environment of `CfIsacMobile-v0`, which resets in the same step, on whole episodes of 50 instants."""
+    options = {"switching_energy_j": 2.0, "wake_up_steps": 2}
+    return _stepped("mobile vector", "CfIsacMobile-v0", options, config, environments, 1, threads, seed, seconds, 50)
 
 
 def _stepped(
     what: str,
-    envs: Any,
+    env_id: str,
+    options: dict[str, Any],
     config: SystemConfig,
     environments: int,
     decisions_per_drop: int,
     threads: int,
     seed: int,
     seconds: float,
-    least: int,
+    rounds: int,
 ) -> Rate:
-    """A rate of steps with random actions, `least` at a time or more."""
+    """Measure steps of a vector environment with random actions, `rounds` at a time or more."""
+    envs = gym.make_vec(
+        env_id,
+        num_envs=environments,
+        vectorization_mode="vector_entry_point",
+        autoreset_mode="SameStep",
+        threads=threads,
+        **options,
+        **config.as_dict(),
+    )
     chosen = [_actions(config, environments, seed + i) for i in range(4)]
-    rounds = max(len(chosen), least)
+    rounds = max(len(chosen), rounds)
     envs.reset(seed=seed)
 
     def play() -> int:
@@ -138,8 +196,8 @@ def _stepped(
 
 
 def scoring(config: SystemConfig, environments: int, decisions: int, seed: int, seconds: float) -> Rate:
-    """New drops for every environment, then `decisions` decisions scored on each without moving on."""
-    envs = CfIsacVectorEnv(environments, threads=1, **_given(config))
+    """Measure the scoring of `decisions` decisions on each of a batch of new drops."""
+    envs = CfIsacVectorEnv(environments, threads=1, **config.as_dict())
     chosen = [_actions(config, environments, seed + i) for i in range(4)]
     envs.reset(seed=seed)
 
@@ -154,7 +212,7 @@ def scoring(config: SystemConfig, environments: int, decisions: int, seed: int, 
 
 
 def mobile_env(seed: int, seconds: float) -> Rate | None:
-    """Steps of mobile-env's largest setting with random actions; None when it isn't installed."""
+    """Measure mobile-env's largest setting with random actions; None where it isn't installed."""
     try:
         import mobile_env  # noqa: F401
     except ImportError:
@@ -177,14 +235,14 @@ def mobile_env(seed: int, seconds: float) -> Rate | None:
 
 @dataclass(frozen=True)
 class Share:
-    """One piece of work of the vector environment, on one thread."""
+    """Time of a part of the vector environment on one thread."""
 
     what: str
     us_per_decision: float
 
 
 def profile(config: SystemConfig, seed: int, environments: int = 256, rounds: int = 60) -> list[Share]:
-    """Where a decision's time goes with one decision a drop: each piece alone, the whole step, and the rest as overhead."""
+    """Profile a decision, one a drop: each part alone, the whole step, and the difference as overhead."""
     generators = [np.random.default_rng(seed + i) for i in range(environments)]
     action = _actions(config, environments, seed)
 
@@ -209,7 +267,7 @@ def profile(config: SystemConfig, seed: int, environments: int = 256, rounds: in
 
 
 def bytes_per_decision(config: SystemConfig) -> int:
-    """What has to cross the memory bus at least: actions read, drops written and read again, observations written."""
+    """Return the least memory traffic: actions read, drops written and read again, observations written."""
     space = observations.space(config)
     observed = sum(int(np.prod(entry.shape or ())) for entry in space.values()) * 4
     acted = config.M * (config.K + 1) * 4
@@ -218,7 +276,7 @@ def bytes_per_decision(config: SystemConfig) -> int:
 
 
 def copy_bandwidth(seconds: float = 0.5) -> float:
-    """Bytes read and written a second by one thread that copies a large array."""
+    """Measure the bytes a second that one thread reads and writes while it copies a large array."""
     source = np.ones(2**23)
     target = np.empty_like(source)
     done, start = 0, time.process_time()
@@ -231,26 +289,26 @@ def copy_bandwidth(seconds: float = 0.5) -> float:
 def scaling(
     base: SystemConfig, environments: Sequence[int], sizes: Sequence[tuple[int, int]], seed: int, seconds: float
 ) -> Iterator[Rate]:
-    """Rates over the number of environments, and over the size of the network at about as many links as the base has with 256."""
+    """Measure rates over the number of environments, and over the size at about as many links as 256 environments of the base have."""
     for n in environments:
         yield vector(base, n, 1, 1, seed, seconds)
     for M, K in sizes:
-        config = SystemConfig(**{**_given(base), "M": M, "K": K, "pilot_length": max(K, base.pilot_length)})
+        config = SystemConfig(**{**base.as_dict(), "M": M, "K": K, "pilot_length": max(K, base.pilot_length)})
         yield vector(config, max(1, 256 * base.M * base.K // (M * K)), 1, 1, seed, seconds)
 
 
 @dataclass(frozen=True)
 class Growth:
-    """The time of one step as a line in its numbers of environments N and of links N·M·K, fitted to measured rates."""
+    """Time of a step as a linear function of its numbers of environments N and of links N·M·K."""
 
     us_a_step: float
     us_an_environment: float
     ns_a_link: float
-    deviation: float  # largest relative distance of a measured time from the line
+    deviation: float  # largest relative deviation of a measured time
 
 
 def growth(rates: Sequence[Rate]) -> Growth:
-    """Fit by least squares of relative distances; no coefficient is negative."""
+    """Fit the line to measured rates by non-negative least squares of the relative deviations."""
     size = np.array([(1, one.environments, one.environments * one.M * one.K) for one in rates], dtype=np.float64)
     step_s = np.array([one.environments / one.per_processor_second for one in rates])
     fit = lsq_linear(size / step_s[:, None] * [1e-6, 1e-6, 1e-9], np.ones(len(rates)), bounds=(0.0, np.inf))
@@ -259,7 +317,7 @@ def growth(rates: Sequence[Rate]) -> Growth:
 
 
 def table(rates: Sequence[Rate], reference: Rate | None) -> Table[Rate]:
-    """Rates, with the ratio to mobile-env's."""
+    """Return the table of rates, with their ratios to mobile-env's."""
 
     def ratio(one: Rate) -> str | None:
         return None if reference is None else f"{one.per_processor_second / reference.per_processor_second:,.0f}"
@@ -281,7 +339,7 @@ def table(rates: Sequence[Rate], reference: Rate | None) -> Table[Rate]:
 
 
 def growth_table(rates: Sequence[Rate], fitted: Growth) -> Table[Rate]:
-    """Time of a step and of a decision beside the fitted line."""
+    """Return the table of times beside the fitted line."""
 
     def us(one: Rate) -> float:
         return 1e6 / one.per_processor_second
@@ -307,7 +365,7 @@ def growth_table(rates: Sequence[Rate], fitted: Growth) -> Table[Rate]:
 
 
 def profile_table(shares: Sequence[Share], traffic: int, bandwidth: float) -> Table[Share]:
-    """Where the time goes, and the distance from memory bandwidth."""
+    """Return the table of the profile, with a note on memory bandwidth."""
     whole = shares[-1].us_per_decision
     least = traffic / bandwidth * 1e6
     columns: tuple[Column[Share], ...] = (
@@ -322,17 +380,13 @@ def profile_table(shares: Sequence[Share], traffic: int, bandwidth: float) -> Ta
     return Table(columns, shares, notes=notes)
 
 
-def _given(config: SystemConfig) -> dict[str, Any]:
-    return config.as_dict()
-
-
 def _actions(config: SystemConfig, n: int, seed: int) -> Any:
     shape = (n, config.M, config.K + 1)
     return np.random.default_rng(seed).uniform(-1, 1, shape).astype(np.float32)
 
 
 def _microseconds(work: Callable[[], Any], rounds: int) -> float:
-    """Median processor time of a call."""
+    """Return the median processor time of a call."""
     work()
     times = []
     for _ in range(rounds):

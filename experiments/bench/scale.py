@@ -1,7 +1,4 @@
-"""Powers with every AP on at hundreds to a hundred thousand APs: time, memory and the certified gap.
-
-Times are processor seconds of one thread.
-"""
+"""Time, memory and certified gap of the allocator with every AP on, at hundreds to a hundred thousand APs."""
 
 from __future__ import annotations
 
@@ -19,23 +16,23 @@ from experiments.results import Column, Table, number
 
 
 @dataclass(frozen=True)
-class ScaleRow:
-    """The drops of one preset and size; medians but for the gap."""
+class ScaleMeasure:
+    """Measurement of the drops of a preset and size; medians, except for the gap."""
 
     preset: str
     M: int
     K: int
     drops: int
     infeasible: int
-    seconds: float
-    mebibytes: float  # most that was allocated at once beyond the drop itself
-    gap: float  # largest, between the powers and the bound recomputed from the multipliers
+    seconds: float  # of processor time, on one thread
+    mebibytes: float  # peak of allocated memory, without the drop
+    gap: float  # largest, to the bound recomputed from the multipliers
 
 
 def measure(
     presets: Sequence[str], sizes: Sequence[tuple[int, int]], drops: int, seed: int, step: Callable[[], None]
-) -> Iterator[ScaleRow]:
-    """Solve the same drops once for the time and once for the memory.
+) -> Iterator[ScaleMeasure]:
+    """Solve every drop once for the time and once for the memory.
 
     Raises:
         RuntimeError: a drop was neither solved nor proven infeasible.
@@ -48,27 +45,29 @@ def measure(
             config = SystemConfig(M=M, K=K, preset=preset, pilot_length=max(K, 20))
             for i in range(drops):
                 problem = sample(config, np.random.default_rng(seed + i)).problem
-                everyone = np.ones(M, dtype=bool)
+                all_on = np.ones(M, dtype=bool)
                 begin = time.thread_time()
-                answer = fast.solve(problem, everyone, threads=1)
+                answer = fast.solve(problem, all_on, threads=1)
                 seconds.append(time.thread_time() - begin)
                 if answer.status == Status.INFEASIBLE:
                     infeasible += 1
                 elif answer.status != Status.OPTIMAL:
                     raise RuntimeError(f"{preset} {M}x{K}, seed {seed + i}: {answer.status}")
                 else:
-                    bound = float(dual_bound(problem, everyone, answer.multipliers))
+                    bound = float(dual_bound(problem, all_on, answer.multipliers))
                     gaps.append(1.0 - bound / float(answer.transmit_power))
                 del answer
                 tracemalloc.start()
-                fast.solve(problem, everyone, threads=1)
+                fast.solve(problem, all_on, threads=1)
                 memory.append(tracemalloc.get_traced_memory()[1] / 2**20)
                 tracemalloc.stop()
                 step()
-            yield ScaleRow(preset, M, K, drops, infeasible, median(seconds), median(memory), max(gaps, default=np.nan))
+            yield ScaleMeasure(
+                preset, M, K, drops, infeasible, median(seconds), median(memory), max(gaps, default=np.nan)
+            )
 
 
-COLUMNS: tuple[Column[ScaleRow], ...] = (
+COLUMNS: tuple[Column[ScaleMeasure], ...] = (
     Column("preset", lambda row: row.preset),
     Column("M, K", lambda row: f"{row.M:,}, {row.K}"),
     Column("drops", lambda row: f"{row.drops} ({row.infeasible} infeasible)", rank=2),
@@ -78,6 +77,6 @@ COLUMNS: tuple[Column[ScaleRow], ...] = (
 )
 
 
-def table(rows: Sequence[ScaleRow]) -> Table[ScaleRow]:
-    """One row a preset and size."""
+def table(rows: Sequence[ScaleMeasure]) -> Table[ScaleMeasure]:
+    """Return the table, one row a preset and size."""
     return Table(COLUMNS, rows)

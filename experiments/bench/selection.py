@@ -1,12 +1,12 @@
-"""Exact search, local search and greedy elimination on the same drops: what is proven, how far each is from it, and what it takes.
+"""Exact search, local search and greedy elimination on the same drops: proven optima, gaps and times.
 
-Times are processor seconds of one thread, so that they hold on a busy machine too; on an idle core they are seconds on the wall.
+Times are processor seconds of one thread, so that they hold on a busy machine, too.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,19 +19,19 @@ from baselines.allocation import Allocation, Allocator, Status, reference
 from baselines.elimination import cheapest_removal
 from cfisac_env import PRESETS, SystemConfig, sample
 from cfisac_env.types import Problem
-from experiments import results, schemas
-from experiments.results import Column, Table
+from experiments.journal import Store
+from experiments.results import Column, Result, Table
 
 SAME = 2e-6
-"""Relative difference of two total powers that counts as none: the allocator's own accuracy, twice."""
+"""Relative difference of equal total powers, at most: twice the allocator's accuracy."""
 
 WALL = 8.0
-"""How many times its limit in processor seconds a search may take on the wall of a busy machine."""
+"""Limit of a search in wall time, relative to that in processor time, for busy machines."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One line of the table: a kind of drop, and how long a search may take."""
+    """Row of the table: preset, size, and time limit of the exact search."""
 
     preset: str
     M: int
@@ -41,12 +41,12 @@ class Case:
 
     @property
     def label(self) -> str:
-        """Such as `paper 50x10 2s`."""
+        """Name, such as `paper 50x10 2s`."""
         return f"{self.preset} {self.M}x{self.K} {self.limit_s:g}s"
 
 
 def parse_case(text: str) -> Case:
-    """`paper:50x10:2:20` as 20 drops of that preset and size, two seconds each."""
+    """Parse a case: `paper:50x10:2:20` is 20 drops of that preset and size, two seconds each."""
     parts = text.split(":")
     try:
         preset, size, limit, drops = parts
@@ -63,12 +63,12 @@ def parse_case(text: str) -> Case:
 
 @dataclass(frozen=True)
 class Drop:
-    """What the three found on one drop; powers are infinite and gaps NaN where it is certified infeasible."""
+    """Answers to a drop; powers are infinite and gaps NaN if it is certified infeasible."""
 
     case: str
     seed: int
     infeasible: bool
-    proven: bool  # gap at most 1e-6 within the limit in processor seconds
+    proven: bool  # gap of at most 1e-6 within the time limit
     gap: float
     total_w: float
     lower_bound_w: float
@@ -82,7 +82,7 @@ class Drop:
 
 
 def measure(case: Case, seed: int) -> Drop:
-    """One drop, on one thread."""
+    """Search the sets of a drop on one thread."""
     problem = drop(case, seed)
     exact, exact_s = _timed(lambda: branch_and_bound.solve(problem, time_limit_s=WALL * case.limit_s, threads=1))
     local, local_s = _timed(lambda: local_search.search(problem, threads=1))
@@ -107,14 +107,14 @@ def measure(case: Case, seed: int) -> Drop:
 
 
 def drop(case: Case, seed: int) -> Problem:
-    """The drop of a seed; every user has a pilot of its own."""
+    """Draw the drop of a seed, with orthogonal pilots."""
     config = SystemConfig(M=case.M, K=case.K, preset=case.preset, pilot_length=max(case.K, 20))
     problem: Problem = sample(config, np.random.default_rng(seed)).problem
     return problem
 
 
 def eliminate(problem: Problem) -> list[Allocation]:
-    """The sets that greedy elimination passes through, all APs on first."""
+    """Return the path of greedy elimination, which begins with all APs on."""
     allocate = Allocator(threads=1)
     path = [allocate(problem, np.ones(problem.M, dtype=bool))]
     while path[-1].status == Status.OPTIMAL:
@@ -126,87 +126,55 @@ def eliminate(problem: Problem) -> list[Allocation]:
 
 
 def run(cases: Sequence[Case], seed: int, out: Path, step: Callable[[str], None] = lambda label: None) -> list[Drop]:
-    """Every drop of every case; a run that was killed goes on where it was, and one with more drops adds them.
-
-    Writes `selection.json` and `selection.md` into `out`.
-
-    Raises:
-        FileExistsError: the folder holds drops of other seeds.
-        ValueError: its file is damaged.
-    """
-    path = out / "selection.json"
-    drops = [_drop(row) for row in _before(path, seed).get("drops", [])]
-    done = {(one.case, one.seed) for one in drops}
-    if len(done) < len(drops):
-        raise ValueError(f"{path} is damaged: it has a drop twice; choose another --out, or move the file away")
+    """Measure every drop of every case; those that `selection.jsonl` in `out` holds aren't measured again."""
+    store = Store(out / "selection.jsonl", "selection", {})
     branch_and_bound.solve(drop(Case("paper", 10, 3, 1.0, 1), seed))  # compiles
+    none = {"gap": np.nan, **dict.fromkeys(("total_w", "lower_bound_w", "local_w", "greedy_w"), np.inf)}
+    drops = []
     for case in cases:
-        for i in range(case.drops):
-            if (case.label, seed + i) not in done:
-                drops.append(measure(case, seed + i))
-                _write(path, seed, drops=drops)
+        for number in range(seed, seed + case.drops):
+            if (case.label, number) not in store:
+                store[case.label, number] = vars(measure(case, number))
+            values = store[case.label, number].items()
+            drops.append(Drop(**{key: none[key] if value is None else value for key, value in values}))
             step(case.label)
-    results.write(out, {"selection.md": table(drops).markdown()})
     return drops
 
 
-def _drop(row: dict[str, Any]) -> Drop:
-    """A stored drop; where it is certified infeasible its powers are infinite and its gap is none."""
-    missing: dict[str, Any] = {
-        "gap": np.nan,
-        "total_w": np.inf,
-        "lower_bound_w": np.inf,
-        "local_w": np.inf,
-        "greedy_w": np.inf,
-    }
-    return Drop(**{key: missing[key] if value is None else value for key, value in row.items()})
-
-
-def _before(path: Path, seed: int) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    content: dict[str, Any] = schemas.loads(schemas.read(path), path)
-    schemas.check(content, "selection", path)
-    if content["seed"] != seed:
-        raise FileExistsError(f"{path} holds drops from seed {content['seed']} on; choose another --out or --seed")
-    return content
-
-
-def _write(path: Path, seed: int, **parts: Any) -> None:
-    """Put parts of the result into the file and leave the others."""
-    content = results.plain({**_before(path, seed), **results.provenance(), "seed": seed, "threads": 1, **parts})
-    schemas.check(content, "selection", path)
-    results.write(path.parent, {path.name: content})
+def result(drops: Sequence[Drop], seed: int, eliminated: Mapping[str, Any] | None) -> Result:
+    """Return `selection.md` and `selection.json`."""
+    content: dict[str, Any] = {"seed": seed, "threads": 1, "drops": drops}
+    return Result("selection", [table(drops)], content if eliminated is None else content | {"elimination": eliminated})
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What the drops of a case say together."""
+    """Statistics of the drops of a case."""
 
     case: str
     drops: Sequence[Drop]
 
     @property
     def served(self) -> list[Drop]:
-        """The drops that aren't certified infeasible."""
+        """Drops that aren't certified infeasible."""
         return [drop for drop in self.drops if not drop.infeasible]
 
     @property
     def proven(self) -> list[Drop]:
-        """Those of which the optimum is proven."""
+        """Served drops with a proven optimum."""
         return [drop for drop in self.served if drop.proven]
 
     def above(self, key: str) -> NDArray[np.float64]:
-        """How far one power of every served drop is above the least of its three, relative."""
+        """Return the relative distance of a power of every served drop to the least of its three."""
         values = [getattr(drop, key) / min(drop.total_w, drop.local_w, drop.greedy_w) - 1.0 for drop in self.served]
         return np.array(values, dtype=np.float64)
 
     def column(self, key: str, drops: Sequence[Drop] | None = None) -> NDArray[np.float64]:
-        """One number of every served drop, or of those given."""
+        """Return a number of every served drop, or of the given ones."""
         return np.array([getattr(drop, key) for drop in (self.served if drops is None else drops)], dtype=np.float64)
 
     def open_gaps(self) -> NDArray[np.float64]:
-        """Gaps of the served drops whose optimum isn't proven."""
+        """Return the gaps of the served drops without a proven optimum."""
         return self.column("gap", [drop for drop in self.served if not drop.proven])
 
 
@@ -256,26 +224,25 @@ COLUMNS: tuple[Column[Summary], ...] = (
 
 
 def table(drops: Iterable[Drop]) -> Table[Summary]:
-    """One row a case."""
+    """Return the table, one row a case."""
     cases: dict[str, list[Drop]] = {}
     for drop in drops:
         cases.setdefault(drop.case, []).append(drop)
     return Table(COLUMNS, [Summary(label, part) for label, part in cases.items()])
 
 
-def elimination(M: int, K: int, drops: int, solves: int, seed: int, out: Path) -> dict[str, Any]:
-    """Greedy elimination, compiled, against the same elimination on cvxpy, which is extrapolated from some of its solves.
+def elimination(M: int, K: int, drops: int, solves: int, seed: int) -> dict[str, Any]:
+    """Time compiled greedy elimination, and the same on cvxpy, extrapolated from some of its solves.
 
-    Plain elimination solves every set with one AP less, at every size. Some of those sets, of sizes spread evenly over the way down, are
-    solved with cvxpy, each with a program built before; in between, the time for a set is interpolated by its size.
+    Plain elimination solves every set with one AP less, at every size. Of these sets, some of evenly spread sizes are solved with cvxpy,
+    whose programs are built before; the times of the others are interpolated by size.
 
     Args:
         M: APs.
         K: users.
-        drops: how many.
-        solves: of cvxpy for each drop.
+        drops: number of drops.
+        solves: of cvxpy on each drop.
         seed: of the first drop.
-        out: folder of `selection.json`, which receives the result.
     """
     case = Case("paper", M, K, 1.0, drops)
     rows = []
@@ -283,7 +250,6 @@ def elimination(M: int, K: int, drops: int, solves: int, seed: int, out: Path) -
         problem = drop(case, seed + i)
         eliminate(problem)
         path, seconds = _timed(lambda p=problem: eliminate(p))  # type: ignore[misc]
-        # The last set is left once all of its removals have been tried, too.
         sizes = np.array([int(one.active.sum()) for one in path])
         total = int(sizes.sum())
         chosen = np.unique(np.linspace(0, len(path) - 1, solves).round().astype(int))
@@ -305,9 +271,7 @@ def elimination(M: int, K: int, drops: int, solves: int, seed: int, out: Path) -
                 "ratio": float((each * sizes).sum() / seconds),
             }
         )
-    result = {"M": M, "K": K, "drops": rows}
-    _write(out / "selection.json", seed, elimination=result)
-    return result
+    return {"M": M, "K": K, "drops": rows}
 
 
 def _timed(work: Callable[[], Any]) -> tuple[Any, float]:

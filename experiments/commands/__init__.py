@@ -1,1 +1,1 @@
-"""The subcommands of `cfisac`: what each takes and prints. What they compute is elsewhere and imported when they run."""
+"""Subcommands of `cfisac`: their options and output. They import their computations when they run."""

@@ -13,7 +13,7 @@ from experiments.commands.common import GOES_ON, Command, Count, Seed, Threads, 
 
 @dataclass(frozen=True)
 class Label(Command):
-    """Label drops with an oracle's decisions and certified bounds, for training; a run that was killed goes on where it was."""
+    """Label drops with an oracle's decisions and certified bounds, for training; a killed run goes on where it was."""
 
     configured: ClassVar[bool] = True
     kept: ClassVar[str] = GOES_ON
@@ -25,15 +25,15 @@ class Label(Command):
     presets: tuple[str, ...] = ("paper",)
     """Names of presets."""
     drops: Count = 800
-    """Drops of each size of each preset."""
+    """Number of drops of each size of each preset."""
     seed: Seed = 0
-    """Seed of the first drop of each size; below 1,000,000, from where on seeds are for testing."""
+    """Seed of the first drop of each size; below 1,000,000, where the test seeds begin."""
     policy: Literal["local-search", "modified-bb"] = "local-search"
-    """Oracle that decides; modified-bb as in the paper."""
+    """Oracle that decides; the paper's is modified-bb."""
     shard: Count = 25
-    """Drops in a file."""
+    """Number of drops in a file."""
     workers: Annotated[Threads | None, open_option("INT")] = None
-    """Processes; by default one a processor."""
+    """Number of processes; by default one a processor."""
     ray: Annotated[str | None, open_option("ADDRESS")] = None
     """Use a Ray cluster: its address (auto, ray://host:10001), or `local` to start one on this machine."""
     out: Path = Path("runs/labels")

@@ -1,4 +1,4 @@
-"""Command line options made of a dataclass: its documentation, units, choices and defaults are theirs."""
+"""Options made of dataclasses, whose docstrings, choices and defaults are their help."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cfisac_env.config import CHOICES
 
 
 def texts(*classes: type) -> dict[str, str]:
-    """What the docstrings of dataclasses say of each of their attributes; nothing where docstrings are stripped (`python -OO`)."""
+    """Return the text on every attribute in the docstrings of dataclasses; empty under `python -OO`."""
     found = {}
     for one in classes:
         for entry in parse(one.__doc__ or "").params:
@@ -27,14 +27,14 @@ def texts(*classes: type) -> dict[str, str]:
 def left_open(
     field: dataclasses.Field[Any], kind: Any, text: str, default: str, metavar: str | None = None
 ) -> tuple[str, Any, Any]:
-    """An option for a field of a dataclass that is None unless given, as `dataclasses.make_dataclass` takes it.
+    """Return an option for a field that is None unless given, for `dataclasses.make_dataclass`.
 
     Args:
         field: gives the name.
-        kind: type of its values.
+        kind: type of the values.
         text: for `--help`.
-        default: what takes effect when it isn't given, for `--help`; nothing if the text says it.
-        metavar: choices, or by default the name of the type.
+        default: for `--help`; empty if the text tells it.
+        metavar: choices; by default the name of the type.
     """
     name = metavar or getattr(kind, "__name__", str(kind)).upper()
     hint = tyro.conf.arg(help=text, help_behavior_hint=f"(default: {default})" if default else "", metavar=name)
@@ -42,7 +42,7 @@ def left_open(
 
 
 def _config_fields() -> type:
-    """`SystemConfig` with every field left open, so that a preset fills what isn't given."""
+    """Return a dataclass with the fields of `SystemConfig`, each None, so that presets fill what isn't given."""
     hints, text = typing.get_type_hints(SystemConfig), texts(SystemConfig)
     choices = {"preset": tuple(PRESETS), **CHOICES}
     fields = []
@@ -64,12 +64,12 @@ ConfigFields = _config_fields()
 
 
 def given(fields: Any) -> dict[str, Any]:
-    """The fields that aren't left open."""
+    """Return the fields that were given."""
     return {name: value for name, value in vars(fields).items() if value is not None}
 
 
 def parser(command: type[Any]) -> Callable[..., tuple[Any, Any]]:
-    """A subcommand that takes its own options and, unprefixed and if it wants them, the fields of the configuration."""
+    """Return a parser of a command's options and, if it is configured, the fields of the configuration."""
 
     def with_fields(options: Any, fields: Any) -> tuple[Any, Any]:
         return options, fields
@@ -89,7 +89,7 @@ def parser(command: type[Any]) -> Callable[..., tuple[Any, Any]]:
 
 
 def parse_error(box: str) -> str:
-    """What tyro says in a box, as one line: the error, what was perhaps meant or is there, and which help to read."""
+    """Condense tyro's error message to a line: the error, similar or available options, and where to find help."""
     parts: list[list[str]] = [[]]
     for line in box.splitlines()[1:]:  # the first is a title
         text = line.strip("│╭╮╰╯ ")
@@ -110,10 +110,10 @@ def parse_error(box: str) -> str:
 
 
 def pointer(purpose: str, commands: Mapping[str, Any]) -> Callable[..., tuple[Any, Any]]:
-    """A line in the overview for a group of commands; its words are parsed apart."""
+    """Return the entry of a group of commands in the overview; the group has a parser of its own."""
 
     def point() -> tuple[Any, Any]:
-        raise AssertionError("a group is parsed by its own words")
+        raise AssertionError("groups have parsers of their own")
 
     point.__doc__ = f"{purpose} ({', '.join(commands) or 'from a clone of the repository'})"
     return point

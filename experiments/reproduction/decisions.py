@@ -1,4 +1,4 @@
-"""What one policy decides about one drop, scored by the environment's physics and small enough to store for every drop."""
+"""Decisions of a policy on single drops, scored by the environment's physics, as they are stored."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from experiments.reproduction.points import Point
 
 @dataclass(frozen=True)
 class Task:
-    """One drop and the policies that are to decide it."""
+    """A drop and the policies that decide it."""
 
     point: Point
     seed: int
     names: tuple[str, ...]
     time_limit_s: float
-    certificate: bool  # whether the drop's own line, infeasibility and bound, is wanted, too
+    certificate: bool  # whether to store the drop's infeasibility and bound, too
 
 
 @dataclass(frozen=True, eq=False)
 class Drop:
-    """A drop as the environment deals it."""
+    """A drop as the environment returns it."""
 
     scenario: Scenario
     observation: Mapping[str, Any]
@@ -49,7 +49,7 @@ def _environment(point: Point) -> gym.Env[Any, Any]:
 
 
 def drop(point: Point, seed: int) -> Drop:
-    """The drop that `reset(seed=seed)` draws."""
+    """Return the drop of `reset(seed=seed)`."""
     env = _environment(point)
     observation, _ = env.reset(seed=seed)
     core = env.unwrapped
@@ -58,10 +58,10 @@ def drop(point: Point, seed: int) -> Drop:
 
 
 def solve(task: Task) -> Record:
-    """A line of the store: the drop's certificate if wanted, and a record for every policy; none on a drop certified infeasible."""
+    """Return a line of the store; a drop that is certified infeasible has no decisions."""
     one_thread()
-    here = drop(task.point, task.seed)
-    certificate = certify(here.scenario.problem)
+    drawn = drop(task.point, task.seed)
+    certificate = certify(drawn.scenario.problem)
     infeasible, bound = certificate.infeasible, certificate.lower_bound_w
     line: Record = {"seed": task.seed}
     if task.certificate:
@@ -71,29 +71,29 @@ def solve(task: Task) -> Record:
     decisions = {}
     for name in task.names:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", agents.UntrainedConfigurationWarning)  # said where the study began
+            warnings.simplefilter("ignore", agents.UntrainedConfigurationWarning)  # a note says so
             policy = policies.cached(name, task.point, task.time_limit_s)
-            decisions[name] = record(policy, here)
+            decisions[name] = record(policy, drawn)
     return line | {"decisions": decisions}
 
 
 def one_thread() -> None:
-    """One drop a process, one thread a drop."""
+    """Limit this process to one thread, since every process has a drop of its own."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    torch = sys.modules.get("torch")  # one that is imported later goes by the environment
+    torch = sys.modules.get("torch")  # if imported later, it reads the environment
     if torch is not None and torch.get_num_threads() != 1:
         torch.set_num_threads(1)
 
 
-def record(policy: Any, here: Drop) -> Record:
-    """A decision with everything that tables, figures and maps show of it."""
+def record(policy: Any, drawn: Drop) -> Record:
+    """Return a decision with all values that tables, figures and maps show."""
     start = time.perf_counter()
-    action, bound = compare.decide(policy, here.observation, here.scenario)
+    action, bound = compare.decide(policy, drawn.observation, drawn.scenario)
     seconds = time.perf_counter() - start
-    config = here.scenario.config
+    config = drawn.scenario.config
     decision = actions.decode(np.asarray(action), config.max_ap_power_w)
-    result = compare.score(decision, here.scenario, seconds)
-    outcome = here.scenario.evaluate(decision)
+    result = compare.score(decision, drawn.scenario, seconds)
+    outcome = drawn.scenario.evaluate(decision)
     on = np.flatnonzero(decision.active)
     return {
         "total_power_w": rounded(result["total_power_w"], 10),
@@ -110,7 +110,7 @@ def record(policy: Any, here: Drop) -> Record:
 
 
 def stored_decision(line: Record, point: Point) -> Decision:
-    """The activation and the AP powers of a record; users' parts aren't stored, so each AP's power stands in the first column."""
+    """Return the decision of a record; powers by user aren't stored, so the first column holds each AP's power."""
     power = np.zeros((point.M, point.K))
     power[line["active"], 0] = line["ap_power_w"]
     active = np.zeros(point.M, dtype=bool)
@@ -119,5 +119,5 @@ def stored_decision(line: Record, point: Point) -> Decision:
 
 
 def rounded(value: Any, digits: int) -> float:
-    """A float with so many significant digits."""
+    """Round to significant digits."""
     return float(f"{float(value):.{digits}g}")

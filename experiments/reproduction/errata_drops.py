@@ -1,4 +1,4 @@
-"""The paper's errata on one drop: what its formulas give as printed, beside what is right."""
+"""The paper's errata on a drop: values of its formulas as printed and corrected."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PAIRS = 200
 
 
 def measure_drop(config: SystemConfig, seed: int) -> Drop:
-    """Every per-drop number; NaN where a drop has none (an infeasible one, or a program without a solution)."""
+    """Measure a drop; numbers that it lacks, such as those of an infeasible drop, are missing or NaN."""
     rng = np.random.default_rng(seed)
     scenario = sample(config, rng)
     problem, allocate = scenario.problem, Allocator("fast")
@@ -39,20 +39,20 @@ def measure_drop(config: SystemConfig, seed: int) -> Drop:
     numbers = _pilots(shared, np.random.default_rng(seed))
     numbers |= _integration(scenario) | _convexity(problem, rng) | _sensing_alone(problem)
     optimum = baselines.make("modified-bb").decide(problem)
-    everyone = allocate(problem, np.ones(problem.M, dtype=bool))
-    if optimum.feasible and everyone.feasible:
-        numbers |= _optimum(problem, optimum.decision, everyone.power, config) | _removals(problem, allocate)
+    all_on = allocate(problem, np.ones(problem.M, dtype=bool))
+    if optimum.feasible and all_on.feasible:
+        numbers |= _optimum(problem, optimum.decision, all_on.power, config) | _removals(problem, allocate)
         numbers |= _relaxation(problem, optimum.decision, allocate) | _loss(problem, optimum.decision)
     return numbers
 
 
 def replace_fields(config: SystemConfig, fields: Mapping[str, Any]) -> SystemConfig:
-    """A configuration with some fields changed."""
+    """Return a configuration with some fields changed."""
     return SystemConfig(**{**config.as_dict(), **fields})
 
 
 def _pilots(scenario: Scenario, rng: np.random.Generator) -> Drop:
-    """E1 and E3: the printed and the corrected closed forms against a simulated link with shared pilots."""
+    """Compare the printed and the corrected closed forms of E1 and E3 with a simulated link with shared pilots."""
     config, gain, overlap = scenario.config, scenario.gain, scenario.problem.pilot_overlap
     assert overlap is not None
     link = simulate(scenario, rng)
@@ -75,12 +75,12 @@ def _pilots(scenario: Scenario, rng: np.random.Generator) -> Drop:
 
 
 def _factor(ratio: Float) -> float:
-    """The largest factor by which a ratio is off, either way."""
+    """Return the largest factor between a ratio and 1."""
     return float(np.exp(np.abs(np.log(ratio)).max()))
 
 
 def _integration(scenario: Scenario) -> Drop:
-    """E6: the CRLB falls with every watt, so all APs at P_max give the least there is; above ν the drop is infeasible."""
+    """Compare the least CRLB, that of all APs at P_max, with ν (E6)."""
     config = scenario.config
     least = float(physics.crlb(np.full(config.M, config.max_ap_power_w), scenario.fisher).max())
     limit, symbols = config.crlb_threshold_m2, config.integration_symbols
@@ -92,13 +92,13 @@ def _integration(scenario: Scenario) -> Drop:
 
 
 def _forms(problem: Problem) -> tuple[Float, Float]:
-    """B (M,) and A (M, M) of the paper's (7), for the first target."""
+    """Return B (M,) and A (M, M) of the paper's (7), for the first target."""
     a, b, c = problem.fisher[:, 0].T
     return a + b, np.outer(a, b) - np.outer(c, c)
 
 
 def _convexity(problem: Problem, rng: np.random.Generator) -> Drop:
-    """E8: midpoints of pairs that meet (8d) with equality meet it, and (8d) is the cone."""
+    """Check that midpoints of pairs that meet (8d) with equality meet it, and that (8d) is the cone (E8)."""
     b, A = _forms(problem)
     limit = problem.crlb_threshold_m2
     power = rng.exponential(size=(2 * PAIRS, problem.M)) * (rng.random((2 * PAIRS, problem.M)) < 0.3)
@@ -119,7 +119,7 @@ def _convexity(problem: Problem, rng: np.random.Generator) -> Drop:
 
 
 def _sensing_alone(problem: Problem) -> Drop:
-    """E9: least power for the sensing requirement alone, by the cone and by (9d) as printed and with A made symmetric."""
+    """Compute the least power for sensing alone by the cone, by (9d) as printed and by (9d) with A made symmetric (E9)."""
     exact = _least_sensing_power(problem)
     numbers = {"sensing_infeasible": float(np.isnan(exact))}
     if not np.isnan(exact):
@@ -134,7 +134,7 @@ def _sensing_alone(problem: Problem) -> Drop:
 
 
 def _elementwise(problem: Problem, matrix: Float, on: NDArray[np.bool_] | None = None) -> float:
-    """Least Σ P_m in W with b ≤ ν · matrix · P elementwise and P within the caps; NaN when there is none."""
+    """Return the least Σ P_m in W with b ≤ ν · matrix · P elementwise and P within the caps; NaN without a solution."""
     b, _ = _forms(problem)
     rows = problem.crlb_threshold_m2 * problem.max_ap_power_w * matrix / b[:, None]
     most = np.ones(problem.M) if on is None else on.astype(np.float64)
@@ -144,7 +144,7 @@ def _elementwise(problem: Problem, matrix: Float, on: NDArray[np.bool_] | None =
 
 
 def _least_sensing_power(problem: Problem) -> float:
-    """Least Σ P_m in W with tr J⁻¹ ≤ ν and P within the caps; NaN when there is none."""
+    """Return the least Σ P_m in W with tr J⁻¹ ≤ ν and P within the caps; NaN without a solution."""
     program, rows = _sensing_program(problem.M)
     a, b, c = problem.fisher[:, 0].T
     rows.value = problem.crlb_threshold_m2 * problem.max_ap_power_w / 2 * np.stack([a + b, a - b, 2 * c])
@@ -163,8 +163,8 @@ def _sensing_program(M: int) -> tuple[Any, Any]:
     return cp.Problem(cp.Minimize(cp.sum(share)), [share <= 1, cone]), rows
 
 
-def _optimum(problem: Problem, decision: Decision, everyone: Float, config: SystemConfig) -> Drop:
-    """E4, E7 and E11 on the decision of `modified-bb` and on the all-on optimum."""
+def _optimum(problem: Problem, decision: Decision, all_on: Float, config: SystemConfig) -> Drop:
+    """Measure E4, E7 and E11 on the decision of `modified-bb` and on the optimum with all APs on."""
     v, on = problem.estimate_gain, decision.active
     # p_mk = ρ_DL v_mk P_mk; all of an AP's power on its strongest user makes the printed sum least.
     printed_power = decision.power.sum(1) / (config.max_ap_power_w * v.max(1))
@@ -183,7 +183,7 @@ def _optimum(problem: Problem, decision: Decision, everyone: Float, config: Syst
         "total_power_w": total,
         "active_aps": float(on.sum()),
         "power_as_summed": float(printed_power.sum()),
-        "uncounted_power_w": float(everyone.sum(1).min()) + problem.circuit_power_w,
+        "uncounted_power_w": float(all_on.sum(1).min()) + problem.circuit_power_w,
         "printed_10_users_refused": float(np.mean(misprinted < problem.sinr_threshold)),
         "optimum_9d_over_active_infeasible": float(np.isnan(_elementwise_active(problem, symmetric, on))),
         "optimum_9d_over_all_infeasible": float(np.isnan(_elementwise(problem, symmetric, on))),
@@ -198,7 +198,7 @@ def _elementwise_active(problem: Problem, matrix: Float, on: NDArray[np.bool_]) 
 
 
 def _relaxation(problem: Problem, optimum: Decision, allocate: Allocator) -> Drop:
-    """E10: the powers of (9), repaired as in `baselines.allocation.paper`, held against (3)."""
+    """Compare the powers of (9), repaired as in `baselines.allocation.paper`, with (3) (E10)."""
     numbers: Drop = {}
     for name, active in (("all_on", np.ones(problem.M, dtype=bool)), ("chosen", optimum.active)):
         answer = solve_paper(problem, active)
@@ -211,16 +211,16 @@ def _relaxation(problem: Problem, optimum: Decision, allocate: Allocator) -> Dro
                 f"drop_missed_{name}": float(missed.any()),
                 f"miss_db_{name}": float(-np.median(margin_db[missed])) if missed.any() else np.nan,
             }
-    speech = allocate(replace(problem, fisher=problem.fisher[:, :0]), np.ones(problem.M, dtype=bool))
+    communication = allocate(replace(problem, fisher=problem.fisher[:, :0]), np.ones(problem.M, dtype=bool))
     whole = allocate(problem, np.ones(problem.M, dtype=bool))
     return numbers | {
-        "counted_power_w": float(speech.transmit_power),
+        "counted_power_w": float(communication.transmit_power),
         "radiated_power_w": float(whole.transmit_power),
     }
 
 
 def _removals(problem: Problem, allocate: Allocator) -> Drop:
-    """E12: how often the least transmit power falls when one AP of all is removed."""
+    """Count the removals of one AP of all that lower the least transmit power (E12)."""
     whole = allocate(problem, np.ones(problem.M, dtype=bool))
     answers = allocate(problem, ap_sets.removals(np.ones(problem.M, dtype=bool)))
     saved = answers.transmit_power < float(whole.bound) * (1 - 1e-6)  # below the certified least with all on
@@ -228,12 +228,12 @@ def _removals(problem: Problem, allocate: Allocator) -> Drop:
 
 
 def _loss(problem: Problem, optimum: Decision) -> Drop:
-    """E13: the unsupervised part of (14) with α = β = 1 at silence, at the optimum, and with every AP at P_max."""
+    """Compare the unsupervised part of (14), α = β = 1, with all APs off, at the optimum, and with all APs at P_max (E13)."""
     M, K = problem.M, problem.K
-    loud = Decision(np.ones(M, dtype=bool), np.full((M, K), problem.max_ap_power_w / K))
-    silent = Decision(np.zeros(M, dtype=bool), np.zeros((M, K)))
-    as_printed = [_printed_loss(problem, one) for one in (silent, optimum, loud)]
-    hinged = [_hinged_loss(problem, one) for one in (silent, optimum, loud)]
+    full_power = Decision(np.ones(M, dtype=bool), np.full((M, K), problem.max_ap_power_w / K))
+    all_off = Decision(np.zeros(M, dtype=bool), np.zeros((M, K)))
+    as_printed = [_printed_loss(problem, one) for one in (all_off, optimum, full_power)]
+    hinged = [_hinged_loss(problem, one) for one in (all_off, optimum, full_power)]
     return {
         "printed_loss_prefers_another": float(as_printed[1] > min(as_printed[0], as_printed[2])),
         "hinged_loss_prefers_another": float(hinged[1] > min(hinged[0], hinged[2])),

@@ -1,4 +1,4 @@
-"""A simulated link of a drop whose users share pilots: what the paper's closed forms (1) and (3) claim to describe."""
+"""Simulation of the downlink with shared pilots, which the paper's closed forms (1) and (3) describe."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Float = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Link:
-    """What was simulated, and under which powers."""
+    """Simulated estimates and SINRs, and the powers."""
 
     power: Float  # (M, K) W
     estimate_gain: Float  # (M, K) mean square of the channel estimate
@@ -22,7 +22,7 @@ class Link:
 
 
 def simulate(scenario: Scenario, rng: np.random.Generator, blocks: int = 20_000) -> Link:
-    """Rayleigh channels, pilots, MMSE estimates and conjugate beams, every AP at P_max in equal parts for every user.
+    """Simulate Rayleigh channels, pilots, MMSE estimates and conjugate beams, with P_max of every AP in equal parts for every user.
 
     The SINR is that of a receiver that knows the mean of its effective channel g_kk' = Σ_m h_mk √(p_mk'/v_mk') ĥ*_mk':
     |E g_kk|²/(Σ_k' E|g_kk'|² − |E g_kk|² + σ²). None of the closed forms is used.
@@ -34,7 +34,7 @@ def simulate(scenario: Scenario, rng: np.random.Generator, blocks: int = 20_000)
     """
     config = scenario.config
     M, K, length = config.M, config.K, config.pilot_length
-    gain = np.asarray(scenario.gain) / config.noise_w  # everything over the noise
+    gain = np.asarray(scenario.gain) / config.noise_w  # relative to the noise
     sequences = np.sqrt(config.pilot_energy_w) * np.eye(length)[:, np.asarray(scenario.pilot)]  # (τ, K)
     covariance = np.einsum("mk,tk,uk->mtu", gain, sequences, sequences) + np.eye(length)
     cross = gain[:, :, None] * sequences.T  # E h_mk yᵀ, (M, K, τ)

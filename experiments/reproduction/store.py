@@ -1,7 +1,7 @@
-"""Every decision of every drop, one journal a point.
+"""Stored decisions, one journal a point.
 
-Each line holds one drop; policies that came later have lines of their own until the file is put in order. `_check` has what must agree in a
-line, and `_merge` what must agree between lines.
+Each line holds a drop; decisions of policies that were added later are lines of their own until the file is put in order. `_check` checks
+single lines, `_merge` checks them against each other.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from experiments.journal import Journal, Record
 from experiments.reproduction.points import Point
 
 TOLERANCE = 1e-4
-"""Relative: of the environment's requirements, of certified bounds, and of numbers that were rounded to five digits."""
+"""Relative tolerance of requirements, of certified bounds, and of numbers that were rounded to five digits."""
 
 
 class PointStore:
-    """The stored drops of one point.
+    """Stored drops of a point.
 
     Args:
         folder: of the results.
-        point: whose drops.
-        time_limit_s: that the decisions were, or will be, made with; None takes what the file says.
+        point: of the drops.
+        time_limit_s: of exact search for the decisions; None accepts any.
 
     Attributes:
-        drops: seed → line, with the decisions of all policies merged.
+        drops: seed → merged line.
 
     Raises:
         ValueError: the file belongs to another version, configuration or time limit, is damaged, or isn't a store.
@@ -49,19 +49,19 @@ class PointStore:
 
     @cached_property
     def config(self) -> SystemConfig:
-        """Of the point."""
+        """Configuration of the point."""
         return self.point.config
 
     @staticmethod
     def file(folder: Path, point: Point) -> Path:
-        """Where a point's drops are."""
+        """Return the path of a point's drops."""
         return folder / "drops" / f"{point.key}.jsonl"
 
     def _check(self, line: Record, where: Path | str) -> None:
-        """Refuse a line whose numbers contradict each other.
+        """Refuse a line that contradicts itself.
 
         Raises:
-            ValueError: naming the line, the policy and the contradiction.
+            ValueError: names the line, the policy and the contradiction.
         """
         if "infeasible" in line:
             if line["infeasible"] and line["decisions"]:
@@ -75,21 +75,19 @@ class PointStore:
                 raise ValueError(f"{where} is damaged: {name}: {wrong}")
 
     def _merge(self, line: Record, where: Path | str) -> None:
-        """Add a line to what is known of its drop.
+        """Merge a line with the others of its drop.
 
         Raises:
-            ValueError: it says again or otherwise what is known.
+            ValueError: it repeats or contradicts them.
         """
         seed = line["seed"]
         here = self.drops.get(seed, {"seed": seed, "decisions": {}})
-        known = {"certificate"} & ({"certificate"} if "infeasible" in here and "infeasible" in line else set())
-        twice = [*known, *(name for name in line["decisions"] if name in here["decisions"])]
+        certificate = ["certificate"] if "infeasible" in here and "infeasible" in line else []
+        twice = [*certificate, *(name for name in line["decisions"] if name in here["decisions"])]
         if twice:
             raise ValueError(f"{where} is damaged: it has the {', '.join(twice)} of seed {seed} a second time")
         if "infeasible" not in line | here:
-            raise ValueError(
-                f"{where} is damaged: it has decisions on seed {seed}, of which no line says whether it can be served"
-            )
+            raise ValueError(f"{where} is damaged: it has decisions on seed {seed}, without a line on its feasibility")
         merged = {**here, **line, "decisions": {**here["decisions"], **line["decisions"]}}
         if merged["infeasible"] and merged["decisions"]:
             raise ValueError(f"{where} is damaged: seed {seed} is certified infeasible and has decisions")
@@ -110,7 +108,7 @@ class PointStore:
         self.journal.append(line)
 
     def forget(self, names: Iterable[str]) -> None:
-        """Drop the decisions of some policies, so that they are made again."""
+        """Remove the decisions of some policies, so that they are made again."""
         for line in self.drops.values():
             for name in names:
                 line["decisions"].pop(name, None)
@@ -118,19 +116,19 @@ class PointStore:
             self.tidy()
 
     def missing(self, seed: int, names: Iterable[str]) -> tuple[str, ...]:
-        """Which of these policies haven't decided this drop."""
+        """Return the policies that haven't decided a drop."""
         line = self.drops.get(seed)
         if line is None:
             return tuple(names)
         return () if line["infeasible"] else tuple(name for name in names if name not in line["decisions"])
 
     def tidy(self) -> None:
-        """Write the file anew with one line a drop, in the order of the seeds."""
+        """Rewrite the file with one line a drop, in the order of the seeds."""
         self.journal.rewrite(self.drops[seed] for seed in sorted(self.drops))
 
 
 def _contradiction(record: Record, config: SystemConfig) -> str | None:
-    """What is wrong with the arrays of a decision or between its numbers, or None."""
+    """Describe a contradiction between the numbers of a decision; None without one."""
     try:
         active = np.array(record["active"], dtype=np.float64)
         radiated = np.array(record["ap_power_w"], dtype=np.float64)
@@ -142,8 +140,8 @@ def _contradiction(record: Record, config: SystemConfig) -> str | None:
     for values, name, length in lengths:
         if values.shape != (length,):
             return f"{name} must hold {length} numbers, got {values.size}"
-    inside = (active == np.floor(active)) & (active >= 0) & (active < config.M)
-    if not inside.all() or (np.diff(active) <= 0).any():
+    valid = (active == np.floor(active)) & (active >= 0) & (active < config.M)
+    if not valid.all() or (np.diff(active) <= 0).any():
         return f"active must name APs from 0 to {config.M - 1} in increasing order"
     if not ((radiated >= 0) & (radiated <= config.max_ap_power_w * (1 + TOLERANCE))).all():
         return f"an AP radiates from 0 to {config.max_ap_power_w} W"

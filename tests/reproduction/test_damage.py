@@ -8,13 +8,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jsonschema
 import pytest
 
 from cfisac_env import SystemConfig
-from experiments import evaluation, results, schemas
+from experiments import evaluation, journal, results, schemas
 from experiments.bench import agreement, selection
 from experiments.cli import main
 from experiments.reproduction import decisions
@@ -99,7 +99,7 @@ DAMAGE: dict[str, tuple[Callable[[Lines], Any], str]] = {
     "decisions after infeasibility": (
         lambda s: s.append({"seed": s[3]["seed"], "decisions": s[1]["decisions"]}), "is certified infeasible and has decisions",
     ),
-    "no word on infeasibility": (lambda s: [s[1].pop(k) for k in ("infeasible", "lower_bound_w")], "can be served"),
+    "no word on infeasibility": (lambda s: [s[1].pop(k) for k in ("infeasible", "lower_bound_w")], "without a line on its feasibility"),
     "seed is text": (lambda s: s[1].__setitem__("seed", "5"), "'5' is not of type 'integer'"),
     "seed is negative": (lambda s: s[1].__setitem__("seed", -5), "-5 is less than the minimum"),
     "seed is a truth value": (lambda s: s[1].__setitem__("seed", True), "True is not of type 'integer'"),
@@ -252,50 +252,40 @@ def test_damaged_times_are_refused(kind: str, tmp_path: Path) -> None:
         TimingStore(tmp_path)
 
 
-def _selection() -> dict[str, Any]:
-    drop = selection.Drop("paper 8x2 1s", 3, False, True, 1e-7, 1.0, 0.9, 2, 5, 0.1, 1.0, 0.1, 1.1, 0.1)
-    return dict(results.plain({"seed": 3, "drops": [drop]}))
+BENCHES: dict[str, tuple[str, dict[str, Any]]] = {
+    "selection": (
+        "paper 8x2 1s",
+        vars(selection.Drop("a", 3, False, True, 1e-7, 1.0, 0.9, 2, 5, 0.1, 1.0, 0.1, 1.1, 0.1)),
+    ),
+    "agreement": (
+        "",
+        vars(agreement.Instance(3, "paper", 8, 2, 1, 8, "optimal", "optimal", 1.0, 1.0, 0.0, 0.0, 0.0, 0.0)),
+    ),
+}
 
 
+@pytest.mark.parametrize("kind", BENCHES)
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda c: c["drops"][0].pop("gap"),
-        lambda c: c["drops"][0].__setitem__("proven", "yes"),
-        lambda c: c["drops"].append(c["drops"][0]),
-        lambda c: c.__setitem__("drops", {}),
-        lambda c: c.pop("seed"),
-        lambda c: c["drops"][0].__setitem__("seed", -1),
+        lambda line: line["values"].popitem(),
+        lambda line: line["values"].__setitem__("seed", -1),
+        lambda line: line["values"].__setitem__("gap" if "gap" in line["values"] else "fast_w", "1"),
+        lambda line: line.__setitem__("seed", -3),
+        lambda line: line.pop("values"),
     ],
 )
-def test_damaged_results_of_the_selection_bench_are_refused(
-    damage: Callable[[dict[str, Any]], Any], tmp_path: Path
-) -> None:
-    content = _selection()
-    damage(content)
-    path = tmp_path / "selection.json"
-    path.write_text(json.dumps(content))
+def test_damaged_results_of_benches_are_refused(kind: str, damage: Callable[[Any], Any], tmp_path: Path) -> None:
+    path, (name, values) = tmp_path / f"{kind}.jsonl", BENCHES[kind]
+    journal.Store(path, kind, {})[name, 3] = values
+    assert journal.Store(path, kind, {}) == {(name, 3): values}
+    header, text = path.read_text().splitlines()
+    line = json.loads(text)
+    damage(line)
+    path.write_text(f"{header}\n{json.dumps(line)}\n")
+    run = {"selection": selection.run, "agreement": agreement.run}[kind]
     with pytest.raises(ValueError, match=re.escape(str(path))):
-        selection.run([], 3, tmp_path)
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda lines: lines.__setitem__(1, lines[1].rpartition(",")[0]),
-        lambda lines: lines.__setitem__(1, lines[1].replace(",", ",x", 3)),
-        lambda lines: lines.append(lines[1]),
-        lambda lines: lines.__setitem__(0, "a,b"),
-    ],
-)
-def test_damaged_results_of_the_agreement_bench_are_refused(damage: Callable[[list[str]], Any], tmp_path: Path) -> None:
-    agreement.run(1, 0, tmp_path)
-    path = tmp_path / "agreement.csv"
-    lines = path.read_text().splitlines()
-    damage(lines)
-    path.write_text("\n".join(lines) + "\n")
-    with pytest.raises(ValueError, match=re.escape(str(path))):
-        agreement.run(1, 0, tmp_path)
+        cast(Any, run)([] if kind == "selection" else 1, 3, tmp_path)
 
 
 def test_every_schema_is_one() -> None:
