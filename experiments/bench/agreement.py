@@ -101,7 +101,8 @@ def run(count: int, seed: int, out: Path, step: Callable[[], None] = lambda: Non
     for one in range(seed, seed + count):
         if ("", one) not in store:
             store["", one] = {key: _rounded(value) for key, value in vars(instance(one)).items()}
-        rows.append(Instance(**{key: np.nan if v is None else v for key, v in store["", one].items()}))
+        values: dict[str, Any] = {key: np.nan if v is None else v for key, v in store["", one].items()}
+        rows.append(Instance(**values))
         step()
     return rows
 

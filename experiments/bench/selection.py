@@ -129,7 +129,7 @@ def run(cases: Sequence[Case], seed: int, out: Path, step: Callable[[str], None]
     """Measure every drop of every case; those that `selection.jsonl` in `out` holds aren't measured again."""
     store = Store(out / "selection.jsonl", "selection", {})
     branch_and_bound.solve(drop(Case("paper", 10, 3, 1.0, 1), seed))  # compiles
-    none = {"gap": np.nan, **dict.fromkeys(("total_w", "lower_bound_w", "local_w", "greedy_w"), np.inf)}
+    none: dict[str, Any] = {"gap": np.nan, **dict.fromkeys(("total_w", "lower_bound_w", "local_w", "greedy_w"), np.inf)}
     drops = []
     for case in cases:
         for number in range(seed, seed + case.drops):
