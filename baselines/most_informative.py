@@ -89,7 +89,10 @@ class MostInformativePolicy(AllocatingPolicy):
 
     def decide(self, problem: Problem) -> Answer:
         """Rank, grow, allocate."""
-        ranking = by_information(problem)
+        return self.along(problem, by_information(problem))
+
+    def along(self, problem: Problem, ranking: NDArray[np.int64]) -> Answer:
+        """Decide by the shortest feasible prefix of a ranking (M,)."""
         if not pilots_shared(problem):
             found = shortest_prefix(ScaledDrops.of(problem), ranking, fewest_active(problem), self.completions)
             if found is not None:

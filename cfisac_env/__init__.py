@@ -1,7 +1,8 @@
 """Gymnasium environments for joint AP activation and power allocation in cell-free ISAC networks.
 
-Importing the package registers `CfIsac-v0`, `CfIsacMobile-v0`, `CfIsacActivation-v0` and `CfIsacSequential-v0`; the last two are
-imported when they are made, as their powers come from the exact allocator, which needs the extra `baselines`.
+Importing the package registers `CfIsac-v0`, `CfIsacMobile-v0`, `CfIsacActivation-v0`, `CfIsacSequential-v0`, `CfIsacPriority-v0` and
+`CfIsacImprovement-v0`; the last four are imported when they are made, as their powers come from the exact allocator, which needs the extra
+`baselines`.
 """
 
 from gymnasium.envs.registration import register
@@ -46,3 +47,5 @@ register(
 )
 register(id="CfIsacActivation-v0", entry_point="agents.rl.environments:CfIsacActivationEnv")
 register(id="CfIsacSequential-v0", entry_point="agents.rl.environments:CfIsacSequentialEnv")
+register(id="CfIsacPriority-v0", entry_point="agents.rl.environments:CfIsacPriorityEnv")
+register(id="CfIsacImprovement-v0", entry_point="agents.rl.improvement:CfIsacImprovementEnv")

@@ -1,6 +1,6 @@
-"""`CfIsacActivation-v0` and `CfIsacSequential-v0`: the agent chooses the set of APs, the exact allocator the powers.
+"""`CfIsacActivation-v0`, `CfIsacPriority-v0` and `CfIsacSequential-v0`: the agent chooses the set of APs, the exact allocator the powers.
 
-Both play the drops of `CfIsac-v0` and score by its reward, so that what an agent earns in one can be held against the other.
+They play the drops of `CfIsac-v0` and score by its reward, so that what an agent earns in one can be held against the other.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from baselines.allocation import Allocator
+from baselines.allocation import Allocation, Allocator
 from baselines.heuristics import StrongestApPolicy
+from baselines.most_informative import MostInformativePolicy
 from baselines.policy import allocate_with_margin
 from cfisac_env import actions, info, observations, physics
 from cfisac_env.attributes import Fixed
@@ -36,11 +37,13 @@ def priced(allocator: Allocator, problem: Problem, active: NDArray[np.bool_]) ->
         problem: one drop.
         active: (M,) bool.
     """
-    answer = allocate_with_margin(problem, active, allocator)
-    if answer.feasible:
-        return Decision(active=active, power=answer.power)
-    power = np.full((problem.M, problem.K), problem.max_ap_power_w / problem.K)
-    return Decision(active=active, power=np.where(active[:, None], power, 0.0))
+    return decision_of(allocate_with_margin(problem, active, allocator), problem)
+
+
+def decision_of(answer: Allocation, problem: Problem) -> Decision:
+    """The decision of one allocation: its powers, or P_max in equal parts when they don't serve the drop."""
+    equal = problem.max_ap_power_w / problem.K * answer.active[:, None] * np.ones(problem.K)
+    return Decision(active=answer.active, power=answer.power if answer.feasible else equal)
 
 
 class CfIsacActivationEnv(CfIsacEnv):
@@ -106,15 +109,8 @@ class CfIsacActivationEnv(CfIsacEnv):
         return super().step(actions.encode(decision, problem.max_ap_power_w, problem.estimate_gain))
 
     def _active(self, action: NDArray[Any]) -> NDArray[np.bool_]:
-        array = real_array(action, "the action")
-        if array.shape != (self.config.M,):
-            raise ValueError(
-                f"the action must have shape ({self.config.M},), one entry an AP, got {array.shape}; "
-                "CfIsac-v0 is the environment whose actions hold powers, too"
-            )
+        array = _one_an_ap(action, self.config.M)
         if self.action_type == "box":
-            if np.isnan(array).any():
-                raise ValueError(f"the action holds NaN (APs {np.flatnonzero(np.isnan(array))[:10].tolist()})")
             return np.asarray(array >= 0.0)
         if not np.isin(array, (0.0, 1.0)).all():
             raise ValueError(
@@ -122,6 +118,58 @@ class CfIsacActivationEnv(CfIsacEnv):
                 'action_type="box" takes numbers in [-1, 1]'
             )
         return np.asarray(array == 1.0)
+
+
+class CfIsacPriorityEnv(CfIsacEnv):
+    """In which order to switch access points on; as many as the drop needs are, with exact powers.
+
+    ## Description
+
+    `CfIsac-v0` with a priority for each AP as the action. From n_min on, the shortest prefix of the APs by priority that serves the drop is
+    on: by closed-form powers or, where these end short and where users share pilots, by the exact allocator, which sets the powers of
+    the set that was found. So whatever the action, a drop that can be served is.
+
+    ## Action Space
+
+    `Box(-1, 1, (M,), float32)`, the highest first; equal ones in the order of their numbers.
+
+    ## Observation Space, Rewards, Starting State, Episode End, Information
+
+    Those of `CfIsac-v0`. With the wrapper `CanonicalOrder`, descending priorities are the policy `most-informative`.
+
+    ## Arguments
+
+    ```python
+    import gymnasium as gym
+    import cfisac_env
+
+    env = gym.make("CfIsacPriority-v0", M=30, K=6, completions=8)
+    ```
+
+    Args:
+        completions: the last AP of a prefix is the one of the next so many by priority that makes the set cheapest.
+        options: those of `CfIsac-v0`.
+    """
+
+    completions = Fixed[int]()
+
+    def __init__(self, *, completions: int = 1, **options: Any) -> None:
+        super().__init__(**options)
+        self.completions = checked_count("completions", completions)
+        self._rule = MostInformativePolicy(completions=self.completions)
+        self.action_space = spaces.Box(-1.0, 1.0, (self.config.M,), np.float32)
+
+    def step(self, action: NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Switch APs on by priority until the drop is served, and score that.
+
+        Raises:
+            ValueError: the action has another shape than (M,), or holds NaN or no numbers.
+            RuntimeError: the environment hasn't been reset, or its episode is over.
+        """
+        ranking = np.argsort(-np.clip(_one_an_ap(action, self.config.M), -1.0, 1.0), kind="stable")
+        problem = self.scenario.problem
+        answer = self._rule.along(problem, ranking)
+        return super().step(actions.encode(answer.decision, problem.max_ap_power_w, problem.estimate_gain))
 
 
 class CfIsacSequentialEnv(CfIsacEnv):
@@ -277,6 +325,19 @@ class CfIsacSequentialEnv(CfIsacEnv):
 
     def _info(self) -> info.Info:
         return self._scored(self.scenario.problem, self._decision, self._outcome)[1]
+
+
+def _one_an_ap(action: Any, M: int) -> NDArray[Any]:
+    """The action as an array (M,) of numbers, or a ValueError."""
+    array = real_array(action, "the action")
+    if array.shape != (M,):
+        raise ValueError(
+            f"the action must have shape ({M},), one entry an AP, got {array.shape}; "
+            "CfIsac-v0 is the environment whose actions hold powers, too"
+        )
+    if np.isnan(array).any():
+        raise ValueError(f"the action holds NaN (APs {np.flatnonzero(np.isnan(array))[:10].tolist()})")
+    return array
 
 
 def first_set(problem: Problem, start: str, backend: str) -> NDArray[np.bool_]:

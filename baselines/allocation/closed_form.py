@@ -76,12 +76,14 @@ class ScaledDrops:
             raise ValueError(f"users of this problem share pilots, and closed-form powers {ORTHOGONAL_ONLY}")
         M, K, S, cap = problem.M, problem.K, problem.S, float(problem.max_ap_power_w)
         watt = cap / float(problem.noise_w)
-        gain = np.multiply(problem.gain, watt, dtype=np.float64).reshape(-1, M, K)
+        gain = np.multiply(problem.gain, watt, dtype=np.float64, order="C").reshape(-1, M, K)
         ones = np.ones(len(gain))
         return cls(
             gain=gain,
-            estimate=np.multiply(problem.estimate_gain, watt, dtype=np.float64).reshape(-1, M, K),
-            fisher=np.multiply(problem.fisher, cap * problem.crlb_threshold_m2, dtype=np.float64).reshape(-1, M, S, 3),
+            estimate=np.multiply(problem.estimate_gain, watt, dtype=np.float64, order="C").reshape(-1, M, K),
+            fisher=np.multiply(problem.fisher, cap * problem.crlb_threshold_m2, dtype=np.float64, order="C").reshape(
+                -1, M, S, 3
+            ),
             sinr_threshold=problem.sinr_threshold * ones,
             max_ap_power_w=cap * ones,
             circuit_power=problem.circuit_power_w / cap * ones,

@@ -27,6 +27,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "CfIsacMobile-v0": {"episode_steps": 4, "switching_energy_j": 1.0, "wake_up_steps": 1},
     "CfIsacActivation-v0": {"episode_steps": 3},
     "CfIsacSequential-v0": {"max_moves": 4},
+    "CfIsacPriority-v0": {"episode_steps": 3},
+    "CfIsacImprovement-v0": {"moves": 4},
 }
 """Options with which episodes of an id have several steps, and entries that others lack."""
 
@@ -106,6 +108,7 @@ def test_an_unknown_keyword_is_refused_in_pythons_words_with_the_nearest_valid_o
         ("CfIsacMobile-v0", "decisions_per_drop"),
         ("CfIsacSequential-v0", "episode_steps"),
         ("CfIsacSequential-v0", "decisions_per_drop"),
+        ("CfIsacImprovement-v0", "episode_steps"),
     ],
 )
 def test_a_keyword_of_another_id_is_refused_with_the_reason(name: str, keyword: str) -> None:
@@ -203,7 +206,10 @@ def test_a_requirement_or_penalty_that_is_set_is_the_one_that_is_played(name: st
             results = [e.reset(seed=3) for e in (env, expected)]
             assert same(*results), (way, used)
             for action in moves(env.action_space, 3):
-                assert same(env.step(action), expected.step(action)), (way, used)
+                result = env.step(action)
+                assert same(result, expected.step(action)), (way, used)
+                if result[2] or result[3]:
+                    break
             expected.reset(seed=1)
 
 
@@ -216,9 +222,12 @@ def test_a_requirement_that_changes_in_the_middle_holds_from_the_next_decision_o
     action = moves(env.action_space, 1, seed=2)[0]
     observation, _, _, _, info = env.step(action)
     observed, _, _, _, told = other.step(action)
-    np.testing.assert_allclose(observation["requirement"][0], 100.0, rtol=1e-6)
     assert info["reward_terms"]["sinr"] < 0.0 == told["reward_terms"]["sinr"]
-    same_drop = (..., slice(2)) if name == "CfIsacSequential-v0" else ...  # other powers serve a set then
+    if name == "CfIsacImprovement-v0":  # which describes APs in relation to the requirements
+        return
+    np.testing.assert_allclose(observation["requirement"][0], 100.0, rtol=1e-6)
+    # Other sets serve then, or other powers.
+    same_drop = (..., slice(2)) if name in ("CfIsacSequential-v0", "CfIsacPriority-v0") else ...
     np.testing.assert_array_equal(observation["ap"][same_drop], observed["ap"][same_drop])
 
 
@@ -267,9 +276,10 @@ def test_vectors_are_asked_and_changed_as_gymnasiums_are(name: str, mode: str) -
     assert envs.get_attr("M") == envs.call("M") == (6,) * 3
     for space in ("observation_space", "action_space"):
         assert envs.get_attr(space) == (getattr(envs, f"single_{space}"),) * 3
-    ue = envs.reset(seed=3)[0]["ue"]
-    for drop, seen in zip(envs.get_attr("scenario"), ue, strict=True):
-        np.testing.assert_allclose(drop.ue_xy / 250, seen, rtol=1e-6)
+    observation, _ = envs.reset(seed=3)
+    for i, drop in enumerate(envs.get_attr("scenario")):
+        if "ue" in observation:
+            np.testing.assert_allclose(drop.ue_xy / 250, observation["ue"][i], rtol=1e-6)
     decision = Decision(np.ones(6, bool), np.full((6, envs.get_attr("K")[0]), 0.01))
     outcomes = envs.call("evaluate", decision)
     for drop, outcome in zip(envs.get_attr("scenario"), outcomes, strict=True):
@@ -280,7 +290,8 @@ def test_vectors_are_asked_and_changed_as_gymnasiums_are(name: str, mode: str) -
     envs.set_attr("sinr_threshold_db", [9.0, 9.0, 9.0])
     assert [config.sinr_threshold_db for config in envs.get_attr("config")] == [9.0] * 3
     observation, *_ = envs.reset(seed=3)
-    np.testing.assert_allclose(observation["requirement"][:, 0], 10**0.9, rtol=1e-6)
+    if "requirement" in observation:
+        np.testing.assert_allclose(observation["requirement"][:, 0], 10**0.9, rtol=1e-6)
     with pytest.raises(AttributeError, match=r"nothing"):
         envs.get_attr("nothing")
     for field in ("M", "episode_steps", "sinr_penality", "mark"):
@@ -474,7 +485,7 @@ def test_vectors_are_built_again_from_their_specification(name: str, mode: str) 
     of_one = single(name).spec
     assert of_one is not None
     made: VectorEnv[Any, Any, Any] = gym.make_vec(of_one, num_envs=2)
-    assert made.reset(seed=0)[0]["ue"].shape[0] == 2
+    assert all(len(entry) == 2 for entry in made.reset(seed=0)[0].values())
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 4, 9, -1])

@@ -24,6 +24,7 @@ IDS: dict[str, dict[str, Any]] = {
     "CfIsac-v0": {"decisions_per_drop": 2, "K": 5, "pilot_length": 3},
     "CfIsacMobile-v0": {"episode_steps": 3, "switching_energy_j": 1.0, "wake_up_steps": 1},
     "CfIsacActivation-v0": {"decisions_per_drop": 2, "action_type": "multi-binary"},
+    "CfIsacPriority-v0": {"decisions_per_drop": 2},
     "CfIsacSequential-v0": {"max_moves": 3},
 }
 BOXES = [name for name in IDS if name in ("CfIsac-v0", "CfIsacMobile-v0")]
@@ -50,7 +51,7 @@ def renumbered(drops: Scenario, aps: Any, users: Any) -> Scenario:
     return replace(drops, ue_xy=drops.ue_xy[:, users], **arrays)
 
 
-@pytest.mark.parametrize("name", ["CfIsac-v0", "CfIsacActivation-v0", "CfIsacSequential-v0"])
+@pytest.mark.parametrize("name", [name for name in IDS if name != "CfIsacMobile-v0"])
 def test_in_order_no_numbering_of_aps_and_users_is_seen(name: str) -> None:
     config = SystemConfig(**SMALL)
     drops = sample(config, np.random.default_rng(FIRST), 4)
@@ -188,6 +189,8 @@ def test_what_has_no_order_or_cannot_be_flattened_is_refused() -> None:
         wrappers.CanonicalOrder(wrappers.FlatAction(env))
     with pytest.raises(TypeError, match="flattens a Box of actions, got Discrete"):
         wrappers.FlatAction(single("CfIsacSequential-v0"))
+    with pytest.raises(TypeError, match="sensing, comm isn't in the observation space"):
+        wrappers.CanonicalOrder(gym.make("CfIsacImprovement-v0", **SMALL))
     with pytest.raises(TypeError, match="leave backend='torch' out"):
         vector_wrappers.CanonicalOrder(gym.make_vec("CfIsac-v0", num_envs=2, backend="torch", **SMALL))
     for wrapped in (wrappers.CanonicalOrder(env), vector_wrappers.CanonicalOrder(many("CfIsac-v0"))):

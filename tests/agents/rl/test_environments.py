@@ -27,6 +27,10 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "multi-binary": ("CfIsacActivation-v0", {"action_type": "multi-binary"}),
     "sequential": ("CfIsacSequential-v0", {}),
     "sequential from the strongest": ("CfIsacSequential-v0", {"start": "strongest", "max_moves": 4}),
+    "priority": ("CfIsacPriority-v0", {"episode_steps": 3, "completions": 2}),
+    "priority, reused pilots": ("CfIsacPriority-v0", {"K": 4, "pilot_length": 3}),
+    "improvement": ("CfIsacImprovement-v0", {"moves": 3, "removals": 2, "additions": 4}),
+    "improvement, reused pilots": ("CfIsacImprovement-v0", {"K": 4, "pilot_length": 3}),
     "sequential, reused pilots": ("CfIsacSequential-v0", {"M": 5, "K": 4, "pilot_length": 3}),
 }
 EVERY = [
