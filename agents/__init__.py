@@ -1,4 +1,4 @@
-"""Learned policies, behind the same `predict` as the oracles, and how to load them by name."""
+"""Learned policies, with the `predict` that oracles have, by name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cfisac_env.config import SystemConfig, nearest
 
 if TYPE_CHECKING:  # they need torch
     from agents.hetgnn.policy import HetGnnExactPolicy, HetGnnPolicy
-    from agents.rl.agent import BySize, DirectAgent, SequentialAgent, SetAgent
+    from agents.rl.agent import BySize, MaskableAgent, MlpAgent, SetAgent
     from baselines.policy import ObservationPolicy
 
 __all__ = ["AGENTS", "UntrainedConfigurationWarning", "load", "trained_for"]
@@ -30,9 +30,9 @@ def _hetgnn_exact(**options: Any) -> Any:
 
 
 def _rl(algorithm: str, **options: Any) -> Any:
-    from agents.rl import agent
+    from agents.rl import loading
 
-    return agent.load(algorithm, **options)
+    return loading.load(algorithm, **options)
 
 
 AGENTS: dict[str, Callable[..., Any]] = {
@@ -40,7 +40,7 @@ AGENTS: dict[str, Callable[..., Any]] = {
     "hetgnn-exact": _hetgnn_exact,
     **{name: partial(_rl, name) for name in ("ddpg", "ddpg-paper", "td3", "sac", "ppo", "maskable-ppo")},
 }
-"""Name of an agent → what loads it, with the agent's own options. Loaders import torch when they are called, not before."""
+"""Name of an agent → its loader, which takes the agent's own options and imports torch only when called."""
 
 
 RENAMED = {"graph-ddpg": "ddpg"}
@@ -59,9 +59,9 @@ def load(name: Literal["hetgnn-exact"], **options: Any) -> HetGnnExactPolicy: ..
 @overload
 def load(name: Literal["ddpg"], **options: Any) -> SetAgent: ...
 @overload
-def load(name: Literal["ddpg-paper", "td3", "sac", "ppo"], **options: Any) -> DirectAgent | BySize: ...
+def load(name: Literal["ddpg-paper", "td3", "sac", "ppo"], **options: Any) -> MlpAgent | BySize: ...
 @overload
-def load(name: Literal["maskable-ppo"], **options: Any) -> SequentialAgent: ...
+def load(name: Literal["maskable-ppo"], **options: Any) -> MaskableAgent: ...
 @overload
 def load(name: str, **options: Any) -> ObservationPolicy: ...
 def load(name: str, *, config: SystemConfig | None = None, **options: Any) -> ObservationPolicy:
@@ -69,11 +69,11 @@ def load(name: str, *, config: SystemConfig | None = None, **options: Any) -> Ob
 
     Args:
         name: one of `AGENTS`.
-        config: that it is to play: its M and K, and an `UntrainedConfigurationWarning` when it wasn't trained for it.
-        options: of the agent; every one takes `M` and `K` and then refuses observations of another size, and `device` (`cpu` by default).
+        config: to play: sets M and K, and gives an `UntrainedConfigurationWarning` when the agent wasn't trained for it.
+        options: of the agent; all take `device` (`cpu` by default), and `M` and `K`, with which they refuse observations of another size.
 
     Raises:
-        ValueError: there is no agent of that name; the message lists those that there are.
+        ValueError: there is no agent of that name; the message lists the valid ones.
     """
     if name not in AGENTS:
         raise ValueError(f"unknown agent {name!r}{hint(name, list(AGENTS))}; valid agents: {', '.join(AGENTS)}")

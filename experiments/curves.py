@@ -1,4 +1,4 @@
-"""Learning curves of training runs: what every validation said, its spread over seeds, and what each run cost."""
+"""Learning curves of training runs: validations, their spread over seeds, and the cost of each run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 
 def read(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """What the runs in some folders have written, in order of algorithm, size and seed.
+    """Read the curves of runs, in order of algorithm, size and seed.
 
     Raises:
         FileNotFoundError: a folder holds no run.
@@ -36,13 +36,13 @@ def read(folders: Sequence[Path]) -> list[dict[str, Any]]:
         path = folder / CURVE
         if not path.is_file():
             raise FileNotFoundError(
-                f"no {CURVE} in {folder}; `cfisac train ddpg` and its like write one into the folder of a run"
+                f"no {CURVE} in {folder}; `cfisac train ddpg` and the other algorithms write one into the folder of a run"
             )
         content = tensorfile.read_json(path, storage.CURVE)
         curve = [{k: np.nan if v is None else v for k, v in row.items()} for row in content["curve"]]
         try:
             runs.append({"run": content["run"], "curve": curve})
-            table(runs[-1:]).cells()  # reads whatever will be read
+            table(runs[-1:]).cells()  # reads every entry that will be used
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} cannot be read as a learning curve ({error}); train again") from None
     return sorted(runs, key=lambda r: (*_group(r), r["run"]["seed"]))
@@ -50,7 +50,7 @@ def read(folders: Sequence[Path]) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Line:
-    """A run in the table: its cost, and the validation with the best reward after learning began."""
+    """Row of a run: its last validation, and the one with the best reward after learning began."""
 
     run: dict[str, Any]
     last: dict[str, Any]
@@ -58,7 +58,7 @@ class Line:
 
 
 TABLE: tuple[Column[Line], ...] = (
-    Column("algorithm", lambda line: _name(line.run)),
+    Column("algorithm", lambda line: line.run["algorithm"]),
     Column("M, K", lambda line: f"{line.run['config']['M']}, {line.run['config']['K']}"),
     Column("seed", lambda line: str(line.run["seed"])),
     Column("environment steps", lambda line: f"{line.last['steps']:.0f}", rank=2),
@@ -71,7 +71,7 @@ TABLE: tuple[Column[Line], ...] = (
 
 
 def table(runs: Sequence[dict[str, Any]]) -> Table[Line]:
-    """One row a run."""
+    """Return one row per run."""
     lines = []
     for entry in runs:
         run, curve = entry["run"], entry["curve"]
@@ -82,13 +82,13 @@ def table(runs: Sequence[dict[str, Any]]) -> Table[Line]:
 
 
 def figure(runs: Sequence[dict[str, Any]]) -> Figure:
-    """Feasible share and gap against steps: the median over seeds, and from the least to the largest."""
-    algorithms = list(dict.fromkeys(_name(entry["run"]) for entry in runs))
+    """Plot feasible share and gap against steps: median and range over seeds."""
+    algorithms = list(dict.fromkeys(entry["run"]["algorithm"] for entry in runs))
     picture = Figure(figsize=(9.0, 3.0 * len(algorithms)), layout="constrained")
     FigureCanvasAgg(picture)
     axes = picture.subplots(len(algorithms), 2, squeeze=False)
     for row, algorithm in zip(axes, algorithms, strict=True):
-        groups = list(dict.fromkeys(_group(entry) for entry in runs if _name(entry["run"]) == algorithm))
+        groups = list(dict.fromkeys(_group(entry) for entry in runs if entry["run"]["algorithm"] == algorithm))
         for colour, group in zip(_COLOURS * len(groups), groups, strict=False):
             curves = [entry["curve"] for entry in runs if _group(entry) == group]
             for axis, key in zip(row, ("feasible", "gap"), strict=True):
@@ -130,9 +130,4 @@ def write(folder: Path, runs: Sequence[dict[str, Any]]) -> list[Path]:
 
 def _group(entry: dict[str, Any]) -> tuple[str, int, int]:
     run = entry["run"]
-    return _name(run), run["config"]["M"], run["config"]["K"]
-
-
-def _name(run: dict[str, Any]) -> str:
-    """Algorithm and policy."""
-    return run["algorithm"] if run["algorithm"] == "maskable-ppo" else f"{run['algorithm']}, {run['policy']}"
+    return run["algorithm"], run["config"]["M"], run["config"]["K"]

@@ -25,8 +25,9 @@ from gymnasium.envs.registration import EnvSpec
 import agents
 import baselines
 from agents.rl.agent import agent_of
-from agents.rl.models import Run, empty_policy
+from agents.rl.building import empty_policy
 from agents.rl.parameters import hyper_parameters
+from agents.rl.run import Run
 from cfisac_env import Decision, Scenario, SystemConfig, actions, observations, sample
 from cfisac_env.mobility import CorrelatedShadowing, RandomWaypoint, SmoothTurns
 
@@ -183,7 +184,7 @@ def policy(name: str) -> Any:
     observation, _ = env.reset(seed=3)
     if name in agents.AGENTS:
         config = SystemConfig(M, K)
-        run = Run(name, config, hyper_parameters(name, config)) if name in UNTRAINED else None
+        run = Run(name, config, hyper_parameters(name)) if name in UNTRAINED else None
         made = agents.load(name, M=M, K=K) if run is None else agent_of(empty_policy(run), run)
     else:
         made = baselines.make(name, M=M, K=K, **({"env": env} if name == "clairvoyant" else {}))

@@ -1,9 +1,9 @@
-"""The state of a Stable-Baselines3 model in the middle of its training, as plain values and tensors for `agents.checkpoint`.
+"""Training state of a Stable-Baselines3 model as plain values and tensors, for `agents.checkpoint`.
 
-SB3's own files are pickles. Here the model and its environments are built again from the run's description, and filled.
+SB3's own files are pickles. Here model and environments are rebuilt from the run's description, and the state is loaded into them.
 
-The environments' state is that of their random generators alone: wherever a run writes a checkpoint it plays on in fresh environments
-with these generators, and so does a run that goes on from there.
+Of the environments only the random generators are kept: after writing a checkpoint, a run continues in fresh environments with these
+generators, and so does a run that resumes from it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from stable_baselines3.common.vec_env import VecEnvWrapper
 from agents import checkpoint, tensorfile
 
 COUNTERS = ("num_timesteps", "_episode_num", "_n_updates", "_current_progress_remaining")
-"""Numbers of a model that training goes on from."""
+"""Numbers of a model that training continues from."""
 
 _REPLAY = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 """Arrays of a replay buffer: one entry a transition along the first axis, or a dict of such arrays."""
@@ -34,15 +34,16 @@ SCHEMA: tensorfile.Schema = {
     "counters": {"type": "object", "additionalProperties": {"type": "number"}},
     "replay": {"type": ["object", "null"]},
     "generators": {"type": "array", "items": {"type": "object"}},
+    "action_space": {"type": "object"},
     "random": {"type": "object"},
 }
 
 
 def state_of(model: BaseAlgorithm) -> dict[str, Any]:
-    """Everything that training goes on from, between two rollouts.
+    """Return the training state of a model between two rollouts.
 
     Args:
-        model: off-policy with a `DictReplayBuffer`, or a buffer that has `state()` and `load_state(state)` of its own; or on-policy.
+        model: on-policy, or off-policy with a `DictReplayBuffer` or a buffer that has `state()` and `load_state(state)`.
     """
     assert model.env is not None
     names, tensors = model._get_torch_save_params()
@@ -56,17 +57,18 @@ def state_of(model: BaseAlgorithm) -> dict[str, Any]:
         "counters": {name: getattr(model, name) for name in COUNTERS if hasattr(model, name)},
         "replay": replay,
         "generators": [generator.bit_generator.state for generator in model.env.get_attr("np_random")],
+        "action_space": model.action_space.np_random.bit_generator.state,
         "random": _random_state(),
     }
 
 
-def play_on(model: BaseAlgorithm, venv: VecEnvWrapper, state: Mapping[str, Any]) -> None:
-    """Let a model in the middle of its training begin episodes in other environments.
+def continue_in(model: BaseAlgorithm, venv: VecEnvWrapper, state: Mapping[str, Any]) -> None:
+    """Continue the training of a model in fresh environments.
 
     Args:
-        model: that `state_of` or `restore` has seen; its environments are in a wrapper like that of `venv`.
+        model: after `state_of` or `restore`; its environments are wrapped as those of `venv`.
         venv: environments that were neither seeded nor reset.
-        state: whose generators they get.
+        state: with the generators that they get.
     """
     outer = model.env
     assert isinstance(outer, VecEnvWrapper)
@@ -79,7 +81,7 @@ def play_on(model: BaseAlgorithm, venv: VecEnvWrapper, state: Mapping[str, Any])
 
 
 def restore(model: BaseAlgorithm, state: Mapping[str, Any]) -> None:
-    """Give a freshly built model what `state_of` returned, and the random generators of this process theirs; `play_on` comes next.
+    """Load a state from `state_of` into a freshly built model and the random generators of this process; call `continue_in` next.
 
     Raises:
         ValueError, KeyError, TypeError, RuntimeError: the state is of another model.
@@ -102,6 +104,7 @@ def restore(model: BaseAlgorithm, state: Mapping[str, Any]) -> None:
             _load_replay_state(buffer, state["replay"])
         else:
             buffer.load_state(state["replay"])
+    model.action_space.np_random.bit_generator.state = state["action_space"]
     _set_random_state(state["random"])
 
 

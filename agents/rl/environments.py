@@ -1,6 +1,6 @@
 """`CfIsacActivation-v0`, `CfIsacPriority-v0` and `CfIsacSequential-v0`: the agent chooses the set of APs, the exact allocator the powers.
 
-They play the drops of `CfIsac-v0` and score by its reward, so that what an agent earns in one can be held against the other.
+They have the drops and the reward of `CfIsac-v0`, so that returns are comparable.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ STARTS = ("all", "strongest")
 
 
 def priced(allocator: Allocator, problem: Problem, active: NDArray[np.bool_]) -> Decision:
-    """The decision that a set of APs stands for: exact powers, or P_max in equal parts when the set cannot serve the drop.
+    """Return the decision for a set of APs: exact powers, or P_max in equal parts per AP when the set cannot serve the drop.
 
-    A set that cannot serve the drop misses a requirement whatever it radiates; at full power the penalty says by how much it falls short.
+    The penalty at full power measures by how much such a set falls short.
 
     Args:
         allocator: of the powers.
@@ -51,7 +51,7 @@ class CfIsacActivationEnv(CfIsacEnv):
 
     ## Description
 
-    `CfIsac-v0` with the activation alone as the action. The powers are the least with which the set meets every requirement.
+    `CfIsac-v0` with only the activation as the action. The powers are the least with which the set meets every requirement.
 
     ## Action Space
 
@@ -64,7 +64,7 @@ class CfIsacActivationEnv(CfIsacEnv):
     ## Rewards
 
     Those of `CfIsac-v0` for the set with its exact powers. A set that cannot serve the drop radiates P_max in equal parts from each of
-    its APs, and gets the penalty for what that misses.
+    its APs, and pays the penalty of that decision.
 
     ## Starting State, Episode End, Information
 
@@ -173,7 +173,7 @@ class CfIsacPriorityEnv(CfIsacEnv):
 
 
 class CfIsacSequentialEnv(CfIsacEnv):
-    """Switch one access point at a time, or stop; the exact allocator sets the powers of every set on the way.
+    """Switch one access point at a time, or stop; the exact allocator sets the powers of every set.
 
     ## Description
 
@@ -182,18 +182,18 @@ class CfIsacSequentialEnv(CfIsacEnv):
     ## Action Space
 
     `Discrete(M + 1)`: 0 … M − 1 switch that AP, M stops. `action_masks()` allows every switch except the one that leaves no AP on, and
-    `stop` only at a set that serves the drop. Agents that heed it (MaskablePPO of sb3-contrib) end at feasible sets alone; for the
-    others the mask is advice.
+    `stop` only at a set that serves the drop. Agents that apply the mask (MaskablePPO of sb3-contrib) stop only at feasible sets; `step`
+    accepts masked actions, too.
 
     ## Observation Space
 
-    That of `CfIsac-v0`, where `ap[:, 2]` is the present set, and `power` (M, K): the amplitudes √(p_mk/P_max) that it radiates.
+    That of `CfIsac-v0`, where `ap[:, 2]` is the current set, and `power` (M, K): its amplitudes √(p_mk/P_max).
 
     ## Rewards
 
     R(new set) − R(old set), where R is the reward of `CfIsac-v0` for the set with its exact powers; a set that cannot serve the drop
-    radiates P_max in equal parts and pays the penalty. So the return is R(last set) − R(first set): the watts saved, when both serve
-    the drop. Stopping earns 0.
+    radiates P_max in equal parts and pays the penalty. So the return is R(last set) − R(first set), the watts saved when both serve the
+    drop. The reward of stopping is 0.
 
     ## Starting State
 
@@ -205,7 +205,7 @@ class CfIsacSequentialEnv(CfIsacEnv):
 
     ## Information
 
-    `reset` and `step` return the keys of `CfIsac-v0` for the present set.
+    `reset` and `step` return the keys of `CfIsac-v0` for the current set.
 
     ## Arguments
 
@@ -259,8 +259,8 @@ class CfIsacSequentialEnv(CfIsacEnv):
         self._drop: Observation = {}
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """(M + 1,) bool: which actions make sense in the present state."""
-        self._current()  # says that a reset is missing
+        """Return the valid actions of the current state, (M + 1,) bool."""
+        self._current()  # raises before the first reset
         return masks(self._decision.active, bool(self._outcome.feasible))
 
     def _set_config(self, config: SystemConfig) -> None:
@@ -341,14 +341,14 @@ def _one_an_ap(action: Any, M: int) -> NDArray[Any]:
 
 
 def first_set(problem: Problem, start: str, backend: str) -> NDArray[np.bool_]:
-    """The set of APs (M,) that an episode of `CfIsacSequential-v0` begins with."""
+    """Return the initial set of an episode of `CfIsacSequential-v0`, (M,) bool."""
     if start == "all":
         return np.ones(problem.M, dtype=bool)
     return np.asarray(StrongestApPolicy(backend=backend).decide(problem).decision.active)
 
 
 def observed(drop: Observation, decision: Decision, max_ap_power_w: float) -> Observation:
-    """What an agent of `CfIsacSequential-v0` sees at a set: fresh arrays.
+    """Return the observation of `CfIsacSequential-v0` for a set, in new arrays.
 
     Args:
         drop: observation of the drop from `CfIsac-v0`.
@@ -362,7 +362,7 @@ def observed(drop: Observation, decision: Decision, max_ap_power_w: float) -> Ob
 
 
 def masks(active: NDArray[np.bool_], feasible: bool) -> NDArray[np.bool_]:
-    """(M + 1,) bool: the actions of `CfIsacSequential-v0` that make sense at a set."""
+    """Return the valid actions of `CfIsacSequential-v0` for a set, (M + 1,) bool."""
     allowed = np.ones(len(active) + 1, dtype=bool)
     if active.sum() == 1:
         allowed[:-1] = ~active

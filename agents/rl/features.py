@@ -1,4 +1,4 @@
-"""The flattened observation, every entry scaled by statistics that are saved with the model."""
+"""Flattened observation, standardised with statistics that are saved with the model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cfisac_env.types import Array
 
 
 class ScaledFlatten(BaseFeaturesExtractor):
-    """Concatenates the entries of the observation and subtracts their mean over drops, divided by their standard deviation.
+    """Concatenate the entries of the observation and standardise them by their mean and standard deviation over drops.
 
     Args:
         observation_space: that of `CfIsac-v0`.
@@ -28,7 +28,7 @@ class ScaledFlatten(BaseFeaturesExtractor):
         self.register_buffer("scale", torch.ones(size))
 
     def fit(self, observations: dict[str, Array]) -> None:
-        """Take mean and deviation from a batch of observations; what is the same in all of them is left as it is."""
+        """Set mean and standard deviation from a batch of observations; features that are constant in it aren't scaled."""
         flat = self._flatten({key: torch.as_tensor(observations[key]) for key in self._keys}).double()
         deviation = flat.std(0)
         varies = deviation > 1e-6

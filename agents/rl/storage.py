@@ -1,4 +1,4 @@
-"""Trained agents as files: the weights of the actor, and in the header what trained them."""
+"""Files of trained agents: the actor's weights, and a header with the run and its validation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import Tensor
 
 import cfisac_env
 from agents import tensorfile
-from agents.rl.models import Run, actor_of
+from agents.rl.building import acting_part
+from agents.rl.run import Run
 from agents.tensorfile import Schema
 from cfisac_env import files
 
@@ -22,7 +23,7 @@ RUN: Schema = {
     "properties": {
         "algorithm": {"type": "string"}, "environment": {"type": "string"}, "version": {"type": "string"}, "config": {"type": "object"},
         "parameters": {"type": "object"}, "seed": {"type": "integer"}, "policy": {"type": "string"},
-        "start_from": {"type": ["string", "null"]}, "network": {"type": "object"}, "validation_drops": {"type": "integer"},
+        "network": {"type": "object"}, "validation_drops": {"type": "integer"},
     },
     "required": ["algorithm", "version", "config", "parameters", "seed", "policy"],
 }  # fmt: skip
@@ -47,27 +48,27 @@ CURVE: Schema = {
     },
     "required": ["run", "curve"],
 }
-"""`curve.json` of a run: what every validation said."""
+"""`curve.json` of a run: one entry per validation."""
 
 ORACLE: Schema = {
     "type": "object",
     "properties": {"total_power_w": {"type": "array", "items": {"type": ["number", "null"], "exclusiveMinimum": 0}}},
     "required": ["total_power_w"],
 }
-"""`oracle.json` of a run: what the oracle's decisions on the validation drops draw; null where it serves none."""
+"""`oracle.json` of a run: total power of the oracle on each validation drop; null where it serves none."""
 
-_TWINS = ("pi_features_extractor.", "vf_features_extractor.")
-"""Other names of the weights of `features_extractor`, which actor and critic share."""
+_ALIASES = ("pi_features_extractor.", "vf_features_extractor.")
+"""Prefixes under which PPO's policies list the weights of `features_extractor` again."""
 
 
 def write(path: Path, run: Run, policy: BasePolicy, card: dict[str, Any]) -> Path:
-    """Write an agent; a reader sees the old file or the new, never half of one.
+    """Write an agent atomically.
 
     Args:
         path: of the file.
         run: that trained it.
-        policy: whose actor is kept.
-        card: what it cost and how good it is.
+        policy: with the actor to write.
+        card: cost and validation, by name.
 
     Raises:
         ValueError: weights that `read` would refuse.
@@ -78,24 +79,24 @@ def write(path: Path, run: Run, policy: BasePolicy, card: dict[str, Any]) -> Pat
 
 
 def actor_weights(policy: BasePolicy) -> dict[str, Tensor]:
-    """The weights that decide, by name."""
-    weights = actor_of(policy).state_dict().items()
-    return {name: value.detach() for name, value in weights if not name.startswith(_TWINS)}
+    """Return the weights of the acting part, by name."""
+    weights = acting_part(policy).state_dict().items()
+    return {name: value.detach() for name, value in weights if not name.startswith(_ALIASES)}
 
 
 def fill(policy: BasePolicy, tensors: dict[str, Tensor], path: Path) -> None:
-    """Give the actor of a policy the weights that `read` returned.
+    """Load weights from `read` into the acting part of a policy.
 
     Raises:
-        ValueError: they are not those of such a policy.
+        ValueError: they are those of another policy.
     """
     try:
-        missing, more = actor_of(policy).load_state_dict(tensors, strict=False)
+        missing, more = acting_part(policy).load_state_dict(tensors, strict=False)
     except RuntimeError as error:
         raise ValueError(
             f"the weights in {path} don't fit the policy that they name: {tensorfile.shortened(str(error))}"
         ) from None
-    missing = [name for name in missing if not name.startswith(_TWINS)]
+    missing = [name for name in missing if not name.startswith(_ALIASES)]
     if missing or more:
         raise ValueError(
             f"the weights in {path} don't fit the policy that they name: {', '.join([*missing, *more][:5])}"
@@ -103,7 +104,7 @@ def fill(policy: BasePolicy, tensors: dict[str, Tensor], path: Path) -> None:
 
 
 def write_json(path: Path, content: dict[str, Any], schema: Schema) -> Path:
-    """Write JSON that a schema allows, whole or not at all; NaN becomes null."""
+    """Write JSON that a schema allows, atomically; NaN becomes null."""
     plain = json.loads(json.dumps(content), parse_constant=lambda _: None)
     text = json.dumps(plain, indent=1, allow_nan=False) + "\n"
     tensorfile.decoded(text, schema, str(path))
@@ -111,11 +112,11 @@ def write_json(path: Path, content: dict[str, Any], schema: Schema) -> Path:
 
 
 def read(path: Path) -> tuple[Run, dict[str, Tensor], dict[str, Any]]:
-    """The run, weights and card of an agent.
+    """Read the run, weights and card of an agent.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it isn't an agent, is damaged, holds weights that no training makes, or comes from another version of the suite.
+        ValueError: it isn't an agent, is damaged, holds weights that aren't finite or are too large, or is of another version.
     """
     tensors, header = tensorfile.read(
         path, FILE_FORMAT, SCHEMAS, "`cfisac train` (as best.safetensors in the folder of its run)"

@@ -1,4 +1,4 @@
-"""Training runs that validate themselves against an oracle, keep the best agent, and go on exactly where they were killed."""
+"""Training runs with validation against an oracle, the best agent kept, and exact resumption."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from agents import checkpoint, defaults, tensorfile
 from agents.events import Events
 from agents.rl import storage
 from agents.rl.agent import agent_of
-from agents.rl.checkpoint import SCHEMA, play_on, restore, state_of
-from agents.rl.models import Run, build, training_environments
-from agents.rl.parameters import OffPolicy
+from agents.rl.building import build
+from agents.rl.checkpoint import SCHEMA, continue_in, restore, state_of
+from agents.rl.run import Run
+from agents.rl.training_envs import training_environments
 from agents.rl.validation import Validation
 from cfisac_env import files
 
@@ -37,7 +37,7 @@ RUN = "run.json"
 
 @dataclass
 class Progress:
-    """What a run has to remember besides the model."""
+    """State of a run besides the model."""
 
     next_validation: int = 0
     next_checkpoint: int = 0
@@ -55,19 +55,19 @@ def train(
     step: Callable[[int, str], None] = lambda steps, text: None,
     complain: Callable[[str], None] = warnings.warn,
 ) -> Progress:
-    """Train an agent in a folder, or go on with the run that is there.
+    """Train an agent in a folder, or resume the run in it.
 
-    The folder gets `run.json`, `curve.json` (one entry a validation), `best.safetensors` (the agent with the best validation reward so
+    The folder gets `run.json`, `curve.json` (one entry per validation), `best.safetensors` (the agent with the best validation reward so
     far), TensorBoard events, and checkpoints with the model, its replay buffer and the state of every random generator: a run that was
-    killed and taken up again ends with the weights it would have ended with.
+    killed and resumed ends with the same weights as one that wasn't.
 
     Args:
-        run: what to train.
-        folder: of the run; nothing else writes there meanwhile.
+        run: to train.
+        folder: of the run; only one process may use it at a time.
         resume: False refuses a folder that holds a run.
         device: of torch, or `gpu`, or `auto`.
-        step: called with the environment steps so far and what the last validation said.
-        complain: gets a line about every checkpoint that cannot be read.
+        step: called with the environment steps so far and a summary of the last validation.
+        complain: called with a line about every checkpoint that cannot be read.
 
     Raises:
         FileExistsError: the folder holds a run and `resume` is False.
@@ -91,7 +91,7 @@ def train(
             if state is not None:
                 try:
                     restore(model, state)
-                    play_on(model, training_environments(run), state)
+                    continue_in(model, training_environments(run), state)
                     progress = Progress(**state["progress"])
                 except (KeyError, TypeError, ValueError, RuntimeError) as error:
                     raise ValueError(
@@ -100,18 +100,18 @@ def train(
             with Events(folder / "tensorboard") as events:
                 model.set_logger(Logger(str(folder / "tensorboard"), [_Scalars(events)]))
                 try:
-                    _learn(model, run, _Watch(run, folder, validation, progress, step))
+                    _learn(model, run, _Validator(run, folder, validation, progress, step))
                 finally:
                     if model.env is not None:
                         model.env.close()
     return progress
 
 
-def _learn(model: BaseAlgorithm, run: Run, watch: _Watch) -> None:
+def _learn(model: BaseAlgorithm, run: Run, validator: _Validator) -> None:
     left = run.parameters.steps - model.num_timesteps
     try:
         if left > 0:
-            model.learn(left, callback=watch, reset_num_timesteps=model.num_timesteps == 0)
+            model.learn(left, callback=validator, reset_num_timesteps=model.num_timesteps == 0)
     except ValueError as error:  # environments and distributions refuse NaN, each in words of its own
         if all(torch.isfinite(parameter).all() for parameter in model.policy.parameters()):
             raise
@@ -122,7 +122,7 @@ def _learn(model: BaseAlgorithm, run: Run, watch: _Watch) -> None:
 
 
 class _Scalars(KVWriter):
-    """What Stable-Baselines3 logs, as TensorBoard events."""
+    """Write Stable-Baselines3's log as TensorBoard events."""
 
     def __init__(self, events: Events) -> None:
         self._events = events
@@ -136,11 +136,11 @@ class _Scalars(KVWriter):
         )
 
     def close(self) -> None:
-        """Nothing: the events are the run's."""
+        """Leave the events open; the run closes them."""
 
 
-class _Watch(BaseCallback):
-    """Validates, keeps the best, writes checkpoints: always between two rollouts, where the model's state is whole."""
+class _Validator(BaseCallback):
+    """Validate, keep the best agent and write checkpoints, always between two rollouts, where the model's state is complete."""
 
     def __init__(
         self, run: Run, folder: Path, validation: Validation, progress: Progress, step: Callable[[int, str], None]
@@ -153,9 +153,6 @@ class _Watch(BaseCallback):
 
     def _on_rollout_start(self) -> None:
         parameters, steps = self._run.parameters, self.num_timesteps
-        if isinstance(parameters, OffPolicy):
-            assert isinstance(self.model, OffPolicyAlgorithm)
-            self.model.gradient_steps = 0 if steps < parameters.warm_up else parameters.gradient_steps
         if steps >= self._progress.next_validation:
             self._progress.next_validation += parameters.validate_every
             self._validate()
@@ -174,7 +171,7 @@ class _Watch(BaseCallback):
 
     def _validate(self, last: bool = False) -> None:
         self._clock()
-        # The initial policy is no trained agent.
+        # The initial policy isn't a trained agent.
         learned = last or self.num_timesteps >= self._run.parameters.learns_from
         score = asdict(self._validation.score(agent_of(self.model.policy, self._run)))
         for name, value in score.items():
@@ -186,11 +183,12 @@ class _Watch(BaseCallback):
             progress.best = score["reward"]
             storage.write(self._folder / BEST, self._run, self.model.policy, progress.curve[-1])
         storage.write_json(self._folder / CURVE, {"run": self._run.as_dict(), "curve": progress.curve}, storage.CURVE)
-        self._text = f"{100 * score['feasible']:.0f} % feasible, gap {100 * score['gap']:.1f} %"
+        gap = "" if math.isnan(score["gap"]) else f", gap {100 * score['gap']:.1f} %"
+        self._text = f"{100 * score['feasible']:.0f} % feasible{gap}"
         self._since = time.perf_counter()
 
     def _clock(self) -> None:
-        """Count the time since the last look as training."""
+        """Add the time since the last call to the training time."""
         now = time.perf_counter()
         self._progress.seconds += now - self._since
         self._since = now
@@ -199,18 +197,18 @@ class _Watch(BaseCallback):
         self._clock()
         state = {"about": {"run": _about(self._run)}, "progress": asdict(self._progress), **state_of(self.model)}
         checkpoint.save(self._folder, self.num_timesteps, state)
-        play_on(self.model, training_environments(self._run), state)
+        continue_in(self.model, training_environments(self._run), state)
         self._since = time.perf_counter()
 
 
 def _about(run: Run) -> dict[str, Any]:
-    """The run as JSON has it."""
+    """Return the run as JSON values."""
     about: dict[str, Any] = json.loads(json.dumps(run.as_dict()))
     return about
 
 
 def _refuse_others(folder: Path, run: Run, resume: bool) -> None:
-    """Refuse a folder with a run that isn't this one."""
+    """Refuse a folder with another run."""
     if not (folder / RUN).exists():
         parts = [ORACLE] if (folder / ORACLE).exists() else []
         parts += ["a checkpoint"] if checkpoint.exists(folder) else []
@@ -229,7 +227,7 @@ def _refuse_others(folder: Path, run: Run, resume: bool) -> None:
 
 
 def _claim(folder: Path, run: Run, validation: Validation) -> None:
-    """Write what the folder is for, and what the oracle said, unless that is there."""
+    """Write the run and the oracle's total powers, unless they are there."""
     if not (folder / RUN).exists():
         storage.write_json(folder / RUN, run.as_dict(), storage.RUN)
     if not (folder / ORACLE).exists():
@@ -249,7 +247,7 @@ def _differences(there: dict[str, Any], here: dict[str, Any], prefix: str = "") 
 
 
 def _known(folder: Path, drops: int) -> NDArray[np.float64] | None:
-    """What the oracle has said about the validation drops, if it was asked."""
+    """Read the oracle's total powers on the validation drops, if they are there."""
     try:
         totals = _stored(folder / ORACLE, storage.ORACLE)["total_power_w"]
     except FileNotFoundError:
@@ -263,7 +261,7 @@ def _known(folder: Path, drops: int) -> NDArray[np.float64] | None:
 
 
 def _stored(path: Path, schema: tensorfile.Schema) -> dict[str, Any]:
-    """A JSON object of the folder."""
+    """Read a JSON object of the folder."""
     try:
         content: dict[str, Any] = tensorfile.read_json(path, schema)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""How good an agent is on fixed drops, held against an oracle."""
+"""Validation of an agent on fixed drops, against an oracle."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ ORACLE = "local-search"
 
 @dataclass(frozen=True)
 class Score:
-    """An agent on the validation drops that the oracle serves."""
+    """Result on the validation drops that the oracle serves."""
 
     feasible: float  # share of drops with every requirement met
-    gap: float  # mean of total power over the oracle's, less 1, on the drops where the agent is feasible; NaN without any
+    gap: float  # mean of total power over the oracle's minus 1, on the drops that the agent serves; NaN without any
     total_power_w: float  # mean, feasible or not
     active_aps: float  # mean
-    reward: float  # mean, with the weights that the agent was trained with
+    reward: float  # mean, with the penalty of training
 
 
 class Validation:
-    """Fixed drops and what the oracle needs for them.
+    """Fixed validation drops with the oracle's total powers.
 
     Args:
         config: of the drops.
-        drops: how many.
-        penalty: W, of a missed requirement in `Score.reward`.
-        oracle_w: (drops,) total power of the oracle's decisions, NaN where it serves none; None asks the oracle.
+        drops: number of drops.
+        penalty: of a missed requirement in `Score.reward`, in W.
+        oracle_w: (drops,) total power of the oracle's decisions, NaN where it serves none; None runs the oracle.
 
     Raises:
         ValueError: there are too few drops or too many, or the oracle serves none of them.
@@ -49,7 +49,7 @@ class Validation:
         self._config = config.changed(sinr_penalty=penalty, crlb_penalty=penalty)
         self._scenario = draw(config, range(seeds.VALIDATION, seeds.VALIDATION + drops))
         self._observation = observations.encode(self._scenario)
-        self.oracle_w = self._ask() if oracle_w is None else oracle_w
+        self.oracle_w = self._oracle_totals() if oracle_w is None else oracle_w
         self._served = ~np.isnan(self.oracle_w)
         if not self._served.any():
             raise ValueError(
@@ -58,10 +58,10 @@ class Validation:
             )
 
     def score(self, agent: Any) -> Score:
-        """Let an agent decide about every drop.
+        """Score the decisions of an agent.
 
         Args:
-            agent: anything with `predict`.
+            agent: any object with `predict`.
         """
         action, _ = agent.predict(self._observation, deterministic=True)
         decision = actions.decode(np.asarray(action), self._config.max_ap_power_w)
@@ -77,7 +77,7 @@ class Validation:
             reward=float(rewards[self._served].mean()),
         )
 
-    def _ask(self) -> NDArray[np.float64]:
+    def _oracle_totals(self) -> NDArray[np.float64]:
         oracle = baselines.make(ORACLE)
         answers = [oracle.decide(self._scenario[i].problem) for i in range(len(self._scenario))]
         return np.array(

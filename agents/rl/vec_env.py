@@ -1,4 +1,4 @@
-"""Gymnasium's vector environments for Stable-Baselines3, which has an interface of its own for them."""
+"""Adapter from Gymnasium's vector environments to the `VecEnv` interface of Stable-Baselines3."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class SB3VecEnv(VecEnv):
     model.learn(256)
     ```
 
-    As with SB3's own, a finished environment is reset in the same step, its last observation is `info["terminal_observation"]`, and
-    `info["TimeLimit.truncated"]` says whether it was cut off rather than over. `info["episode"]` holds its return, length and duration,
-    from which SB3 computes `ep_rew_mean`: those of a wrapper below that records them, otherwise its own.
+    As in SB3's own `VecEnv`s, a finished environment is reset in the same step, its last observation is `info["terminal_observation"]`, and
+    `info["TimeLimit.truncated"]` tells truncation from termination. `info["episode"]` holds return, length and duration of the episode,
+    from which SB3 computes `ep_rew_mean`: as recorded by a wrapper below, otherwise by this class.
 
     Args:
         env: with `metadata["autoreset_mode"]` of `SAME_STEP`, and NumPy arrays.
@@ -66,7 +66,7 @@ class SB3VecEnv(VecEnv):
         self.metadata = env.metadata
 
     def reset(self) -> VecEnvObs:
-        """Begin an episode everywhere, from the seeds and options that were set since the last reset."""
+        """Begin an episode in every environment, with the seeds and options set since the last reset."""
         seeds = None if all(seed is None for seed in self._seeds) else list(self._seeds)
         seed: Any = seeds  # Gymnasium's base class says int; its own environments take lists
         if len(self._options) != self.num_envs:
@@ -84,9 +84,9 @@ class SB3VecEnv(VecEnv):
         return result
 
     def _reset_by_options(self, seed: Any) -> Any:
-        """Reset the environments that have the same options together, as Gymnasium takes one dict for all that are reset."""
+        """Reset environments with equal options together, since Gymnasium takes one dict for all that are reset."""
         if not self._began:
-            self.env.reset(seed=seed)  # no mask leaves out environments that have never been reset
+            self.env.reset(seed=seed)  # a mask may only leave out environments that have been reset before
         observation: Any = None
         left = np.ones(self.num_envs, np.bool_)
         while left.any():
@@ -99,15 +99,15 @@ class SB3VecEnv(VecEnv):
         return observation
 
     def step_async(self, actions: np.ndarray[Any, Any]) -> None:
-        """Take the actions of the next `step_wait`."""
+        """Set the actions of the next `step_wait`."""
         self._actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Step, and reset the environments whose episode is over."""
+        """Step, and reset the environments whose episode has ended."""
         observation, rewards, terminations, truncations, batch = self.env.step(self._actions)
         batch = dict(batch)
         last, final = batch.pop("final_obs", None), batch.pop("final_info", {})
-        # A wrapper of the vector environment reports on the episode that is over beside the beginning of the next one.
+        # A wrapper of the vector environment puts the ended episode's record into the infos of the next episode's first step.
         recorded = each({key: batch.pop(key) for key in ("episode", "_episode") if key in batch}, self.num_envs)
         for key in ("_final_obs", "_final_info"):
             batch.pop(key, None)
@@ -123,38 +123,38 @@ class SB3VecEnv(VecEnv):
         return observation, rewards.astype(np.float32), dones, infos
 
     def _episode(self, i: int) -> dict[str, Any]:
-        """What `Monitor` says of an episode that is over, and the beginning of the next."""
+        """Return the record of an ended episode, as `Monitor` writes it, and start that of the next."""
         now = time.perf_counter()
-        said = {
+        record = {
             "r": round(float(self._returns[i]), 6),
             "l": int(self._lengths[i]),
             "t": round(now - self._starts[i], 6),
         }
         self._returns[i], self._lengths[i], self._starts[i] = 0.0, 0, now
-        return said
+        return record
 
     def close(self) -> None:
         """Close the vector environment."""
         self.env.close()
 
     def get_images(self) -> Sequence[np.ndarray[Any, Any] | None]:
-        """A picture of every environment."""
+        """Render every environment."""
         frames: Any = self.env.render()
         return [None] * self.num_envs if frames is None else list(frames)
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """An attribute of every environment."""
+        """Return an attribute of every environment."""
         if (singles := self._singles()) is not None:
             return [singles[i].get_wrapper_attr(attr_name) for i in self._get_indices(indices)]
         values = self._batch().get_attr(attr_name)
         return [values[i] for i in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Set an attribute; environments that don't exist one by one take the same value, and requirements and penalties alone.
+        """Set an attribute. Natively batched environments take requirements and penalties only, the same for all.
 
         Raises:
-            AttributeError: an attribute that there isn't, or that is fixed.
-            ValueError: some of environments that don't exist one by one.
+            AttributeError: there is no such attribute, or it is fixed.
+            ValueError: `indices` selects some of natively batched environments.
         """
         if (singles := self._singles()) is not None:
             for i in self._get_indices(indices):
@@ -166,11 +166,11 @@ class SB3VecEnv(VecEnv):
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
     ) -> list[Any]:
-        """Call a method of every environment; those that don't exist one by one have `configure` and `evaluate`.
+        """Call a method of every environment. Natively batched environments have `configure` and `evaluate`.
 
         Raises:
-            AttributeError: a method that there isn't.
-            ValueError: some of environments that don't exist one by one.
+            AttributeError: there is no such method.
+            ValueError: `indices` selects some of natively batched environments.
         """
         if (singles := self._singles()) is not None:
             chosen = [singles[i] for i in self._get_indices(indices)]
@@ -181,16 +181,16 @@ class SB3VecEnv(VecEnv):
     def env_is_wrapped(
         self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
     ) -> list[bool]:
-        """Whether each environment has a wrapper; those of a batch have none."""
+        """Return whether each environment has a wrapper; natively batched ones have none."""
         singles = self._singles()
         return [singles is not None and is_wrapped(singles[i], wrapper_class) for i in self._get_indices(indices)]
 
     def _batch(self) -> Any:
-        """The vector environment itself, below its wrappers."""
+        """Return the vector environment below its wrappers."""
         return self.env.unwrapped
 
     def _singles(self) -> list[gym.Env[Any, Any]] | None:
-        """The environments that exist one by one in this process."""
+        """Return the single environments in this process; None for natively batched ones."""
         return getattr(self.env.unwrapped, "envs", None)
 
     def _check_all(self, indices: VecEnvIndices, otherwise: str) -> None:
@@ -202,7 +202,7 @@ class SB3VecEnv(VecEnv):
 
 
 def each(infos: Mapping[str, Any], n: int) -> list[dict[str, Any]]:
-    """The infos of n environments one by one, from Gymnasium's layout: values beside masks `_name` of those that have them."""
+    """Split Gymnasium's batched infos, in which masks `_name` mark the environments that have a value, into n dicts."""
     result: list[dict[str, Any]] = [{} for _ in range(n)]
     for name, values in infos.items():
         if name.startswith("_") and name[1:] in infos:

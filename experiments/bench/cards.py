@@ -1,4 +1,4 @@
-"""Cards of the shipped agents as one readable page: `python -m experiments.bench.cards` writes it beside the weights."""
+"""Cards of the shipped agents as a page: `python -m experiments.bench.cards` writes it beside the weights."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from agents.rl import storage
-from agents.rl.agent import WEIGHTS
-from agents.rl.models import Run
-from agents.rl.parameters import hyper_parameters, usual_policy
+from agents.rl.loading import WEIGHTS
+from agents.rl.parameters import hyper_parameters
+from agents.rl.run import Run
 from cfisac_env import SystemConfig, seeds
 from cfisac_env.files import write_text
 
@@ -19,7 +19,7 @@ RESULTS = Path(__file__).parents[2] / "docs" / "results" / "rl"
 
 
 def page(weights: Path = WEIGHTS, results: Path = RESULTS) -> str:
-    """Markdown: one section an agent, from the header of its file and the comparison on test drops.
+    """Return Markdown with one section per agent, from the header of its file and the comparisons on test drops.
 
     Args:
         weights: folder of the agents.
@@ -27,7 +27,7 @@ def page(weights: Path = WEIGHTS, results: Path = RESULTS) -> str:
     """
     parts = [
         "# Shipped agents\n\nWritten by `python -m experiments.bench.cards` from the headers of the files and from the comparisons in "
-        "docs/results/rl. `agents.load(algorithm, M=…, K=…)` loads them; docs/rl.md says what they are and how good.\n"
+        "docs/results/rl. `agents.load(algorithm, M=…, K=…)` loads them; docs/rl.md describes and evaluates them.\n"
     ]
     for path in sorted(weights.glob("*.safetensors")):
         run, _, card = storage.read(path)
@@ -36,8 +36,8 @@ def page(weights: Path = WEIGHTS, results: Path = RESULTS) -> str:
 
 
 def command(run: Run) -> str:
-    """The `cfisac` command that trains an agent: what differs from the defaults of the command, of the preset and of tuning."""
-    usual = Run(run.algorithm, run.config, hyper_parameters(run.algorithm, run.config, run.policy), policy=run.policy)
+    """Return the `cfisac` command that trains an agent, with the options that differ from the defaults of command and preset."""
+    usual = Run(run.algorithm, run.config, hyper_parameters(run.algorithm))
     preset = SystemConfig(run.config.M, run.config.K, preset=run.config.preset)
     pairs = (
         (run.config.as_dict(), preset.as_dict()),
@@ -47,10 +47,6 @@ def command(run: Run) -> str:
     differing = {name: value for ours, theirs in pairs for name, value in ours.items() if value != theirs[name]}
     if run.config.preset != SystemConfig().preset:
         differing["preset"] = run.config.preset
-    if run.policy != usual_policy(run.algorithm):
-        differing["policy"] = run.policy
-    if run.start_from is not None:
-        differing["start_from"] = run.start_from
     if run.mixed:
         differing["mixed"] = " ".join(run.mixed)
     options = [f"--{name.replace('_', '-')} {value}" for name, value in differing.items()]
@@ -64,7 +60,7 @@ def _made(path: Path, run: Run, card: dict[str, Any]) -> str:
     gap = "–" if card["gap"] is None or card["gap"] != card["gap"] else f"{100 * card['gap']:.1f} %"
     values = ", ".join(f"{name} {value:g}" for name, value in asdict(run.parameters).items())
     return (
-        f"- {run.algorithm} in {run.environment}, {run.policy} policy, preset {' and '.join([run.config.preset, *run.mixed])}; "
+        f"- {run.algorithm} in {run.environment}, preset {' and '.join([run.config.preset, *run.mixed])}; "
         f"trained at M={run.config.M}, K={run.config.K}, serves {serves}\n"
         f"- SHA-256 begins with {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}\n"
         f"- command: `{command(run)}`\n"

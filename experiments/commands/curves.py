@@ -17,7 +17,7 @@ class Curves(Command):
     """Learning curves of training runs with their spread over seeds; writes curves.json, runs.md, curves.png and curves.svg."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Folders of runs of `cfisac train ddpg`, `td3`, `sac`, `ppo` or `maskable-ppo`."""
+    """Folders of runs of `cfisac train ALGORITHM`."""
     out: Path = Path("runs/curves")
     """Folder of the results."""
 

@@ -19,15 +19,13 @@ import agents
 from agents.hetgnn import weights
 from agents.hetgnn.config import NetworkConfig
 from agents.hetgnn.network import HetGnn
-from agents.rl.agent import WEIGHTS
+from agents.rl.loading import WEIGHTS
 
 Tensors = dict[str, torch.Tensor]
 Header = dict[str, str]
 SHIPPED = {"hetgnn": weights.SHIPPED}
 for path in sorted(WEIGHTS.glob("*.safetensors")):
-    SHIPPED[path.stem.rsplit("-", 1)[0] if "x" in path.stem else path.stem] = (
-        path  # `ddpg-paper-30x6` is one of ddpg-paper
-    )
+    SHIPPED[path.stem.rsplit("-", 1)[0] if "x" in path.stem else path.stem] = path  # without the size
 KINDS = [*SHIPPED]
 
 
@@ -127,7 +125,7 @@ RUNS: dict[str, Callable[[Header, str], Header]] = {
     ),
     "an unknown policy": lambda h, k: entry(h, k, policy="tree"),
     "a policy of another kind": lambda h, k: entry(
-        h, k, policy="mlp" if json.loads(h["run"])["policy"] != "sorted-mlp" else "graph"
+        h, k, policy="mlp" if json.loads(h["run"])["policy"] != "mlp" else "graph"
     ),
     "presets that are none": lambda h, k: entry(h, k, mixed=["rural"]),
     "a card of text": lambda h, k: {**h, "card": '{"steps": "many"}'},

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 import agents
 from agents.rl.agent import agent_of
-from agents.rl.models import Run, empty_policy
+from agents.rl.building import empty_policy
 from agents.rl.parameters import hyper_parameters
+from agents.rl.run import Run
 from cfisac_env import SystemConfig
 
 M, K = 30, 6
@@ -32,7 +33,7 @@ def load(name: str) -> Any:
     if name in SHIPPED:
         return agents.load(name, M=M, K=K)
     config = SystemConfig(M, K)
-    run = Run(name, config, hyper_parameters(name, config))
+    run = Run(name, config, hyper_parameters(name))
     return agent_of(empty_policy(run), run)
 
 

@@ -21,16 +21,16 @@ from agents.hetgnn.config import NetworkConfig, TrainingConfig
 from agents.hetgnn.data import Labelled, prepare
 from agents.hetgnn.labels import Labels, label
 from agents.rl import training as rl_training
-from agents.rl.models import Run
 from agents.rl.parameters import hyper_parameters
+from agents.rl.run import Run
 from cfisac_env import SystemConfig
 from experiments.cli import main
 
 CONFIG = SystemConfig(8, 2, crlb_threshold_m2=20.0)
 STEPS: dict[str, Any] = {
-    "steps": 32, "envs": 4, "batch_size": 8, "warm_up": 8, "actor_from": 8, "validate_every": 32, "checkpoint_every": 16,
+    "steps": 32, "envs": 4, "batch_size": 8, "warm_up": 8, "validate_every": 32, "checkpoint_every": 16,
 }  # fmt: skip
-RUN = Run("ddpg-paper", CONFIG, hyper_parameters("ddpg-paper", CONFIG, **STEPS), validation_drops=1)
+RUN = Run("ddpg-paper", CONFIG, hyper_parameters("ddpg-paper", **STEPS), validation_drops=1)
 TRAINING = TrainingConfig(NetworkConfig(1, (8,), (8,), 8, steps=2), epochs=2)
 
 

@@ -14,8 +14,9 @@ import pytest
 import agents
 import baselines
 from agents.rl.agent import agent_of
-from agents.rl.models import Run, empty_policy
+from agents.rl.building import empty_policy
 from agents.rl.parameters import hyper_parameters
+from agents.rl.run import Run
 from baselines import ObservationPolicy
 from cfisac_env import SystemConfig
 
@@ -52,7 +53,7 @@ def build(name: str) -> Any:
         except ValueError:
             continue
     config = SystemConfig(M, K)  # none is shipped: an untrained one
-    run = Run(name, config, hyper_parameters(name, config))
+    run = Run(name, config, hyper_parameters(name))
     agent = agent_of(empty_policy(run), run)
     agent.M, agent.K = M, K
     return agent

@@ -34,9 +34,9 @@ def test_the_command_tables_and_draws_every_run(tmp_path: Path, capsys: pytest.C
     runs = [write_run(tmp_path / f"run{seed}", seed, [None, 8.0, 5.0 + seed]) for seed in (1, 0)]
     assert main(["curves", *map(str, runs), "--out", str(tmp_path / "out")]) == 0
     table = (tmp_path / "out" / "runs.md").read_text()
-    assert "| ddpg-paper, mlp | 30, 6 | 0 | 200 | 4 | 200 | 50% | 500% | 9.0 |" in table
+    assert "| ddpg-paper | 30, 6 | 0 | 200 | 4 | 200 | 50% | 500% | 9.0 |" in table
     assert table.index("| 0 | 200") < table.index("| 1 | 200")
-    assert capsys.readouterr().out.count("ddpg-paper, mlp") == 2
+    assert capsys.readouterr().out.count("ddpg-paper") == 2
     stored = json.loads((tmp_path / "out" / "curves.json").read_text())
     assert [entry["run"]["seed"] for entry in stored["runs"]] == [0, 1]
     assert stored["runs"][0]["curve"][0]["gap"] is None

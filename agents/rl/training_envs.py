@@ -1,0 +1,73 @@
+"""Training environments of a run: parallel, with the run's penalty, margin and reward scale."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import gymnasium as gym
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+
+from agents.rl.graph_ddpg import RelativePower
+from agents.rl.mixed_vec_env import MixedVecEnv
+from agents.rl.parameters import SetOffPolicy
+from agents.rl.run import Run
+from agents.rl.vec_env import SB3VecEnv
+
+
+class ScaledReward(VecEnvWrapper):
+    """Multiply every reward by a constant.
+
+    Args:
+        venv: the environments.
+        scale: the factor.
+    """
+
+    def __init__(self, venv: VecEnv, scale: float) -> None:
+        super().__init__(venv)
+        self.scale = scale
+
+    def reset(self) -> VecEnvObs:
+        """Reset all environments."""
+        return self.venv.reset()
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Step all environments."""
+        observation, rewards, dones, infos = self.venv.step_wait()
+        return observation, rewards * self.scale, dones, infos
+
+
+def training_environments(run: Run) -> ScaledReward:
+    """Build the environments of a run, neither seeded nor reset.
+
+    Requirements are tightened by the run's margin, except in `CfIsacSequential-v0`, whose powers are exact.
+
+    Raises:
+        ValueError: there are fewer environments than presets.
+    """
+    parameters = run.parameters
+    if isinstance(parameters, SetOffPolicy):
+        return ScaledReward(RelativePower(_mixed(run, parameters)), 1.0)
+    fields = run.config.changed(sinr_penalty=parameters.penalty, crlb_penalty=parameters.penalty).as_dict()
+    if run.environment == "CfIsacSequential-v0":
+        venv: VecEnv = DummyVecEnv([partial(gym.make, run.environment, **fields)] * parameters.envs)
+    else:
+        fields["sinr_threshold_db"] += parameters.margin_db
+        fields["crlb_threshold_m2"] *= 10 ** (-parameters.margin_db / 10)
+        many = gym.make_vec(run.environment, num_envs=parameters.envs, autoreset_mode="SameStep", **fields)
+        venv = SB3VecEnv(many)
+    return ScaledReward(venv, parameters.reward_scale)
+
+
+def _mixed(run: Run, parameters: SetOffPolicy) -> VecEnv:
+    """Build equally many environments of each configuration."""
+    each = parameters.envs // len(run.configs)
+    if each < 1:
+        raise ValueError(f"{len(run.configs)} presets need as many envs or more, got {parameters.envs}")
+    many = [
+        gym.make_vec(
+            run.environment, num_envs=each, autoreset_mode="SameStep", decisions_per_drop=parameters.decisions, **config.as_dict()
+        )
+        for config in run.configs
+    ]  # fmt: skip
+    return MixedVecEnv([SB3VecEnv(one) for one in many], seed_step=1000 // len(run.configs))
