@@ -54,23 +54,31 @@ class Rate:
         return self.processor_s / (self.wall_s * self.threads)
 
 
-def timed(
-    what: str,
-    config: SystemConfig,
-    environments: int,
-    decisions_per_drop: int,
-    threads: int,
-    play: Callable[[], int],
-    seconds: float,
-) -> Rate:
+@dataclass(frozen=True)
+class Load:
+    """Environments that are timed together."""
+
+    config: SystemConfig
+    environments: int = 1
+    decisions_per_drop: int = 1
+    threads: int = 1
+
+    def actions(self, seed: int) -> Any:
+        """Draw an action for every environment."""
+        shape = (self.environments, self.config.M, self.config.K + 1)
+        return np.random.default_rng(seed).uniform(-1, 1, shape).astype(np.float32)
+
+
+def timed(what: str, load: Load, play: Callable[[], int], seconds: float) -> Rate:
     """Call `play`, which returns its number of decisions, for so many seconds, once at least, after a warm-up."""
     play()
     wall, processor = time.perf_counter(), time.process_time()
     decisions = play()
     while time.perf_counter() - wall < seconds:
         decisions += play()
-    wall_s, processor_s = time.perf_counter() - wall, time.process_time() - processor
-    return Rate(what, config.M, config.K, environments, decisions_per_drop, threads, decisions, wall_s, processor_s)
+    spent = time.perf_counter() - wall, time.process_time() - processor
+    M, K = load.config.M, load.config.K
+    return Rate(what, M, K, load.environments, load.decisions_per_drop, load.threads, decisions, *spent)
 
 
 def measure(
@@ -93,11 +101,12 @@ def measure(
     for config in configs:
         rates.append(scalar(config, seed, seconds))
         for (decisions, instants), n in itertools.product(((1, 1), (1, 50), (50, 1)), sorted({1, threads})):
-            rates.append(vector(config, environments, decisions, n, seed, seconds, episode_steps=instants))
-        rates.append(scoring(config, environments, 50, seed, seconds))
-        rates += [mobile(config, min(environments, MOBILE), n, seed, seconds) for n in sorted({1, threads})]
+            rates.append(vector(Load(config, environments, decisions, n), seed, seconds, episode_steps=instants))
+        rates.append(scoring(Load(config, environments, 50), seed, seconds))
+        for n in sorted({1, threads}):
+            rates.append(mobile(Load(config, min(environments, MOBILE), threads=n), seed, seconds))
     with contextlib.suppress(ImportError):  # the row is left out without torch
-        rates.append(vector(configs[0], environments, 1, 1, seed, seconds, "torch"))
+        rates.append(vector(Load(configs[0], environments), seed, seconds, "torch"))
     reference, shares = mobile_env(seed, seconds), profile(configs[0], seed)
     traffic, bandwidth = bytes_per_decision(configs[0]), copy_bandwidth()
     tables: list[Table[Any]] = [table(rates, reference)]
@@ -122,7 +131,7 @@ def measure(
 def scalar(config: SystemConfig, seed: int, seconds: float) -> Rate:
     """Measure `CfIsac-v0` with a reset after every decision."""
     env = gym.make("CfIsac-v0", **config.as_dict())
-    chosen = _actions(config, 64, seed)
+    chosen = Load(config, 64).actions(seed)
     env.reset(seed=seed)
 
     def play() -> int:
@@ -131,84 +140,57 @@ def scalar(config: SystemConfig, seed: int, seconds: float) -> Rate:
             env.step(action)
         return len(chosen)
 
-    return timed("single", config, 1, 1, 1, play, seconds)
+    return timed("single", Load(config), play, seconds)
 
 
-def vector(
-    config: SystemConfig,
-    environments: int,
-    decisions_per_drop: int,
-    threads: int,
-    seed: int,
-    seconds: float,
-    backend: str = "numpy",
-    episode_steps: int = 1,
-) -> Rate:
+def vector(load: Load, seed: int, seconds: float, backend: str = "numpy", episode_steps: int = 1) -> Rate:
     """Measure the vector environment, which resets in the same step; whole drops are played, so that each counts in full."""
     what = f"vector, {backend}" + ("" if episode_steps == 1 else f", {episode_steps} instants of a network")
-    options = {"episode_steps": episode_steps, "decisions_per_drop": decisions_per_drop, "backend": backend}
-    rounds = decisions_per_drop
-    return _stepped(
-        what, "CfIsac-v0", options, config, environments, decisions_per_drop, threads, seed, seconds, rounds
-    )
+    options = {"episode_steps": episode_steps, "decisions_per_drop": load.decisions_per_drop, "backend": backend}
+    return _stepped(what, "CfIsac-v0", options, load, seed, seconds, load.decisions_per_drop)
 
 
-def mobile(config: SystemConfig, environments: int, threads: int, seed: int, seconds: float) -> Rate:
+def mobile(load: Load, seed: int, seconds: float) -> Rate:
     """Measure the vector environment of `CfIsacMobile-v0`, which resets in the same step, on whole episodes of 50 instants."""
-    options = {"switching_energy_j": 2.0, "wake_up_steps": 2}
-    return _stepped("mobile vector", "CfIsacMobile-v0", options, config, environments, 1, threads, seed, seconds, 50)
+    return _stepped(
+        "mobile vector", "CfIsacMobile-v0", {"switching_energy_j": 2.0, "wake_up_steps": 2}, load, seed, seconds, 50
+    )
 
 
 def _stepped(
-    what: str,
-    env_id: str,
-    options: dict[str, Any],
-    config: SystemConfig,
-    environments: int,
-    decisions_per_drop: int,
-    threads: int,
-    seed: int,
-    seconds: float,
-    rounds: int,
+    what: str, env_id: str, options: dict[str, Any], load: Load, seed: int, seconds: float, rounds: int
 ) -> Rate:
     """Measure steps of a vector environment with random actions, `rounds` at a time or more."""
-    envs = gym.make_vec(
-        env_id,
-        num_envs=environments,
-        vectorization_mode="vector_entry_point",
-        autoreset_mode="SameStep",
-        threads=threads,
-        **options,
-        **config.as_dict(),
-    )
-    chosen = [_actions(config, environments, seed + i) for i in range(4)]
+    options = {**options, "vectorization_mode": "vector_entry_point", "autoreset_mode": "SameStep"}
+    envs = gym.make_vec(env_id, load.environments, threads=load.threads, **options, **load.config.as_dict())
+    chosen = [load.actions(seed + i) for i in range(4)]
     rounds = max(len(chosen), rounds)
     envs.reset(seed=seed)
 
     def play() -> int:
         for i in range(rounds):
             envs.step(chosen[i % len(chosen)])
-        return rounds * environments
+        return rounds * load.environments
 
-    rate = timed(what, config, environments, decisions_per_drop, threads, play, seconds)
+    rate = timed(what, load, play, seconds)
     envs.close()
     return rate
 
 
-def scoring(config: SystemConfig, environments: int, decisions: int, seed: int, seconds: float) -> Rate:
-    """Measure the scoring of `decisions` decisions on each of a batch of new drops."""
-    envs = CfIsacVectorEnv(environments, threads=1, **config.as_dict())
-    chosen = [_actions(config, environments, seed + i) for i in range(4)]
+def scoring(load: Load, seed: int, seconds: float) -> Rate:
+    """Measure the scoring of decisions on batches of new drops."""
+    envs = CfIsacVectorEnv(load.environments, threads=1, **load.config.as_dict())
+    chosen = [load.actions(seed + i) for i in range(4)]
     envs.reset(seed=seed)
 
     def play() -> int:
         envs.reset()
         problem = envs.scenario.problem
-        for i in range(decisions):
-            physics.evaluate(problem, actions.decode(chosen[i % 4], config.max_ap_power_w))
-        return decisions * environments
+        for i in range(load.decisions_per_drop):
+            physics.evaluate(problem, actions.decode(chosen[i % 4], load.config.max_ap_power_w))
+        return load.decisions_per_drop * load.environments
 
-    return timed("scoring alone", config, environments, decisions, 1, play, seconds)
+    return timed("scoring alone", load, play, seconds)
 
 
 def mobile_env(seed: int, seconds: float) -> Rate | None:
@@ -230,7 +212,7 @@ def mobile_env(seed: int, seconds: float) -> Rate | None:
         return 10
 
     size = SystemConfig(M=len(core.stations), K=len(core.users))
-    return timed("mobile-env, single", size, 1, 1, 1, play, seconds)
+    return timed("mobile-env, single", Load(size), play, seconds)
 
 
 @dataclass(frozen=True)
@@ -244,7 +226,7 @@ class Share:
 def profile(config: SystemConfig, seed: int, environments: int = 256, rounds: int = 60) -> list[Share]:
     """Profile a decision, one a drop: each part alone, the whole step, and the difference as overhead."""
     generators = [np.random.default_rng(seed + i) for i in range(environments)]
-    action = _actions(config, environments, seed)
+    action = Load(config, environments).actions(seed)
 
     def numbers() -> RandomInputs:
         inputs = RandomInputs(config, (environments,))
@@ -260,7 +242,7 @@ def profile(config: SystemConfig, seed: int, environments: int = 256, rounds: in
         "decoding and scoring": lambda: drops.evaluate(actions.decode(action, config.max_ap_power_w)),
     }
     shares = [Share(name, _microseconds(piece, rounds) / environments) for name, piece in pieces.items()]
-    rate = vector(config, environments, 1, 1, seed, 1.0)
+    rate = vector(Load(config, environments), seed, 1.0)
     whole = 1e6 / rate.per_processor_second
     return [*shares, Share("overhead: layout of results, episodes, calls", whole - sum(s.us_per_decision for s in shares)),
             Share("all", whole)]  # fmt: skip
@@ -291,10 +273,10 @@ def scaling(
 ) -> Iterator[Rate]:
     """Measure rates over the number of environments, and over the size at about as many links as 256 environments of the base have."""
     for n in environments:
-        yield vector(base, n, 1, 1, seed, seconds)
+        yield vector(Load(base, n), seed, seconds)
     for M, K in sizes:
         config = SystemConfig(**{**base.as_dict(), "M": M, "K": K, "pilot_length": max(K, base.pilot_length)})
-        yield vector(config, max(1, 256 * base.M * base.K // (M * K)), 1, 1, seed, seconds)
+        yield vector(Load(config, max(1, 256 * base.M * base.K // (M * K))), seed, seconds)
 
 
 @dataclass(frozen=True)
@@ -378,11 +360,6 @@ def profile_table(shares: Sequence[Share], traffic: int, bandwidth: float) -> Ta
         f"takes {least:.2f} µs, {least / whole:.0%} of the time."
     )
     return Table(columns, shares, notes=notes)
-
-
-def _actions(config: SystemConfig, n: int, seed: int) -> Any:
-    shape = (n, config.M, config.K + 1)
-    return np.random.default_rng(seed).uniform(-1, 1, shape).astype(np.float32)
 
 
 def _microseconds(work: Callable[[], Any], rounds: int) -> float:

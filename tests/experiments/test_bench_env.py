@@ -20,7 +20,7 @@ def test_rates_count_decisions_and_processor_time() -> None:
         next(ticks)
         return 7
 
-    rate = environment.timed("test", SystemConfig(M=3, K=2), 7, 1, 2, play, 0.0)
+    rate = environment.timed("test", environment.Load(SystemConfig(M=3, K=2), 7, 1, 2), play, 0.0)
     assert rate.decisions == 7
     assert next(ticks) == 2  # the warm-up is played and not counted
     one = environment.Rate("test", 3, 2, 1, 1, 2, decisions=600, wall_s=2.0, processor_s=3.0)
