@@ -21,7 +21,7 @@ def line(error: Exception) -> str | None:
     """Return the line to print for an error that users can mend, or None for a bug, whose traceback is needed.
 
     Users can mend a `UserError`, one of `MACHINE`, and exceptions from `raise` statements of this project, whose messages are written for
-    users. Exceptions that Python or a library raises in the middle of a computation are bugs, whatever their type.
+    users. Exceptions that Python or a library raises in the middle of a computation are bugs, of any type.
     """
     if isinstance(error, OSError) and error.strerror is not None:
         named = "" if error.filename is None else f" ({os.fspath(error.filename)!r})"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from cfisac_env import SystemConfig
 from experiments import compare, outputs
 from experiments.compare import Comparison, PolicySummary
 from experiments.journal import Store
-from experiments.results import Column, Table, number, percent
+from experiments.results import Column, Table, number
 
 Entry = tuple[Comparison, PolicySummary]
 
@@ -32,16 +34,19 @@ def run(
     return [(comparison, row) for row in rows]
 
 
+def _of_row(heading: str, **changes: Any) -> Column[Entry]:
+    """Return a column of `cfisac compare`."""
+    one = outputs.column(heading, **changes)
+    return replace(one, cell=lambda entry: one.cell(entry[1]))
+
+
 COLUMNS: tuple[Column[Entry], ...] = (
     Column("preset", lambda e: e[0].config.preset, code=True, rank=4),
     Column("M, K", lambda e: f"{e[0].config.M}, {e[0].config.K}", left=True),
     Column("drops", lambda e: str(int((~e[0].infeasible).sum())), rank=5),
-    Column("policy", lambda e: e[1].policy, left=True, code=True),
-    Column("feasible", lambda e: number(e[1].feasible_share, "{:.1%}"), outputs.NONE_SERVED, rank=1),
-    Column("total W", lambda e: number(e[1].total_power_w.value), outputs.NONE_SERVED, rank=0),
-    Column("to best", lambda e: percent(e[1].gap_to_best), outputs.NEVER_FEASIBLE, rank=2),
-    Column("certified", lambda e: percent(e[1].certified_gap), outputs.NEVER_FEASIBLE, rank=2),
-    Column("active APs", lambda e: number(e[1].active_aps, "{:.1f}"), outputs.NONE_SERVED, rank=3),
+    _of_row("policy", left=True),
+    _of_row("feasible", cell=lambda row: number(row.feasible_share, "{:.1%}")),
+    *map(_of_row, ("total W", "to best", "certified", "active APs")),
 )
 
 

@@ -135,9 +135,7 @@ def flush() -> None:
 def failed(error: OSError, stream: IO[str]) -> OSError:
     """Silence an output that failed, and return the error to raise."""
     _silence(stream)
-    return OSError(
-        f"the standard output takes nothing more ({error.strerror}); whatever was to be written to files is written"
-    )
+    return OSError(f"the standard output takes nothing more ({error.strerror}); the files are complete")
 
 
 def _silence(stream: IO[str]) -> None:

@@ -146,7 +146,7 @@ def trace(
         walk: with several instants, the drops are trajectories.
 
     Raises:
-        ImportError: Sionna RT or its LLVM is missing; the message says what to install.
+        ImportError: Sionna RT or its LLVM is missing; the message tells what to install.
         ValueError: the scene is unknown or has too little room.
     """
     if drops < 1:

@@ -84,7 +84,7 @@ def timed(what: str, load: Load, play: Callable[[], int], seconds: float) -> Rat
 def measure(
     configs: Sequence[SystemConfig], environments: int, threads: int, seed: int, seconds: float, *, scaling_too: bool
 ) -> tuple[list[Table[Any]], dict[str, Any]]:
-    """Measure everything.
+    """Measure rates, their growth with the size, and a profile.
 
     Args:
         configs: sizes; the first one is profiled and scaled.

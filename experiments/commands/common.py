@@ -92,7 +92,7 @@ def _plain(value: float) -> str:
 
 
 def open_option(metavar: str) -> Any:
-    """Annotate an option without a default value; its help text says what holds without it."""
+    """Annotate an option without a default value; its help text tells what then applies."""
     return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
 
 

@@ -98,15 +98,15 @@ def parse_error(box: str) -> str:
         else:
             parts.append([])
     error, *more = [part for part in parts if part]
-    said = re.sub(r"^Error parsing __tyro-dummy.*?: ", "", " ".join(error)).rstrip(".")
+    message = re.sub(r"^Error parsing __tyro-dummy.*?: ", "", " ".join(error)).rstrip(".")
     meant = [
         line.split()[0] for part in more if part[0].startswith("Perhaps") for line in part if line.startswith("--")
     ]
     if meant:
-        said += f" (did you mean {' or '.join(dict.fromkeys(meant))}?)"
-    there = [" ".join(part) for part in more if part[0].startswith("Available")]
-    help_ = [" ".join(part).removeprefix("For full helptext, ") for part in more if part[0].startswith("For full")]
-    return "; ".join([said, *there, *help_])
+        message += f" (did you mean {' or '.join(dict.fromkeys(meant))}?)"
+    available = [" ".join(part) for part in more if part[0].startswith("Available")]
+    pointer_ = [" ".join(part).removeprefix("For full helptext, ") for part in more if part[0].startswith("For full")]
+    return "; ".join([message, *available, *pointer_])
 
 
 def pointer(purpose: str, commands: Mapping[str, Any]) -> Callable[..., tuple[Any, Any]]:

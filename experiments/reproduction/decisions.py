@@ -71,7 +71,7 @@ def solve(task: Task) -> Record:
     decisions = {}
     for name in task.names:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", agents.UntrainedConfigurationWarning)  # a note says so
+            warnings.simplefilter("ignore", agents.UntrainedConfigurationWarning)  # a note names them
             policy = policies.cached(name, task.point, task.time_limit_s)
             decisions[name] = record(policy, drawn)
     return line | {"decisions": decisions}

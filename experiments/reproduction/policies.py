@@ -120,7 +120,7 @@ class MissingAgentError(Exception):
 
     Args:
         name: of the agent.
-        why: what loading it said.
+        why: error of loading it.
     """
 
     def __init__(self, name: str, why: str) -> None:

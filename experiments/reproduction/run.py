@@ -75,7 +75,7 @@ class Reproduction:
 
     @classmethod
     def read(cls, folder: Path, reference: str) -> Reproduction:
-        """Open a folder to look at everything that is stored.
+        """Open a folder to show all stored decisions.
 
         Raises:
             FileNotFoundError: there are no results.
@@ -159,7 +159,7 @@ class Reproduction:
             )
 
     def shown(self) -> dict[Point, Shown]:
-        """Summarise everything that is stored."""
+        """Summarise all stored decisions."""
         data = {point: summary.read(store, self.names) for point, store in self.stores.items() if store.drops}
         timed = self.times.seconds
         return {
@@ -168,7 +168,7 @@ class Reproduction:
         }
 
     def write(self) -> list[Path]:
-        """Write tables and figures of everything that is stored, together."""
+        """Write the tables and figures of all stored decisions, together."""
         shown, contents = self.shown(), dict[str, Any]()
         if "table2" in self.targets:
             contents |= self._table({point: shown[point] for point in points.TABLE if point in shown})
@@ -185,8 +185,8 @@ class Reproduction:
         parts = ["# Table II\n", paper.markdown(), tables.WATTS_DIFFER + "\n"]
         for point, (data, rows) in shown.items():
             counted = f"{tables.counted(data)}; differences to `{self.options.reference}`\n"
-            said = "".join(f"- {text}\n" for text in summary.sentences(data, self.times.seconds))
-            parts += [f"## {tables.title(point)}\n", counted, tables.point_table(rows).markdown(), said]
+            claims = "".join(f"- {text}\n" for text in summary.sentences(data, self.times.seconds))
+            parts += [f"## {tables.title(point)}\n", counted, tables.point_table(rows).markdown(), claims]
         return self._files("table2", parts, shown, {"printed": printed.cells()})
 
     def _figure(self, figure: figures.Quantity, shown: Mapping[Point, Shown]) -> dict[str, Any]:

@@ -8,13 +8,13 @@ from functools import partial
 import numpy as np
 
 from experiments import results
-from experiments.outputs import miss
+from experiments.outputs import column
 from experiments.reproduction import points as plan
 from experiments.reproduction import policies, printed
 from experiments.reproduction.points import Point
 from experiments.reproduction.summary import PointData, PointSummary
 from experiments.reproduction.timing import Seconds
-from experiments.results import Column, Table, milliseconds, number, percent, span
+from experiments.results import Column, Table, milliseconds, number, span
 from experiments.statistics import Interval
 
 Shown = tuple[PointData, list[PointSummary]]
@@ -36,22 +36,22 @@ NEVER_FEASIBLE = "the policy is feasible on none of its drops"
 NOT_TIMED = "not timed here"
 
 COLUMNS: tuple[Column[PointSummary], ...] = (
-    Column("policy", lambda row: row.policy, code=True),
+    column("policy"),
     Column("drops", lambda row: str(row.drops)),
-    Column("total W", lambda row: number(row.total_power_w.value)),
-    Column("95 % interval", lambda row: span(row.total_power_w), results.ONE_VALUE),
+    column("total W"),
+    column("95 % interval"),
     Column(
         "% of decoupled",
         lambda row: number(row.percent_of_decoupled.value, "{:.1f}"),
-        "no drop that the decoupled method decided",
+        "no drop that `decoupled` decided",
     ),
-    Column("IQM W", lambda row: number(row.total_power_iqm_w.value)),
-    Column("transmit W", lambda row: number(row.transmit_power_w)),
-    Column("active APs", lambda row: number(row.active_aps.value, "{:.1f}")),
-    Column("feasible", lambda row: number(row.feasible_share.value, "{:.0%}")),
-    Column("worst miss", lambda row: miss(row.worst_violation)),
-    Column("to best", lambda row: percent(row.gap_to_best), NEVER_FEASIBLE),
-    Column("certified", lambda row: percent(row.certified_gap), NEVER_FEASIBLE),
+    column("IQM W"),
+    column("transmit W"),
+    column("active APs", cell=lambda row: number(row.active_aps.value, "{:.1f}")),
+    column("feasible", cell=lambda row: number(row.feasible_share.value, "{:.0%}")),
+    column("worst miss"),
+    column("to best", missing=NEVER_FEASIBLE),
+    column("certified", missing=NEVER_FEASIBLE),
     Column("difference W", lambda row: _difference(row.difference_w), "both are feasible on fewer than two drops"),
     Column("ms", lambda row: milliseconds(row.seconds), NOT_TIMED),
 )

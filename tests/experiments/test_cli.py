@@ -328,7 +328,7 @@ def test_refusals_are_told_from_bugs_by_where_they_are_raised(work: Callable[[],
     assert said is None if expected is None else (said is not None and said.startswith(expected))
 
 
-def _writes_and_tells(self: Any, fields: dict[str, Any], console: Any) -> None:
+def _write_and_print(self: Any, fields: dict[str, Any], console: Any) -> None:
     """A command with words before and after its results."""
     console.print("σ² × 1 – – ∞ ✓ these are the first of many words\n" * 300, soft_wrap=True)
     if self.output == "folder" and self.out is not None:
@@ -338,9 +338,9 @@ def _writes_and_tells(self: Any, fields: dict[str, Any], console: Any) -> None:
 
 
 @pytest.fixture(params=EVERY)
-def told(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, here: Path) -> list[str]:
+def stub(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, here: Path) -> list[str]:
     """The arguments of a command that does nothing but write and print."""
-    monkeypatch.setattr(EVERY[request.param], "run", _writes_and_tells)
+    monkeypatch.setattr(EVERY[request.param], "run", _write_and_print)
     return _arguments(request.param)
 
 
@@ -352,51 +352,51 @@ def _closed_pipe() -> io.TextIOWrapper:
 
 @pytest.mark.parametrize("help_", [False, True])
 def test_a_closed_pipe_ends_quietly(
-    told: list[str], help_: bool, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    stub: list[str], help_: bool, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with _closed_pipe() as pipe:
         monkeypatch.setattr(sys, "stdout", pipe)
-        assert cli.main([*told, "--help"] if help_ else told) == 0
+        assert cli.main([*stub, "--help"] if help_ else stub) == 0
     assert capsys.readouterr().err == ""
-    _kept(told, here, help_)
+    _kept(stub, here, help_)
 
 
 @pytest.mark.parametrize("help_", [False, True])
 def test_an_output_that_is_full_is_one_line_and_loses_nothing(
-    told: list[str], help_: bool, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    stub: list[str], help_: bool, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Path("/dev/full").open("w", encoding="utf-8") as full:
         monkeypatch.setattr(sys, "stdout", full)
-        assert cli.main([*told, "--help"] if help_ else told) == 2
+        assert cli.main([*stub, "--help"] if help_ else stub) == 2
     error = capsys.readouterr().err
     assert error.startswith("cfisac: the standard output takes nothing more (No space left on device)")
     assert len(error.splitlines()) == 1
-    _kept(told, here, help_)
+    _kept(stub, here, help_)
 
 
 @pytest.mark.parametrize("encoding", ["ascii"])
 def test_a_character_that_an_output_cannot_take_is_replaced(
-    told: list[str], encoding: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    stub: list[str], encoding: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = here / "output"
-    for arguments in (told, [*told, "--help"]):
+    for arguments in (stub, [*stub, "--help"]):
         with path.open("w", encoding=encoding) as poor:
             monkeypatch.setattr(sys, "stdout", poor)
             assert cli.main(arguments) == 0
         assert len(path.read_text(encoding=encoding)) > 100
     assert capsys.readouterr().err == ""
-    _kept(told, here, False)
+    _kept(stub, here, False)
 
 
-def test_without_outputs_at_all_the_work_is_done(told: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_outputs_at_all_the_work_is_done(stub: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     monkeypatch.setattr(sys, "stderr", None)
-    assert cli.main(told) == 0
-    _kept(told, here, False)
+    assert cli.main(stub) == 0
+    _kept(stub, here, False)
 
 
-def _kept(told: list[str], here: Path, only_help: bool) -> None:
-    name = next(name for name in EVERY if told[: len(name.split())] == name.split())
+def _kept(stub: list[str], here: Path, only_help: bool) -> None:
+    name = next(name for name in EVERY if stub[: len(name.split())] == name.split())
     if EVERY[name].output == "folder":
         assert (here / "new" / "result.txt").exists() != only_help
 
