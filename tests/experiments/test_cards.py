@@ -1,4 +1,4 @@
-"""The cards of the shipped agents are those of the files that lie beside them."""
+"""Cards of the shipped agents against their files."""
 
 from __future__ import annotations
 

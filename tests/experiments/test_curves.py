@@ -48,7 +48,7 @@ def test_the_command_tables_and_draws_every_run(tmp_path: Path, capsys: pytest.C
     }
 
 
-def test_a_validation_before_learning_began_is_no_best(tmp_path: Path) -> None:
+def test_validations_before_learning_began_are_never_the_best(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", 0, [1.0, 1.0, 7.0])
     content = json.loads((folder / "curve.json").read_text())
     for row in content["curve"]:

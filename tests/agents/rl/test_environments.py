@@ -1,4 +1,4 @@
-"""The environments with structured actions: what every id keeps, and what makes these two what they say they are."""
+"""Environments with structured actions: the contracts of every id, and their own dynamics and rewards."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def sequential(**options: Any) -> CfIsacSequentialEnv:
     return CfIsacSequentialEnv(**(SMALL | options))
 
 
-def test_every_id_of_the_package_is_tried_here() -> None:
+def test_every_id_of_the_package_is_tested_here() -> None:
     ours = {name for name, spec in gym.registry.items() if str(spec.entry_point).startswith("agents.rl")}
     assert ours == {name for name, _ in VARIANTS.values()}
     assert agents.rl.__doc__ is not None
@@ -74,7 +74,7 @@ def test_every_id_of_the_package_is_tried_here() -> None:
 
 
 @pytest.mark.parametrize(("variant", "preset"), EVERY)
-def test_the_checkers_find_nothing_to_say(variant: str, preset: str) -> None:
+def test_the_environment_checkers_pass_without_warnings(variant: str, preset: str) -> None:
     from stable_baselines3.common.env_checker import check_env as check_env_sb3
 
     with warnings.catch_warnings():
@@ -87,7 +87,7 @@ def test_the_checkers_find_nothing_to_say(variant: str, preset: str) -> None:
 
 
 @pytest.mark.parametrize("variant", list(VARIANTS))
-def test_a_seed_decides_everything(variant: str) -> None:
+def test_episodes_are_determined_by_the_seed(variant: str) -> None:
     one, other = make(variant), make(variant)
     assert play(one, 30) == play(other, 30)
     assert play(one, 30) == play(other, 30)
@@ -194,7 +194,7 @@ def test_the_best_of_all_sets_can_be_reached_and_earns_the_most() -> None:
         assert gained == pytest.approx(first["total_power_w"] - totals.min(), rel=1e-3, abs=1e-3)
 
 
-def test_who_heeds_the_mask_stops_at_a_set_that_serves_the_drop() -> None:
+def test_masked_actions_stop_only_at_sets_that_serve_the_drop() -> None:
     env = sequential(start="strongest")
     rng = np.random.default_rng(0)
     stopped = 0
@@ -217,7 +217,7 @@ def test_who_heeds_the_mask_stops_at_a_set_that_serves_the_drop() -> None:
     assert stopped > 5
 
 
-def test_an_episode_is_cut_after_the_moves_it_may_have() -> None:
+def test_an_episode_is_truncated_after_max_moves() -> None:
     env = sequential(max_moves=3)
     env.reset(seed=0)
     assert [env.step(0)[2:4] for _ in range(3)] == [(False, False), (False, False), (False, True)]
@@ -254,7 +254,7 @@ def test_random_sets_of_the_plain_problem_are_priced_as_the_allocator_prices_the
         (lambda: sequential(max_moves=0), "1 or more"),
     ],
 )
-def test_an_option_that_is_not_there_is_refused_by_name(build: Any, message: str) -> None:
+def test_unknown_options_are_refused_with_the_nearest(build: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build()
 
@@ -266,7 +266,7 @@ def test_fields_that_an_environment_lacks_are_refused() -> None:
 
 
 @pytest.mark.parametrize("action", [7, -1, 1.5, "0", None, np.zeros(7), True])
-def test_moves_that_are_not_there_are_refused(action: Any) -> None:
+def test_moves_out_of_range_are_refused(action: Any) -> None:
     env = sequential()
     env.reset(seed=0)
     with pytest.raises(ValueError, match="whole number from 0 to 6"):
@@ -281,7 +281,7 @@ def test_moves_that_are_not_there_are_refused(action: Any) -> None:
         ("multi-binary", np.full(6, 0.5), "0 and 1 alone"),
     ],
 )
-def test_activations_of_another_kind_are_refused(action_type: str, action: Any, message: str) -> None:
+def test_activations_of_another_shape_or_type_are_refused(action_type: str, action: Any, message: str) -> None:
     env = CfIsacActivationEnv(**SMALL, action_type=action_type)
     env.reset(seed=0)
     with pytest.raises(ValueError, match=message):

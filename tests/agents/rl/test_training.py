@@ -1,4 +1,4 @@
-"""Training: it learns, it goes on where it was killed, and it says what is wrong with what it is given."""
+"""Training runs: learning, exact resumption, and errors on bad input."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def run_of(algorithm: str, seed: int = 1, drops: int = 2, **given: Any) -> Run:
 
 
 @pytest.mark.parametrize(("algorithm", "saving"), [*((name, False) for name in ALGORITHMS), ("ddpg-paper", True)])
-def test_a_run_that_was_killed_ends_with_the_weights_it_would_have_ended_with(
+def test_a_killed_and_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
     algorithm: str, saving: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     final = {}
@@ -129,7 +129,7 @@ def test_the_stock_algorithms_have_the_networks_of_stable_baselines3(algorithm: 
     assert shapes(made) == shapes(expected)
 
 
-def test_what_is_asked_for_in_training_is_tightened_and_what_is_missed_costs_the_runs_penalty() -> None:
+def test_training_environments_have_the_margin_the_penalty_and_the_reward_scale_of_the_run() -> None:
     venv = training_environments(run_of("ddpg-paper", margin_db=0.5, penalty=7.0, reward_scale=0.25))
     config = venv.get_attr("unwrapped")[0].config
     assert config.sinr_threshold_db == pytest.approx(CONFIG.sinr_threshold_db + 0.5)
@@ -140,7 +140,7 @@ def test_what_is_asked_for_in_training_is_tightened_and_what_is_missed_costs_the
     np.testing.assert_allclose(venv.step(nothing)[1], -0.25 * 3 * 7.0)
 
 
-def test_a_thousand_moves_teach_an_agent_to_switch_off_what_is_not_needed(tmp_path: Path) -> None:
+def test_maskable_ppo_learns_to_switch_off_unneeded_aps_in_a_thousand_moves(tmp_path: Path) -> None:
     config = SystemConfig(10, 2, crlb_threshold_m2=20.0)
     given: dict[str, Any] = {
         "steps": 1152,
@@ -161,7 +161,7 @@ def test_a_thousand_moves_teach_an_agent_to_switch_off_what_is_not_needed(tmp_pa
     assert -9 * 0.3 <= float(np.mean(mean)) < 0.0
 
 
-def test_an_agent_answers_one_observation_as_it_answers_a_batch(tmp_path: Path) -> None:
+def test_an_agent_decides_alike_on_single_observations_and_batches(tmp_path: Path) -> None:
     training.train(run_of("ddpg-paper"), tmp_path)
     learned = loading.load("ddpg-paper", M=8, K=2, weights=tmp_path / training.BEST)
     env = gym.make("CfIsac-v0", M=8, K=2, crlb_threshold_m2=20.0)
@@ -192,7 +192,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("td3", {}, "holds a ddpg-paper agent, not td3"),
     ],
 )
-def test_an_agent_of_another_kind_is_refused(algorithm: str, options: Any, message: str, weights: Path) -> None:
+def test_an_agent_of_another_size_or_algorithm_is_refused(
+    algorithm: str, options: Any, message: str, weights: Path
+) -> None:
     with pytest.raises(ValueError, match=message):
         loading.load(algorithm, weights=weights, **options)
 
@@ -261,7 +263,7 @@ def test_observations_of_another_size_are_refused(weights: Path) -> None:
         learned.predict(uneven)
 
 
-def test_a_folder_has_one_training_at_a_time(tmp_path: Path) -> None:
+def test_only_one_process_trains_in_a_folder(tmp_path: Path) -> None:
     with (
         files.locked(tmp_path),
         pytest.raises(BlockingIOError, match=rf"another process is writing to .*: process {os.getpid()} on"),
@@ -327,12 +329,12 @@ def test_what_cannot_be_trained_is_refused_before_the_folder_is_taken(tmp_path: 
 
 @pytest.mark.parametrize("algorithm", ["ddpg-paper", "ppo"])
 @pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning")
-def test_training_that_diverges_says_so(algorithm: str, tmp_path: Path) -> None:
+def test_divergence_is_reported(algorithm: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"training diverged: after .* steps the weights aren't finite"):
         training.train(run_of(algorithm, reward_scale=1e38, penalty=1e3, drops=1), tmp_path)
 
 
-def test_hyper_parameters_that_are_not_there_are_refused_with_the_nearest() -> None:
+def test_unknown_hyper_parameters_are_refused_with_the_nearest() -> None:
     with pytest.raises(
         TypeError, match=r"ddpg-paper has no hyper-parameter 'learning_rat'.*did you mean 'learning_rate'"
     ):
@@ -380,7 +382,7 @@ def test_hyper_parameters_out_of_range_are_refused(algorithm: str, given: dict[s
         hyper_parameters(algorithm, **(BRIEF[algorithm] | given))
 
 
-def test_the_last_warm_up_from_which_something_is_learned_is_taken(tmp_path: Path) -> None:
+def test_the_longest_warm_up_that_leaves_a_learning_step_is_accepted(tmp_path: Path) -> None:
     assert training.train(run_of("ddpg-paper", warm_up=92, drops=1), tmp_path).curve[-1]["steps"] == 96
 
 
@@ -450,7 +452,7 @@ def test_the_command_trains_resumes_and_refuses(tmp_path: Path, capsys: pytest.C
     assert main(["train", "ddpg-paper", "--learning-rat", "1"]) == 2
 
 
-def test_the_shipped_agent_serves_every_drop_close_to_the_oracle_at_sizes_it_was_not_trained_for() -> None:
+def test_shipped_agents_serve_every_drop_close_to_the_oracle_at_other_sizes_than_that_of_training() -> None:
     import agents
     from agents.rl.validation import Validation
 
@@ -462,7 +464,7 @@ def test_the_shipped_agent_serves_every_drop_close_to_the_oracle_at_sizes_it_was
             assert score.gap < 0.1
 
 
-def test_graph_ddpg_refuses_options_that_it_lacks_or_that_are_out_of_range() -> None:
+def test_unknown_options_of_agents_and_values_out_of_range_are_refused() -> None:
     import agents
 
     for options, message in (
@@ -477,7 +479,7 @@ def test_graph_ddpg_refuses_options_that_it_lacks_or_that_are_out_of_range() -> 
             agents.load(name, **{option: 2})
 
 
-def test_what_is_shipped_names_what_trained_it() -> None:
+def test_shipped_files_name_the_run_that_trained_them() -> None:
     shipped = sorted(loading.WEIGHTS.glob("*.safetensors"))
     assert shipped
     for path in shipped:

@@ -1,4 +1,4 @@
-"""Stable-Baselines3 trains on Gymnasium's vector environments, and sees in them what it sees in its own."""
+"""Adapter to Stable-Baselines3: equal to its own vector environments, and trained on."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def assert_same(ours: Any, expected: Any) -> None:
 
 @pytest.mark.parametrize("make", [native, sync])
 @pytest.mark.parametrize("steps", [1, 3])
-def test_it_says_what_the_vector_environment_of_sb3_says(make: Any, steps: int) -> None:
+def test_steps_and_resets_equal_those_of_sb3s_dummy_vec_env(make: Any, steps: int) -> None:
     ours, expected = make(episode_steps=steps), theirs(episode_steps=steps)
     assert ours.observation_space == expected.observation_space
     assert ours.action_space == expected.action_space
@@ -70,7 +70,7 @@ def test_it_says_what_the_vector_environment_of_sb3_says(make: Any, steps: int) 
 
 
 @pytest.mark.parametrize("steps", [1, 3])
-def test_the_end_of_an_episode_is_told_from_its_cutting_off(steps: int) -> None:
+def test_termination_is_told_from_truncation(steps: int) -> None:
     envs = native(episode_steps=steps)
     envs.reset()
     action = np.zeros((N, 5, 4), np.float32)
@@ -151,7 +151,7 @@ def test_options_can_differ_from_environment_to_environment(make: Any) -> None:
 
 @pytest.mark.parametrize("make", [native, sync])
 @pytest.mark.parametrize("recording", [False, True], ids=["", "recorded below"])
-def test_sb3_learns_what_episodes_return(make: Any, recording: bool) -> None:
+def test_sb3_receives_episode_returns(make: Any, recording: bool) -> None:
     envs = make(episode_steps=3)
     if recording:
         envs = SB3VecEnv(RecordEpisodeStatistics(envs.env))
