@@ -9,7 +9,7 @@ time of training in one thread.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -125,7 +125,7 @@ def by_estimate(observation: Observation, env: gym.Env[Any, Any]) -> int:
 class Marks(BaseCallback):
     """Calls `reached` whenever training has taken so many seconds more, and ends it after the last; those of `reached` don't count."""
 
-    def __init__(self, seconds: Sequence[float], reached: Callable[[BaseAlgorithm], None]) -> None:
+    def __init__(self, seconds: Sequence[float], reached: Callable[[BaseAlgorithm, float], None]) -> None:
         super().__init__()
         self._seconds, self._reached = sorted(seconds), reached
 
@@ -135,45 +135,42 @@ class Marks(BaseCallback):
     def _on_step(self) -> bool:
         if time.process_time() - self._start >= self._seconds[0]:
             now = time.process_time()
-            self._reached(self.model)
-            self._seconds.pop(0)
+            self._reached(self.model, self._seconds.pop(0))
             self._start += time.process_time() - now
         return bool(self._seconds)
 
 
-def rows(command: TracksCommand) -> Iterator[Row]:
-    """Rules first, then the agent at every time."""
+def compare(command: TracksCommand, report: Callable[[list[Row]], None]) -> None:
+    """Compare rules first, then the agent at every time; all rows so far are reported after each."""
+    found: list[Row] = []
     torch.set_num_threads(1)
     env, plain = environment(command), gym.make("CfIsac-v0", M=command.M, K=command.K, preset=command.preset)
 
-    def row(name: str, choose: Choose, on: gym.Env[Any, Any], steps: int | None = None) -> Row:
+    def row(name: str, choose: Choose, on: gym.Env[Any, Any], steps: int | None = None) -> None:
         total, ms = played(on, choose, seeds.TEST, command.drops)
         both = ~np.isnan(best) & ~np.isnan(total)
-        return Row(
-            name, steps, float(both.sum() / (~np.isnan(best)).sum()), float((total[both] / best[both] - 1.0).mean()), ms
-        )
+        served, gap = both.sum() / (~np.isnan(best)).sum(), (total[both] / best[both] - 1.0).mean()
+        found.append(Row(name, steps, float(served), float(gap), ms))
+        report(found)
 
     def policy(name: str, **options: Any) -> Choose:
         made: Policy = baselines.make(name, **options)
         return lambda observation, env: made.predict(observation)[0]
 
     best, _ = played(plain, policy("local-search"), seeds.TEST, command.drops)
-    yield row("most-informative", policy("most-informative"), plain)
-    yield row("most-informative, 8 completions", policy("most-informative", completions=8), plain)
-    yield row("most-informative-search", policy("most-informative-search"), plain)
+    row("most-informative", policy("most-informative"), plain)
+    row("most-informative, 8 completions", policy("most-informative", completions=8), plain)
+    row("most-informative-search", policy("most-informative-search"), plain)
     if isinstance(env.unwrapped, CfIsacImprovementEnv):
-        yield row("random moves", at_random(), env)
-        yield row("highest estimate first", by_estimate, env)
-    found: list[Row] = []
+        row("random moves", at_random(), env)
+        row("highest estimate first", by_estimate, env)
 
-    def reached(model: BaseAlgorithm) -> None:
-        found.append(row(f"{command.algorithm}, {marks[len(found)]:g} s", learned(model), env, model.num_timesteps))
+    def reached(model: BaseAlgorithm, seconds: float) -> None:
+        row(f"{command.algorithm}, {seconds:g} s", learned(model), env, model.num_timesteps)
 
-    marks = sorted(command.seconds)
     venv = make_vec_env(lambda: environment(command), n_envs=8, seed=seeds.of_run(command.seed))
     model = ALGORITHMS[command.algorithm]("MultiInputPolicy", venv, seed=command.seed, device="cpu")
-    model.learn(10**9, callback=Marks(marks, reached))
-    yield from found
+    model.learn(10**9, callback=Marks(command.seconds, reached))
 
 
 COLUMNS: tuple[Column[Row], ...] = (
@@ -186,13 +183,18 @@ COLUMNS: tuple[Column[Row], ...] = (
 
 
 def main() -> None:
-    """Run the command, and write and show its table."""
+    """Run the command; its table is written after every row and shown at the end."""
     command = tyro.cli(TracksCommand, description=TracksCommand.__doc__)
-    table = Table(COLUMNS, list(rows(command)))
+    rows: list[Row] = []
     name = f"{command.track}-{command.preset}-{command.M}x{command.K}-{command.algorithm}-seed{command.seed}"
-    content = {"settings": {**vars(command), "out": str(command.out)}, "rows": [vars(row) for row in table.rows]}
-    results.write(command.out, {f"{name}.md": table.markdown(), f"{name}.json": content})
-    table.show(Console())
+
+    def report(found: list[Row]) -> None:
+        rows[:] = found
+        content = {"settings": {**vars(command), "out": str(command.out)}, "rows": [vars(row) for row in rows]}
+        results.write(command.out, {f"{name}.md": Table(COLUMNS, rows).markdown(), f"{name}.json": content})
+
+    compare(command, report)
+    Table(COLUMNS, rows).show(Console())
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from sb3_contrib import MaskablePPO
 
 import baselines
 from agents.rl.environments import CfIsacPriorityEnv
@@ -17,6 +18,7 @@ from baselines.policy import allocate_with_margin, with_margin
 from baselines.set_search import neighbours
 from cfisac_env import Scenario, SystemConfig, sample
 from cfisac_env.wrappers import CanonicalOrder
+from experiments.bench import tracks
 
 FIRST = 1_000_000
 URBAN: dict[str, Any] = {"M": 16, "K": 4, "preset": "urban"}
@@ -193,3 +195,21 @@ def test_counts_of_less_than_one_are_refused(option: str) -> None:
     options: dict[str, Any] = {option: 0}
     with pytest.raises(ValueError, match=f"{option} must be a whole number of 1 or more, got 0"):
         CfIsacImprovementEnv(**URBAN, **options)
+
+
+def test_a_stock_agent_learns_to_save_more_than_random_moves_do() -> None:
+    env, tried = CfIsacImprovementEnv(**URBAN), CfIsacImprovementEnv(**URBAN)
+    model = MaskablePPO(
+        "MultiInputPolicy", env, n_steps=512, batch_size=128, learning_rate=1e-3, gamma=1.0, seed=1, device="cpu"
+    )
+    model.learn(3072)
+    plain = gym.make("CfIsac-v0", **URBAN)
+    rule = baselines.make("most-informative")
+    rule_w, _ = tracks.played(plain, lambda seen, _: rule.predict(seen)[0], FIRST, 100)
+    random_w, _ = tracks.played(tried, tracks.at_random(), FIRST, 100)
+    learned_w, _ = tracks.played(tried, tracks.learned(model), FIRST, 100)
+    served = ~np.isnan(rule_w)
+    np.testing.assert_array_equal(np.isnan(learned_w), ~served)
+    assert (learned_w[served] <= rule_w[served] * (1 + 1e-4)).all()
+    assert learned_w[served].mean() < 0.97 * random_w[served].mean()
+    assert (learned_w < random_w * (1 - 1e-6)).sum() > 1.3 * (learned_w > random_w * (1 + 1e-6)).sum()
