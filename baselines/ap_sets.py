@@ -56,11 +56,6 @@ def swaps(active: Bools, leavers: Indices, joiners: Indices, *, jointly: bool = 
     return exchanged(active, leavers[pairs[0], None], joiners[pairs[1], None])
 
 
-def removals_and_swaps(active: Bools) -> Bools:
-    """Build the sets with one AP removed, then those with one AP exchanged, (n, M)."""
-    return np.concatenate([removals(active), swaps(active, np.flatnonzero(active), np.flatnonzero(~active))])
-
-
 def merges(active: Bools, leavers: Indices, joiners: Indices, most: int) -> Bools:
     """Build the sets with two APs exchanged for one, (at most `most`, M), ordered by the positions of all three."""
     first, second = np.triu_indices(len(leavers), 1)

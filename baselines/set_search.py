@@ -85,6 +85,11 @@ def neighbours(active: Bools, fewest: int = 1) -> Bools:
     """Build all neighbours of a set (M,) with at least `fewest` APs: removals, exchanges, additions and merges."""
     on, off = np.flatnonzero(active), np.flatnonzero(~active)
     most = len(off) * len(on) * (len(on) - 1) // 2
-    sets = [ap_sets.removals_and_swaps(active), ap_sets.additions(active), ap_sets.merges(active, on, off, most)]
+    sets = [
+        ap_sets.removals(active),
+        ap_sets.swaps(active, on, off),
+        ap_sets.additions(active),
+        ap_sets.merges(active, on, off, most),
+    ]
     found: Bools = np.concatenate(sets)
     return np.asarray(found[found.sum(-1) >= fewest])

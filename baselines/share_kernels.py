@@ -156,17 +156,8 @@ def _constant(theta: Float, K: int, gamma: float) -> tuple[float, float]:
     " float64[::1], float64[::1], float64[::1], float64[:, ::1])"
 )
 def prices(
-    theta: Float,
-    inverse_s: Float,
-    rho: Float,
-    Q: Float,
-    state: Any,
-    gamma: float,
-    P: Float,
-    xi: Float,
-    c: Float,
-    curves: Float,
-) -> float:
+    theta: Float, inverse_s: Float, rho: Float, Q: Float, state: Any, gamma: float, P: Float, xi: Float, c: Float, curves: Float
+) -> float:  # fmt: skip
     """Fill `c` (M,) with c_m, infinite for APs that are off; return the constant part of L, less a rounding allowance."""
     M, K = rho.shape
     beta, eta, width, out = np.empty(K), theta[K : 2 * K], np.empty(K), np.empty(7)

@@ -224,12 +224,8 @@ class ShareSearch:
         rewards, caps, values, shares = pool
         order, filled = np.arange(POOL_SIZE), np.array([len(duals[2])])
         active, drop, cutoff = np.zeros((1, M), dtype=bool), np.zeros(1, np.int64), np.array([limit])
-        status, iterations, bound, power = (
-            np.zeros(1, np.int64),
-            np.zeros(1, np.int64),
-            np.zeros(1),
-            np.zeros((1, M, K)),
-        )
+        status, iterations = np.zeros((2, 1), np.int64)
+        bound, power = np.zeros(1), np.zeros((1, M, K))
         sinr, mu, Z = np.zeros((1, K)), np.zeros((1, M)), np.zeros((1, S, 3))
         row, learn = 0, False
         while True:

@@ -37,12 +37,6 @@ class Point:
     weight: Float  # (M,) a
     unit: float  # power scale for tolerances
 
-    def copy(self) -> Point:
-        """Copy all arrays."""
-        return Point(
-            self.theta.copy(), self.power.copy(), self.xi.copy(), self.price.copy(), self.weight.copy(), self.unit
-        )
-
 
 class ShareRelaxation:
     """Lower bounds on the transmit power of all sets of n APs with some APs fixed on or off.
@@ -83,14 +77,8 @@ class ShareRelaxation:
         Z = Z + size[:, None] * np.array([1.0, 1.0, 0.0])
         theta = np.concatenate([2.0 * math.sqrt(self.gamma) * worth, eta, nu, Z.ravel()])
         power = np.clip(radiated / cap, 1e-2, 1.0)
-        return Point(
-            theta,
-            power,
-            np.full(problem.M, 1e-2),
-            np.zeros(problem.M),
-            np.zeros(problem.M),
-            float(allocation.bound) / cap,
-        )
+        price, weight = np.zeros((2, problem.M))
+        return Point(theta, power, np.full(problem.M, 1e-2), price, weight, float(allocation.bound) / cap)
 
     def bound_w(self, theta: Float, size: int, state: NDArray[np.int8] | None = None) -> float:
         """Evaluate the bound of given multipliers, W; infinite when no set of that size fits the state.

@@ -303,14 +303,8 @@ class _Cone:
             cones.append(clarabel.NonnegativeConeT(K + S))
         quadratic = np.zeros(len(linear))
         quadratic[n * K : width] = 2.0
-        solution = clarabel.DefaultSolver(
-            sparse.csc_matrix(sparse.diags_array(quadratic)),
-            linear,
-            sparse.csc_matrix(matrix),
-            offset,
-            cones,
-            _settings(),
-        ).solve()
+        objective, rows = sparse.csc_matrix(sparse.diags_array(quadratic)), sparse.csc_matrix(matrix)
+        solution = clarabel.DefaultSolver(objective, linear, rows, offset, cones, _settings()).solve()
         if solution.status not in (clarabel.SolverStatus.Solved, clarabel.SolverStatus.AlmostSolved):
             return None
         x, z = np.array(solution.x), np.array(solution.z)

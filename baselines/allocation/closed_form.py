@@ -123,16 +123,9 @@ class ScaledDrops:
     "float64[::1], float64[:, :, ::1])"
 )
 def _solve_all(
-    sets: Bools,
-    drop: NDArray[np.int64],
-    gain: Float,
-    estimate: Float,
-    fisher: Float,
-    threshold: Float,
-    checkpoints: NDArray[np.int64],
-    transmit: Float,
-    out: Float,
-) -> None:
+    sets: Bools, drop: NDArray[np.int64], gain: Float, estimate: Float, fisher: Float, threshold: Float,
+    checkpoints: NDArray[np.int64], transmit: Float, out: Float,
+) -> None:  # fmt: skip
     """Fill `transmit` (n,) and, unless it is empty, `out` (n, M, K) with powers in units of P_max."""
     M, K, S = gain.shape[1], gain.shape[2], fisher.shape[2]
     on = np.empty(M, np.int64)
@@ -201,17 +194,9 @@ def _fill_crlb(level: Float, q: Float, target: Float) -> None:
 
 @compiled()
 def _solve_one(
-    g: Float,
-    v: Float,
-    q: Float,
-    gamma: float,
-    checkpoints: NDArray[np.int64],
-    level: Float,
-    total: Float,
-    share: Float,
-    user: Float,
-    target: Float,
-) -> bool:
+    g: Float, v: Float, q: Float, gamma: float, checkpoints: NDArray[np.int64], level: Float, total: Float, share: Float,
+    user: Float, target: Float,
+) -> bool:  # fmt: skip
     """Fill AP powers `level` (n,) and shares (n, K) for one set; return whether they meet the requirements.
 
     Rows of `user`: s_k, I_k, c_k, λ_k and γ (I_k + 1)/s_k². Rows of `target`: CRLB_s/ν, ζ_s, the three entries of J_s⁻², and the price

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from baselines import interruption
 from baselines.allocation.result import Allocation, Float, Multipliers, Status
+from cfisac_env import physics
 from cfisac_env.types import Problem
 
 ROUNDS = 12
@@ -165,14 +166,13 @@ class _Network:
         zero = Multipliers.zero(problem)
         if problem.S == 0:
             return zero, 0.0
-        qa, qb, qc = (problem.max_ap_power_w * problem.fisher[..., i].sum(0) for i in range(3))
-        determinant = qa * qb - qc * qc
-        crlb = np.where(determinant > 0.0, (qa + qb) / np.where(determinant > 0.0, determinant, 1.0), np.inf)
+        information = physics.fisher_matrix(np.full(problem.M, problem.max_ap_power_w), problem.fisher)
+        crlb = physics.trace_inverse(information)
         worst = int(np.argmax(crlb))
         if not problem.crlb_threshold_m2 * (1.0 + 1e-6) < crlb[worst] < np.inf:
             return zero, 0.0
-        a, b, c = qa[worst], qb[worst], qc[worst]
-        square = np.array([b * b + c * c, a * a + c * c, -c * (a + b)]) / determinant[worst] ** 2
+        a, b, c = information[worst]
+        square = np.array([b * b + c * c, a * a + c * c, -c * (a + b)]) / (a * b - c * c) ** 2
         excess = (crlb[worst] / problem.crlb_threshold_m2 - 1.0) * crlb[worst]
         credit = problem.fisher[:, worst] @ (square * np.array([1.0, 1.0, 2.0]))
         # Large enough that every credit exceeds 1 and the excess outweighs all caps.

@@ -195,19 +195,9 @@ def _without_caps(V: Float, S: Float, b: Float, limit: float, lam: Float, w: Flo
 
 @compiled()
 def solve_scaled(
-    V: Float,
-    S: Float,
-    B: Float,
-    b: Float,
-    cap: float,
-    cutoff: float,
-    price: Float,
-    dear: float,
-    p: Float,
-    lam_out: Float,
-    mu_out: Float,
-    y_out: Float,
-) -> tuple[int, float, int]:
+    V: Float, S: Float, B: Float, b: Float, cap: float, cutoff: float, price: Float, dear: float, p: Float, lam_out: Float,
+    mu_out: Float, y_out: Float,
+) -> tuple[int, float, int]:  # fmt: skip
     """Solve one scaled problem.
 
     Args:

@@ -71,15 +71,9 @@ def cholesky(T: Float, panel: Float) -> None:
             a4, a5, a6, a7 = panel[4, i], panel[5, i], panel[6, i], panel[7, i]
             for j in range(stop, i + 1):
                 T[i, j] -= (
-                    a0 * panel[0, j]
-                    + a1 * panel[1, j]
-                    + a2 * panel[2, j]
-                    + a3 * panel[3, j]
-                    + a4 * panel[4, j]
-                    + a5 * panel[5, j]
-                    + a6 * panel[6, j]
-                    + a7 * panel[7, j]
-                )
+                    a0 * panel[0, j] + a1 * panel[1, j] + a2 * panel[2, j] + a3 * panel[3, j]
+                    + a4 * panel[4, j] + a5 * panel[5, j] + a6 * panel[6, j] + a7 * panel[7, j]
+                )  # fmt: skip
 
 
 @compiled()
@@ -116,15 +110,9 @@ def _eliminate(L: Float, i: int, k: int, X: Float, width: int) -> None:
     a4, a5, a6, a7 = L[i, k + 4], L[i, k + 5], L[i, k + 6], L[i, k + 7]
     for j in range(width):
         X[i, j] -= (
-            a0 * X[k, j]
-            + a1 * X[k + 1, j]
-            + a2 * X[k + 2, j]
-            + a3 * X[k + 3, j]
-            + a4 * X[k + 4, j]
-            + a5 * X[k + 5, j]
-            + a6 * X[k + 6, j]
-            + a7 * X[k + 7, j]
-        )
+            a0 * X[k, j] + a1 * X[k + 1, j] + a2 * X[k + 2, j] + a3 * X[k + 3, j]
+            + a4 * X[k + 4, j] + a5 * X[k + 5, j] + a6 * X[k + 6, j] + a7 * X[k + 7, j]
+        )  # fmt: skip
 
 
 @compiled()

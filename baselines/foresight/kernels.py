@@ -285,21 +285,8 @@ def set_costs(
     for i in range(sets.shape[0]):
         for f in range(F):
             result[i, f] = future_cost(
-                rows[f],
-                servable[f],
-                times,
-                weights,
-                sets[i],
-                ready,
-                hold,
-                wake,
-                S,
-                K,
-                requirement,
-                costs,
-                newcomers,
-                until[f],
-            )
+                rows[f], servable[f], times, weights, sets[i], ready, hold, wake, S, K, requirement, costs, newcomers, until[f]
+            )  # fmt: skip
         for m in range(M):
             if not sets[i, m]:
                 continue
