@@ -264,7 +264,7 @@ def test_elimination_with_shared_pilots_costs_no_more_than_all_aps() -> None:
     problem = drop(3, 8, 4, 2, preset="urban")
     full, eliminated = (baselines.make(name).decide(problem).decision for name in ("full-ap", "modified-bb"))
     assert eliminated.active.sum() < full.active.sum()
-    assert violation(problem, eliminated.power) <= 0.0  # a hair inside
+    assert violation(problem, eliminated.power) <= 0.0  # with the feasibility margin
 
 
 @pytest.mark.parametrize("name", ["branch-and-bound", "modified-bb-paper"])

@@ -44,7 +44,7 @@ def test_single_target_drops_keep_their_golden_values() -> None:
     }
     for name, values in golden.items():
         np.testing.assert_allclose(getattr(drop, name), values, rtol=1e-7, atol=5e-9 if name != "gain" else 0)
-    env = gym.make("CfIsac-v0", M=3, K=2)
+    env = gym.make("CfIsac-v0", M=3, K=2, reward="linear")
     env.reset(seed=0)
     _, reward, _, _, info = env.step(np.linspace(-1, 1, 9, dtype=np.float32).reshape(3, 3))
     assert reward == pytest.approx(-4996.883307283548, rel=1e-12)
