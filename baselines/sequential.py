@@ -74,13 +74,11 @@ class CausalPolicy(SequentialPolicy):
             return Answer(all_on_at_max_power(problem), feasible=False)
         awake = state.awake(problem.M)
         kept = target | (awake if state.previous_active is None else state.previous_active & awake)
-        for serving in (target & awake, kept & awake):
-            answer = allocate_with_margin(problem, serving, ALLOCATOR)
-            if answer.feasible:
-                return Answer(Decision(active=target | serving, power=answer.power), feasible=True)
-        # The APs that are awake cannot serve: radiate at maximum power until the others wake up.
-        power = np.where((kept & awake)[:, None], all_on_at_max_power(problem).power, 0.0)
-        return Answer(Decision(active=kept, power=power), feasible=False)
+        answer = allocate_with_margin(problem, target & awake, ALLOCATOR)
+        if answer.feasible:
+            return Answer(Decision(target, answer.power), feasible=True)
+        power, feasible = serve(problem, kept & awake)
+        return Answer(Decision(kept, power), feasible)
 
     @abstractmethod
     def target_set(self, problem: Problem, state: Switching) -> Bools | None:
@@ -136,7 +134,7 @@ class MyopicPolicy(CausalPolicy):
         return np.asarray(answer.decision.active) if answer.feasible else None
 
 
-class HysteresisPolicy(CausalPolicy):
+class HysteresisPolicy(MyopicPolicy):
     """Local search with a surcharge on APs that are off: their switching cost, amortised over `payback_s`.
 
     With H = min(payback_s, remaining time of the episode), the set minimises the power at this instant plus, for each AP that is off,
@@ -154,9 +152,8 @@ class HysteresisPolicy(CausalPolicy):
     name = "hysteresis"
 
     def __init__(self, *, payback_s: float = 10.0, **options: Any) -> None:
-        super().__init__(**{key: value for key, value in options.items() if key in ("M", "K")})
+        super().__init__(**options)
         self._payback_s = checked_number("payback_s", payback_s, 1e9, positive=True)
-        self._selection = CachedLocalSearch(**options)
 
     def target_set(self, problem: Problem, state: Switching) -> Bools | None:
         """Select the cheapest set with the surcharge."""
