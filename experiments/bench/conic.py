@@ -86,61 +86,43 @@ def program(
     n, K = gain.shape
     cap, gamma = problem.max_ap_power_w, problem.sinr_threshold
     scale = estimate.sum(0)
-    x = np.arange(n * K).reshape(n, K)
-    r, X, t = n * K + x, 2 * n * K + np.arange(n), 2 * n * K + n + np.arange(K)
-    width = 2 * n * K + n + K
-    row: list[NDArray[Any]] = []
-    column: list[NDArray[Any]] = []
-    value: list[NDArray[Any]] = []
-    offset: list[NDArray[Any]] = []
-    height = 0
+    aps, users, links = sparse.identity(n), sparse.identity(K), sparse.identity(n * K)
+    by_user = sparse.kron(np.ones((n, 1)), users)  # entries of t for every link
+    amplitudes = sparse.hstack([sparse.diags(row) for row in np.sqrt(estimate / scale)])  # Σ_i √V_ik r_ik
 
-    def add(rows: NDArray[Any], columns: NDArray[Any], values: Any) -> None:
-        row.append(height + np.ravel(rows))
-        column.append(np.ravel(columns))
-        value.append(np.broadcast_to(values, rows.shape).ravel())
+    def column(*entries: float) -> Any:
+        return sparse.csc_matrix(np.array(entries)[:, None])
 
-    # X_i − Σ_k x_ik = 0 and t_k − Σ_i S_ik X_i = b_k.
-    each = np.arange(n)
-    add(each, X, 1.0)
-    add(np.repeat(each, K), x, -1.0)
-    user = np.arange(K)
-    add(n + user, t, 1.0)
-    add(np.tile(n + user, n), np.repeat(X, K), (-gamma * gain / scale).ravel())
-    offset += [np.zeros(n), gamma * problem.noise_w / (cap * scale)]
-    height += n + K
-    # 1 − X_i ≥ 0 and Σ_i √V_ik r_ik − t_k ≥ 0.
-    add(each, X, 1.0)
-    add(np.tile(n + user, n), r, -np.sqrt(estimate / scale).ravel())
-    add(n + user, t, 1.0)
-    offset += [np.ones(n), np.zeros(K)]
-    height += n + K
-    # The users' cones.
-    first = 3 * np.arange(n * K)
-    spread = np.tile(t, n)
-    for place, sign in ((0, -1.0), (1, 1.0)):
-        add(first + place, x, -1.0)
-        add(first + place, spread, sign)
-    add(first + 2, r, -2.0)
-    offset.append(np.zeros(3 * n * K))
-    height += 3 * n * K
-    # The targets' cones.
-    for s in range(problem.S):
-        qa, qb, qc = (0.5 * cap * problem.crlb_threshold_m2 * fisher[:, s]).T
-        for place, weight in enumerate((qa + qb, qa - qb, 2.0 * qc)):
-            add(np.full(n, place), X, -weight)
-        offset.append(np.array([-1.0, 0.0, 0.0, 1.0]))
-        height += 4
-    matrix = sparse.csc_matrix((np.concatenate(value), (np.concatenate(row), np.concatenate(column))), (height, width))
+    # The cones of the targets act on X alone.
+    qa, qb, qc = 0.5 * cap * problem.crlb_threshold_m2 * np.moveaxis(fisher, -1, 0)  # (n, S) each
+    sensing = np.stack([qa + qb, qa - qb, 2.0 * qc, np.zeros_like(qa)]).transpose(2, 0, 1).reshape(-1, n)
+    rows = [
+        [-sparse.kron(aps, np.ones((1, K))), None, aps, None],  # X_i − Σ_k x_ik = 0
+        [None, None, sparse.csc_matrix(-gamma * (gain / scale).T), users],  # t_k − Σ_i S_ik X_i = b_k
+        [None, None, aps, None],  # 1 − X_i ≥ 0
+        [None, -amplitudes, None, users],  # Σ_i √V_ik r_ik − t_k ≥ 0
+        [
+            sparse.kron(links, column(-1, -1, 0)),
+            sparse.kron(links, column(0, 0, -2)),
+            None,
+            sparse.kron(by_user, column(-1, 1, 0)),
+        ],  # cones of the users
+        [None, None, sparse.csc_matrix(-sensing), None],
+    ]
+    matrix = sparse.csc_matrix(sparse.bmat(rows if problem.S else rows[:-1]))
+    matrix.eliminate_zeros()  # of Kronecker products
+    offset = np.concatenate(
+        [np.zeros(n), gamma * problem.noise_w / (cap * scale), np.ones(n), np.zeros(K + 3 * n * K)]
+        + [np.array([-1.0, 0.0, 0.0, 1.0])] * problem.S
+    )
     cones = [
         clarabel.ZeroConeT(n + K),
         clarabel.NonnegativeConeT(n + K),
         *[clarabel.SecondOrderConeT(3)] * (n * K),
         *[clarabel.SecondOrderConeT(4)] * problem.S,
     ]
-    linear = np.zeros(width)
-    linear[X] = 1.0
-    return matrix, np.concatenate(offset), cones, linear
+    linear = np.concatenate([np.zeros(2 * n * K), np.ones(n), np.zeros(K)])
+    return matrix, offset, cones, linear
 
 
 def _substituted(
