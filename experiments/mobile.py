@@ -246,6 +246,9 @@ def _play(task: _Task) -> dict[str, float]:
     }
 
 
+_MEANS = ("transmit_j", "circuit_j", "switching_j", "switched_on", "active_aps", "served", "step_ms")
+
+
 def summarise(comparison: MobileComparison) -> list[MobileSummary]:
     """Summarise every policy over the episodes without a certified infeasible instant."""
     whole = comparison.whole
@@ -265,15 +268,9 @@ def summarise(comparison: MobileComparison) -> list[MobileSummary]:
                 energy_j=bootstrap(ours),
                 room=unknown if least is None or rule is None else bootstrap_share(rule - ours, rule - least),
                 above_clairvoyant=Interval(0.0 - above.value, 0.0 - above.high, 0.0 - above.low),
-                transmit_j=mean(one.transmit_j[whole]),
-                circuit_j=mean(one.circuit_j[whole]),
-                switching_j=mean(one.switching_j[whole]),
-                switched_on=mean(one.switched_on[whole]),
-                active_aps=mean(one.active_aps[whole]),
-                served=mean(one.served[whole]),
                 above_bound=mean(one.energy_j[met] / comparison.lower_bound_j[met] - 1),
                 above_best=mean(one.energy_j[met] / best[met] - 1),
-                step_ms=mean(one.step_ms[whole]),
+                **{name: mean(getattr(one, name)[whole]) for name in _MEANS},
             )
         )
     return rows
