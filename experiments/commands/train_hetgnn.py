@@ -12,40 +12,40 @@ import tyro
 from rich.console import Console
 
 from agents.hetgnn.config import TrainingConfig
-from experiments.commands.common import GOES_ON, Command, Count, Output, Range, Threads, open_option, progress
+from experiments.commands.common import GOES_ON, Command, Count, Output, Range, Threads, announce, open_option, progress
 
 
 @dataclass(frozen=True)
 class TrainHetGnn(Command):
-    """Train the graph network on labels; writes checkpoints, logs, weights and a model card. A stopped run goes on after its last epoch."""
+    """Train the graph network on labels; writes checkpoints, logs, weights and a model card. Interrupted runs continue."""
 
     kept: ClassVar[str] = GOES_ON
     output: ClassVar[Output] = "own"
 
     training: Annotated[TrainingConfig, tyro.conf.arg(name="")] = field(default_factory=TrainingConfig)
-    """How to train."""
+    """Network, loss and optimisation."""
     labels: Path = Path("runs/labels/train")
-    """Folder of `cfisac label`; its subfolders count."""
+    """Folder of `cfisac label`, read with its subfolders."""
     validation: Path = Path("runs/labels/validation")
-    """Folder of labels of other seeds, by which the best epoch is chosen."""
+    """Folder of labels of other seeds, which select the best epoch."""
     presets: Annotated[tuple[str, ...], open_option("NAME [NAME ...]")] = ()
-    """Use only the labels of these presets; by default all there are."""
+    """Presets whose labels are used; by default all."""
     drops: Annotated[Count | None, open_option("INT")] = None
-    """Use only so many labels of each size and preset."""
+    """Number of labels of each size and preset, at most; by default all."""
     out: Path = Path("runs/hetgnn")
     """Folder of the run."""
     start: Annotated[Path | None, open_option("FILE")] = None
-    """Weights to go on from instead of random ones, such as those of another preset."""
+    """Initial weights, such as those of another preset; by default random ones."""
     resume: bool = True
-    """Go on from the last checkpoint in the folder, if there is one."""
+    """Continue from the last checkpoint in the folder, if there is one."""
     minutes: Annotated[Annotated[float, Range(0.0, 1e6, above=True)] | None, open_option("FLOAT")] = None
-    """Stop after so many minutes, counted over all runs in the folder; the best epoch so far counts."""
+    """Time limit in minutes, over all runs in the folder; the best epoch so far is kept. By default none."""
     accelerator: str = "cpu"
-    """Where torch computes: cpu, gpu, auto, or one of torch's devices such as cuda:1."""
+    """Device of torch: cpu, gpu, auto, or one such as cuda:1."""
     devices: int = 1
-    """Number of accelerators; a network this small trains on one."""
+    """Number of accelerators; only 1 is supported."""
     threads: Annotated[Threads | None, open_option("INT")] = None
-    """Threads of torch; by default as torch has it."""
+    """Number of torch's threads; by default torch's own choice."""
 
     def run(self, fields: dict[str, Any], console: Console) -> None:
         """Read, train, write."""
@@ -59,7 +59,9 @@ class TrainHetGnn(Command):
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         if self.devices != 1:
-            raise ValueError(f"--devices must be 1, got {self.devices}: a network this small trains on one accelerator")
+            raise ValueError(
+                f"--devices must be 1, got {self.devices}: a network of this size trains on one accelerator"
+            )
         device = defaults.device(self.accelerator)
 
         def complain(line: str) -> None:
@@ -81,7 +83,7 @@ class TrainHetGnn(Command):
                 self.training, labels, validation, self.out, resume=self.resume, start=start, device=str(device),
                 limit_s=math.inf if self.minutes is None else 60.0 * self.minutes, step=step, complain=complain,
             )  # fmt: skip
-        story = {
+        provenance = {
             **results.provenance(),
             "training": dataclasses.asdict(self.training),
             "labels": hetgnn.describe(parts[0]),
@@ -89,10 +91,9 @@ class TrainHetGnn(Command):
             "measures": measures,
             "start": None if start is None else {**past, "digest": tensorfile.digest(start)},
         }
-        path = weights.save(network, self.out / "hetgnn.safetensors", story)
+        path = weights.save(network, self.out / "hetgnn.safetensors", provenance)
         console.print(
             f"best epoch {measures['epoch'] + 1:.0f}: ranking names {measures['val/hits']:.1%} of the best sets, "
             f"own powers serve {measures['val/served']:.1%} of them"
         )
-        for written in (path, write_text(self.out / "hetgnn.md", weights.card(network, story))):
-            console.print(f"wrote {written}", soft_wrap=True)
+        announce(console, [path, write_text(self.out / "hetgnn.md", weights.card(network, provenance))])

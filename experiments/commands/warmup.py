@@ -14,30 +14,30 @@ from experiments.commands.common import Command, Count, Output, open_option, pro
 from experiments.errors import UserError
 
 MODULES = ("baselines", "agents.hetgnn.compiled", "cfisac_env.kernels", "cfisac_env.random_kernels")
-"""Together they import every module with kernels; whatever takes longest comes first."""
+"""Modules that import all kernels; those of the slowest compilations come first."""
 
 
 @dataclass(frozen=True)
 class Warmup(Command):
-    """Compile every numerical kernel and keep the machine code, so that nothing is compiled when you first decide, step or train.
+    """Compile every numerical kernel ahead of its first use, and cache the machine code.
 
-    The code is kept in the user's cache folder, or under `NUMBA_CACHE_DIR`, and serves every later process of the same versions on the same
-    kind of processor.
+    The cache is in the user's cache folder, or under `NUMBA_CACHE_DIR`, and serves later processes of the same versions on the same kind of
+    processor.
     """
 
     output: ClassVar[Output] = "own"
     out: ClassVar[None] = None
-    kept: ClassVar[str] = "what is compiled is kept, and the same command goes on from there"
+    kept: ClassVar[str] = "compiled kernels are kept, and the same command goes on from there"
 
     workers: Annotated[Count | None, open_option("INT")] = None
-    """Processes to compile in; by default as many as there are processors."""
+    """Number of processes; by default one a processor."""
 
     def run(self, fields: dict[str, Any], console: Console) -> None:
-        """Compile in several processes, say where the code is."""
+        """Compile in several processes, print."""
         from experiments.parallel import in_order
 
         if not jit.available():
-            importlib.import_module("numba")  # says why, if that is it
+            importlib.import_module("numba")  # raises the reason, if that is it
             raise UserError("NUMBA_DISABLE_JIT is set, so that nothing is compiled; unset it and call warmup again")
         place = jit.folder()
         if place is None:
@@ -66,7 +66,7 @@ class Warmup(Command):
 
 
 def _kernels() -> dict[str, jit.Kernel]:
-    """Those of the packages whose extras are installed."""
+    """Return the kernels of the packages whose extras are installed."""
     for module in MODULES:
         with contextlib.suppress(ImportError, OSError):
             importlib.import_module(module)
