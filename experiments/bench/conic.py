@@ -96,7 +96,7 @@ def program(
     # The cones of the targets act on X alone.
     qa, qb, qc = 0.5 * cap * problem.crlb_threshold_m2 * np.moveaxis(fisher, -1, 0)  # (n, S) each
     sensing = np.stack([qa + qb, qa - qb, 2.0 * qc, np.zeros_like(qa)]).transpose(2, 0, 1).reshape(-1, n)
-    rows = [
+    rows: list[list[Any]] = [
         [-sparse.kron(aps, np.ones((1, K))), None, aps, None],  # X_i − Σ_k x_ik = 0
         [None, None, sparse.csc_matrix(-gamma * (gain / scale).T), users],  # t_k − Σ_i S_ik X_i = b_k
         [None, None, aps, None],  # 1 − X_i ≥ 0
