@@ -55,11 +55,11 @@ def terms(
     sinr, crlb = missed(outcome) if misses is None else misses
     if kind == "linear":
         return {**result, "sinr": -config.sinr_penalty * sinr, "crlb": -config.crlb_penalty * crlb}
-    where, unmet = physics.namespace(outcome.sinr).where, ~outcome.feasible
-    most = scale(config.M * (config.max_ap_power_w + config.circuit_power_w) + most_switching_w + 0.0 * power)
+    unmet = ~outcome.feasible
+    most = scale(config.M * (config.max_ap_power_w + config.circuit_power_w) + most_switching_w)
     each = most / (outcome.sinr.shape[-1] + outcome.crlb.shape[-1])
     lost = {"infeasible": scale(drawn) - most, "sinr": -each * sinr, "crlb": -each * crlb}
-    return result | {name: where(unmet, value, 0.0)[()] for name, value in lost.items()}
+    return result | {name: unmet * value + 0.0 for name, value in lost.items()}  # 0.0 rather than −0.0
 
 
 def _watts(power_w: Array) -> Array:
