@@ -14,6 +14,7 @@ import tyro
 from cfisac_env import files, jit
 from experiments import errors, signals, terminal
 from experiments.commands import options
+from experiments.commands.benchmark import BENCHMARK
 from experiments.commands.common import Command, check
 from experiments.commands.compare import Compare
 from experiments.commands.curves import Curves
@@ -48,6 +49,7 @@ COMMANDS: Mapping[str, type[Command]] = {
 
 GROUPS: Mapping[str, tuple[str, Mapping[str, type[Command]]]] = {
     "ablate": ("Measure what parts of the HetGNN are worth", ABLATE),
+    "benchmark": ("Score policies on tiers of test drops, and rank them", BENCHMARK),
     "bench": ("Measure speed and certified quality", BENCH),
     "reproduce": ("Reproduce the paper's tables and figures, and measure its errata", REPRODUCE),
     "train": ("Train an agent", {"hetgnn": TrainHetGnn, **TRAIN_RL}),

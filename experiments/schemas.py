@@ -107,6 +107,36 @@ SCHEMAS: Mapping[str, Any] = {
     "selection line": _line(_SELECTION_DROP),
     "episodes header": _object({"format": {"type": "integer"}, "cfisac": _TEXT, "settings": {"type": "object"}}, more=True),
     "episodes line": _line(_object({}, {**dict.fromkeys(EPISODE_VALUES, _WATTS), "beyond": _list(_SEED)})),
+    "benchmark reference": _object(
+        {"format": {"const": 1}, "tiers": _map(_object(dict.fromkeys(("rule_w", "best_w", "bound_w"), _list(_MAYBE))))}, more=True
+    ),
+    "benchmark entry": _object(
+        {
+            "format": {"const": 1}, "cfisac": _TEXT, "name": {**_TEXT, "minLength": 1}, "policy": _list(_TEXT, minItems=1),
+            "training": {
+                "anyOf": [
+                    {"type": "null"},
+                    _object(
+                        {
+                            "seeds": _list(_SEED, minItems=1), "steps": {"type": "integer", "minimum": 1},
+                            "core_minutes": {"type": "number", "exclusiveMinimum": 0},
+                        }
+                    ),
+                ]
+            },
+            "tiers": _map(
+                _object(
+                    {
+                        "runs": _list(
+                            _object({"total_power_w": _list(_MAYBE), "feasible": _list(_FLAG), "milliseconds": _MAYBE}),
+                            minItems=1,
+                        )
+                    }
+                )
+            ),
+        },
+        more=True,
+    ),
 }  # fmt: skip
 """Schemas by name."""
 

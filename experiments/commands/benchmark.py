@@ -1,0 +1,129 @@
+"""`cfisac benchmark`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from rich.console import Console
+
+from cfisac_env import files
+from experiments.commands.common import GOES_ON, Command, Natural, Range, open_option, progress
+from experiments.errors import UserError
+
+
+@dataclass(frozen=True)
+class Run(Command):
+    """Play the tiers of the benchmark with a policy, and write its entry: NAME.json, for the leaderboard."""
+
+    kept: ClassVar[str] = GOES_ON
+
+    policy: Annotated[tuple[str, ...], open_option("POLICY [POLICY ...]")] = ()
+    """Name of an oracle or agent, NAME=FILE with an agent's weights, ALGORITHM=FILE.zip of Stable-Baselines3, or MODULE:OBJECT. A trained
+    policy: one for each training seed."""
+    name: Annotated[str | None, open_option("NAME")] = None
+    """Name of the entry; by default the policy's."""
+    training_seeds: Annotated[tuple[Natural, ...], open_option("SEED [SEED ...]")] = ()
+    """Training seeds of the policies, in their order; five are expected. None for policies that aren't trained."""
+    steps: Natural = 0
+    """Environment steps of training with each seed."""
+    core_minutes: Annotated[float, Range(0.0, 1e9)] = 0.0
+    """Minutes of training with each seed, times the number of cores."""
+    tiers: Annotated[tuple[str, ...], open_option("TIER [TIER ...]")] = ()
+    """Names of tiers; by default all."""
+    trust: bool = False
+    """Load files of Stable-Baselines3, which run code that they contain."""
+    decisions: Path = Path("runs/benchmark")
+    """Folder in which decisions are kept, to go on from."""
+    out: Path = Path("docs/leaderboard")
+    """Folder of the entries."""
+
+    def run(self, fields: dict[str, Any], console: Console) -> None:
+        """Play, write."""
+        from experiments.benchmark import entries, policies
+        from experiments.benchmark.tiers import tiers
+        from experiments.results import json_text
+
+        names = self.tiers or tuple(tiers())
+        for name in names:
+            if name not in tiers():
+                raise UserError(f"there is no tier {name!r}; valid tiers: {', '.join(tiers())}")
+        if not self.policy:
+            raise UserError("--policy needs a policy: a name, NAME=FILE, ALGORITHM=FILE.zip or MODULE:OBJECT")
+        training = self._training(policies.trained(self.policy[0]))
+        built = [policies.build(one, trust=self.trust) for one in self.policy]
+        title = self.name or policies.short(self.policy[0])
+        if not title.replace("-", "").replace("_", "").replace(".", "").isalnum():
+            raise UserError(f"--name is the name of a file: letters, digits, hyphens and dots, got {title!r}")
+        files.check_writable(self.decisions, folder=True)
+        with progress() as bar:
+            task = bar.add_task("deciding", total=len(built) * sum(tiers()[name].drops for name in names))
+            played = entries.play(
+                built, names, self.decisions / title, lambda name: bar.update(task, advance=1, description=name)
+            )
+        content = entries.entry(title, self.policy, training, played)
+        path = files.write_text(self.out / f"{title}.json", json_text(content))
+        console.print(f"wrote {path}; `cfisac benchmark leaderboard` ranks it", markup=False, highlight=False)
+
+    def _training(self, trained: bool) -> Any:
+        from experiments.benchmark.entries import Training
+
+        if not trained and not self.training_seeds:
+            return None
+        if len(self.training_seeds) != len(self.policy) or not self.steps or not self.core_minutes:
+            raise UserError(
+                f"a trained policy needs --training-seeds, one for each --policy, --steps and --core-minutes above 0; got "
+                f"{len(self.policy)} policies, {len(self.training_seeds)} seeds, {self.steps} steps and {self.core_minutes:g} minutes"
+            )
+        return Training(self.training_seeds, self.steps, self.core_minutes)
+
+
+@dataclass(frozen=True)
+class Leaderboard(Command):
+    """Score all entries of a folder; writes leaderboard.md and leaderboard.png."""
+
+    entries: Path = Path("docs/leaderboard")
+    """Folder of the entries."""
+    out: Path = Path("docs/results/leaderboard")
+    """Folder of the page."""
+
+    def run(self, fields: dict[str, Any], console: Console) -> None:
+        """Read, score, write, print."""
+        from experiments.benchmark import entries, leaderboard
+
+        paths = sorted(self.entries.glob("*.json"))
+        if not paths:
+            raise UserError(f"{self.entries} has no entries; `cfisac benchmark run` writes one")
+        leaderboard.result([entries.read(path) for path in paths], entries.reference()).publish(self.out, console)
+
+
+@dataclass(frozen=True)
+class Reference(Command):
+    """Decide every drop of the benchmark with the rule and the best oracles, from which scores are computed."""
+
+    kept: ClassVar[str] = GOES_ON
+    output: ClassVar[Any] = "file"
+
+    decisions: Path = Path("runs/benchmark")
+    """Folder in which decisions are kept, to go on from."""
+    out: Path = Path("experiments/benchmark/reference.json")
+    """File of the reference."""
+
+    def run(self, fields: dict[str, Any], console: Console) -> None:
+        """Decide, write."""
+        from experiments.benchmark import entries
+        from experiments.benchmark.tiers import tiers
+        from experiments.results import json_text
+
+        with progress() as bar:
+            total = sum(tier.drops for tier in tiers().values()) * (1 + len(entries.BEST))
+            task = bar.add_task("deciding", total=total)
+            made = entries.make_reference(
+                self.decisions / "reference", lambda name: bar.update(task, advance=1, description=name)
+            )
+        console.print(f"wrote {files.write_text(self.out, json_text(made))}", markup=False, highlight=False)
+
+
+BENCHMARK: Mapping[str, type[Command]] = {"run": Run, "leaderboard": Leaderboard, "reference": Reference}
