@@ -100,7 +100,7 @@ def check_writable(path: Path, *, folder: bool) -> None:
     if path.exists() and path.is_dir() != folder:
         kind = "a file, and a folder is needed" if folder else "a folder, and a file is needed"
         raise FileExistsError(f"{path} is {kind}; choose another --out")
-    there = path.absolute()
+    there = path.absolute() if folder else path.absolute().parent
     while not there.is_dir():
         if there.exists():
             raise NotADirectoryError(f"{path} can't be made: {there} is not a folder; choose another --out")

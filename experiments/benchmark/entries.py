@@ -14,7 +14,8 @@ import cfisac_env
 from experiments import compare, schemas
 from experiments.benchmark.policies import build
 from experiments.benchmark.scores import RULE
-from experiments.benchmark.tiers import tiers
+from experiments.benchmark.tiers import Tier, tiers
+from experiments.compare import Comparison
 from experiments.journal import Store
 from experiments.results import json_text, provenance
 
@@ -45,14 +46,14 @@ class _Named:
         return self._policy.predict(observation, **options)
 
 
-def play(policies: Sequence[Any], names: Sequence[str], folder: Path, step: Callable[[str], None]) -> dict[str, Any]:
+def play(policies: Sequence[Any], names: Sequence[str], folder: Path, step: Callable[[], None]) -> dict[str, Any]:
     """Let policies decide every drop of some tiers.
 
     Args:
         policies: one for each training seed.
         names: of tiers.
         folder: of the decisions, which are kept and not made again.
-        step: called with the tier's name after every decision.
+        step: called after every decision.
 
     Returns:
         For every tier its `runs`, one for each policy: `total_power_w` and `feasible` of every drop, and `milliseconds` a decision.
@@ -60,11 +61,7 @@ def play(policies: Sequence[Any], names: Sequence[str], folder: Path, step: Call
     played = {}
     for tier in names:
         named = [_Named(policy, f"policy-{i}") for i, policy in enumerate(policies)]
-        parts = []
-        for case in tiers()[tier].cases:
-            store = Store(folder / case.name / "decisions.jsonl", "evaluation", {"config": case.config.as_dict()})
-            step_ = lambda _, tier=tier: step(tier)  # noqa: E731
-            parts.append(compare.run(case.config, named, case.drops, case.seed, step_, store))
+        parts = _decided(named, tiers()[tier], folder, step)
         runs = []
         for one in named:
             made = [part.policies[one.name] for part in parts]
@@ -138,17 +135,12 @@ def reference() -> dict[str, Any]:
     return found
 
 
-def make_reference(folder: Path, step: Callable[[str], None]) -> dict[str, Any]:
+def make_reference(folder: Path, step: Callable[[], None]) -> dict[str, Any]:
     """Decide every drop with the rule and with `BEST`, and certify it."""
     made: dict[str, Any] = {}
     policies = [build(name) for name in (RULE, *BEST)]
     for name, tier in tiers().items():
-        parts = []
-        for case in tier.cases:
-            store = Store(folder / case.name / "decisions.jsonl", "evaluation", {"config": case.config.as_dict()})
-            parts.append(
-                compare.run(case.config, policies, case.drops, case.seed, lambda _, name=name: step(name), store)
-            )  # type: ignore[misc]
+        parts = _decided(policies, tier, folder, step)
         made[name] = {
             "rule_w": np.concatenate([part.policies[RULE].total_power_w for part in parts]),
             "best_w": np.concatenate([part.best_known_w for part in parts]),
@@ -162,3 +154,12 @@ def make_reference(folder: Path, step: Callable[[str], None]) -> dict[str, Any]:
         "best": list(BEST),
         "tiers": made,
     }
+
+
+def _decided(policies: Sequence[Any], tier: Tier, folder: Path, step: Callable[[], None]) -> list[Comparison]:
+    """Compare policies on every case of a tier; decisions are kept in the folder and not made again."""
+    made = []
+    for case in tier.cases:
+        store = Store(folder / case.name / "decisions.jsonl", "evaluation", {"config": case.config.as_dict()})
+        made.append(compare.run(case.config, policies, case.drops, case.seed, lambda _: step(), store))
+    return made

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 from rich.console import Console
 
 from cfisac_env import files
-from experiments.commands.common import GOES_ON, Command, Natural, Range, open_option, progress
+from experiments.commands.common import GOES_ON, Command, Natural, Output, Range, open_option, progress
 from experiments.errors import UserError
 
 
@@ -60,9 +60,7 @@ class Run(Command):
         files.check_writable(self.decisions, folder=True)
         with progress() as bar:
             task = bar.add_task("deciding", total=len(built) * sum(tiers()[name].drops for name in names))
-            played = entries.play(
-                built, names, self.decisions / title, lambda name: bar.update(task, advance=1, description=name)
-            )
+            played = entries.play(built, names, self.decisions / title, lambda: bar.update(task, advance=1))
         content = entries.entry(title, self.policy, training, played)
         path = files.write_text(self.out / f"{title}.json", json_text(content))
         console.print(f"wrote {path}; `cfisac benchmark leaderboard` ranks it", markup=False, highlight=False)
@@ -104,7 +102,7 @@ class Reference(Command):
     """Decide every drop of the benchmark with the rule and the best oracles, from which scores are computed."""
 
     kept: ClassVar[str] = GOES_ON
-    output: ClassVar[Any] = "file"
+    output: ClassVar[Output] = "file"
 
     decisions: Path = Path("runs/benchmark")
     """Folder in which decisions are kept, to go on from."""
@@ -120,9 +118,7 @@ class Reference(Command):
         with progress() as bar:
             total = sum(tier.drops for tier in tiers().values()) * (1 + len(entries.BEST))
             task = bar.add_task("deciding", total=total)
-            made = entries.make_reference(
-                self.decisions / "reference", lambda name: bar.update(task, advance=1, description=name)
-            )
+            made = entries.make_reference(self.decisions / "reference", lambda: bar.update(task, advance=1))
         console.print(f"wrote {files.write_text(self.out, json_text(made))}", markup=False, highlight=False)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from cfisac_env import files
 from cfisac_env.files import locked, replacing, write_text
 
 
@@ -59,3 +60,13 @@ def test_a_second_writer_of_a_folder_is_refused_by_name_and_a_killed_one_frees_i
         holder.kill()
     with locked(tmp_path):
         pass
+
+
+def test_a_file_may_be_written_again_and_a_folder_that_is_one_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "there"
+    path.write_text("old")
+    files.check_writable(path, folder=False)
+    with pytest.raises(FileExistsError, match="a file, and a folder is needed"):
+        files.check_writable(path, folder=True)
+    with pytest.raises(NotADirectoryError, match="is not a folder"):
+        files.check_writable(path / "below", folder=False)

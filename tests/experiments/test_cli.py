@@ -54,6 +54,9 @@ WRONG: dict[str, list[str]] = {
         "--drops 0", f"--drops {MANY}", "--mount tower", "--samples 0", "--max-depth -1", "--ap-height-m nan", "--ap-height-m 0",
         "--user-height-m inf", "--floor-db 3", "--floor-db nan", "--seed -1", "--K 0", "--out .",
     ],
+    "benchmark run": ["", "--policy", "--policy nosuch", "--policy most-informative --tiers nosuch", "--policy ddpg", "--steps -1"],
+    "benchmark leaderboard": ["--entries missing", "--out FILE"],
+    "benchmark reference": ["--out .", "--out FILE/below"],
     "curves": ["", "missing", ".", "PAGE", "--out FILE ."],
     "label": ["--sizes", "--presets", "--sizes 3", "--presets rural", "--drops 0", "--out FILE", "--preset urban"],
     "bench allocator": [
