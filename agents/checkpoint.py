@@ -1,7 +1,7 @@
-"""Checkpoints of training runs: numbers, text and tensors in safetensors, whole or not at all.
+"""Checkpoints of training runs: numbers, text and tensors in safetensors, written atomically.
 
-A pickled checkpoint (`torch.load`, Stable-Baselines3's zips, its replay buffers) runs whatever is hidden in it, before anything in it can
-be checked. So none is ever loaded: models, optimisers and generators are built anew from the run's description, and filled with values.
+A pickled checkpoint (`torch.load`, Stable-Baselines3's zips and replay buffers) can run code before anything in it is checked, so none is
+ever loaded: models, optimisers and generators are rebuilt from the run's description and filled with values.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from agents import tensorfile
 FILE_FORMAT = "cfisac-checkpoint-1"
 
 KEPT = 2
-"""Checkpoints in a folder: where the newest cannot be read, a run goes on from the one before and ends the same."""
+"""Checkpoints kept in a folder: if the newest cannot be read, a run resumes from the one before and ends the same."""
 
 _TENSOR = "tensor of"
 
 
 def save(folder: Path, done: int, state: dict[str, Any]) -> Path:
-    """Write a checkpoint beside the last one, and remove older ones.
+    """Write a checkpoint, and remove all but the last one before it.
 
     Args:
         folder: of the run.
-        done: epochs or steps behind it.
+        done: epochs or steps completed.
         state: dicts with text as keys, lists, tensors, arrays and JSON values; tuples come back as lists.
 
     Raises:
-        OSError: the disk is full, or the folder can't be written; the checkpoints before are as they were.
+        OSError: the disk is full, or the folder can't be written; earlier checkpoints are unchanged.
     """
     content, tensors = _packed(state)
     path = tensorfile.write(
@@ -50,24 +50,24 @@ def exists(folder: Path) -> bool:
 
 
 def remove(folder: Path) -> None:
-    """Remove every checkpoint of a folder."""
+    """Remove all checkpoints of a folder."""
     for path in _found(folder):
         path.unlink()
 
 
 def load(
-    folder: Path, schema: tensorfile.Schema, about: Mapping[str, Any], complain: Callable[[str], None]
+    folder: Path, schema: tensorfile.Schema, identity: Mapping[str, Any], warn: Callable[[str], None]
 ) -> dict[str, Any] | None:
-    """The newest state in a folder that can be read; None when there is none at all.
+    """Load the newest readable state of a folder; None without any checkpoint.
 
     Args:
         folder: of the run.
         schema: of the state's JSON.
-        about: values of `state["about"]`, which tell the run from others.
-        complain: gets a line about each newer checkpoint that cannot be read.
+        identity: of the run, compared with `state["about"]`.
+        warn: called with a line about each newer checkpoint that cannot be read.
 
     Raises:
-        ValueError: no checkpoint can be read, or it is of another run, or an earlier version left pickled ones; these are not opened.
+        ValueError: no checkpoint can be read, it is of another run, or an earlier version left pickled ones, which are not opened.
     """
     for pattern in ("*.ckpt", "checkpoint-*/*.pkl", "checkpoint-*/*.zip"):
         for path in sorted(folder.glob(pattern)):
@@ -84,14 +84,14 @@ def load(
         except (ValueError, KeyError) as error:
             damaged.append(f"{path} cannot be read ({error})")
             continue
-        differing = [name for name, value in about.items() if state["about"].get(name) != value]
+        differing = [name for name, value in identity.items() if state["about"].get(name) != value]
         if differing:
             raise ValueError(
                 f"{path} is of a run with another {' and another '.join(differing)}; "
                 "choose another folder, the same options, or not to resume"
             )
         for line in damaged:
-            complain(f"{line}; going on from {path.name}")
+            warn(f"{line}; going on from {path.name}")
         return state
     if damaged:
         raise ValueError(f"{damaged[0]}; remove the checkpoints in {folder} to start over")
@@ -99,19 +99,19 @@ def load(
 
 
 def _state(schema: tensorfile.Schema) -> tensorfile.Schema:
-    """Schema of a state with some entries besides `about`."""
+    """Build the schema of a state with some entries besides `about`."""
     return {"type": "object", "properties": {"about": {"type": "object"}, **schema}, "required": ["about", *schema]}
 
 
 def _found(folder: Path) -> list[Path]:
-    """Paths of the checkpoints, the newest first."""
+    """List the paths of the checkpoints, the newest first."""
     numbers = {path: path.stem.removeprefix("checkpoint-") for path in folder.glob("checkpoint-*.safetensors")}
     valid = [path for path, number in numbers.items() if number.isascii() and number.isdecimal()]
     return sorted(valid, key=lambda path: int(numbers[path]), reverse=True)
 
 
 def _packed(state: dict[str, Any]) -> tuple[Any, dict[str, Tensor]]:
-    """JSON for a state, and its tensors and arrays under the names of their places; what stands in several of them is kept once."""
+    """Split a state into JSON and tensors named by their place; a tensor at several places is stored once."""
     tensors: dict[str, Tensor] = {}
     places: dict[Any, str] = {}
 
@@ -140,13 +140,13 @@ def _unpacked(value: Any, tensors: dict[str, Tensor]) -> Any:
 
 
 def optimiser_state(optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-    """What an optimiser knows, in the order of its parameters."""
+    """Return the state of an optimiser, in the order of its parameters."""
     state = optimiser.state_dict()
     count = sum(len(group["params"]) for group in state["param_groups"])
     return {"each": [state["state"].get(i, {}) for i in range(count)], "groups": state["param_groups"]}
 
 
 def load_optimiser_state(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Give an optimiser over the same parameters what `optimiser_state` returned."""
+    """Restore a state of `optimiser_state` to an optimiser over the same parameters."""
     each = {i: one for i, one in enumerate(state["each"]) if one}
     optimiser.load_state_dict({"state": each, "param_groups": state["groups"]})

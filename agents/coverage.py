@@ -1,4 +1,4 @@
-"""Which configurations an agent was trained for, and a warning when it plays another."""
+"""Configurations that agents were trained for, and a warning where they decide others."""
 
 from __future__ import annotations
 
@@ -12,54 +12,54 @@ import numpy as np
 from cfisac_env.config import SystemConfig
 
 NEUTRAL = ("preset", "reward", "sinr_penalty", "crlb_penalty")
-"""Fields that no decision depends on."""
+"""Fields that don't affect decisions."""
 
 SIZES = ("M", "K")
-"""Fields in which an agent that serves every size is free."""
+"""Fields that may differ for an agent that serves every size."""
 
 Fields = Mapping[str, Any]
 
 
 class UntrainedConfigurationWarning(UserWarning):
-    """An agent decides about drops of a configuration that it wasn't trained for: expect worse decisions, or none that serve."""
+    """An agent decides drops of a configuration that it wasn't trained for: expect worse or infeasible decisions."""
 
 
 def trained_fields(config: SystemConfig, every_size: bool) -> dict[str, Any]:
-    """The fields of a configuration that an agent trained for it is bound to."""
+    """Select the fields of a configuration to which an agent trained for it is bound."""
     left_out = (*NEUTRAL, *(SIZES if every_size else ()))
     return {name: value for name, value in config.as_dict().items() if name not in left_out}
 
 
 def trained_for(policy: Any, config: SystemConfig) -> dict[str, tuple[Any, Any]]:
-    """In what a configuration differs from those that an agent was trained for.
+    """Compare a configuration with those that an agent was trained for.
 
     Args:
-        policy: an agent; oracles, and networks of unknown origin, aren't bound to any.
-        config: that it is to play.
+        policy: an agent; oracles, and networks of unknown origin, aren't bound to any configuration.
+        config: to be decided by it.
 
     Returns:
-        Field → (value of training, value here), against the closest configuration of training; empty when it was trained for this one.
+        Field → (training value, value here) for the closest training configuration; empty if the agent was trained for this one.
     """
     return _differences(getattr(policy, "trained", ()), config.as_dict())
 
 
 def described(differing: Mapping[str, tuple[Any, Any]]) -> str:
-    """Differing fields as text: `sinr_threshold_db -4 (trained: -5.6)`."""
+    """Describe differing fields: `sinr_threshold_db -4 (trained: -5.6)`."""
     return ", ".join(f"{name} {_shown(here)} (trained: {_shown(there)})" for name, (there, here) in differing.items())
 
 
 def warn_untrained(policy: Any, config: SystemConfig) -> None:
-    """Warn when an agent wasn't trained for a configuration that it is to play; its observations are then no longer watched."""
+    """Warn if an agent wasn't trained for a configuration; the requirements in its observations then go unchecked."""
     if differing := trained_for(policy, config):
         policy.watch.warn(differing, stacklevel=4)
 
 
 class Watch:
-    """Warns once when the requirements in an agent's observations are none that it was trained for.
+    """Check of the requirements in an agent's observations, which warns once if the agent wasn't trained for them.
 
     Args:
         name: of the agent.
-        trained: fields of the configurations that it was trained for; empty when that isn't known.
+        trained: fields of the training configurations; empty if unknown.
     """
 
     def __init__(self, name: str, trained: Sequence[Fields]) -> None:
@@ -67,7 +67,7 @@ class Watch:
         self._last = b""
 
     def look(self, requirement: Any) -> None:
-        """Look at the requirements (4,) or (n, 4) of drops; those of a batch are all the same."""
+        """Check the requirements (4,) or (n, 4) of drops, which are the same throughout a batch."""
         if not self._trained:
             return
         row = np.asarray(requirement, dtype=np.float64).reshape(-1, 4)[0]
@@ -82,7 +82,7 @@ class Watch:
             self.warn(differing, stacklevel=6)
 
     def warn(self, differing: Mapping[str, tuple[Any, Any]], stacklevel: int) -> None:
-        """Warn, and watch no longer."""
+        """Warn, and disable the check."""
         self._trained = ()
         warnings.warn(
             f"{self._name} wasn't trained for {described(differing)}: expect worse decisions, or train one for it",
@@ -104,7 +104,7 @@ def _differences(trained: Sequence[Fields], here: Fields) -> dict[str, tuple[Any
 
 
 def _distance(differing: Mapping[str, tuple[Any, Any]]) -> float:
-    """How far values are apart, each relative to the larger."""
+    """Sum the distances of values, each relative to the larger."""
     pairs = [pair for pair in differing.values() if all(isinstance(value, int | float) for value in pair)]
     return float(sum(abs(there - here) / max(abs(there), abs(here)) for there, here in pairs))
 

@@ -1,4 +1,4 @@
-"""Networks that don't depend on torch's global settings: its default precision and device, and its random numbers."""
+"""Independence of torch's global settings: default precision, default device and random numbers."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from contextlib import contextmanager, nullcontext
 import torch
 
 if hasattr(os, "register_at_fork"):
-    # The threads of the parent are gone in a child, where torch would wait for them for ever.
+    # A child process lacks its parent's threads, for which torch would wait forever.
     os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 @contextmanager
 def plain(seed: int | None = None) -> Iterator[None]:
-    """Build in float32 on the CPU, and leave torch's defaults and its generator as they were.
+    """Build in float32 on the CPU, and restore torch's defaults and generator afterwards.
 
     Args:
-        seed: of the generator within; None goes on with its present state.
+        seed: of the generator inside; None keeps its state.
     """
     before = torch.get_default_dtype()
     elsewhere = torch.get_default_device().type != "cpu"
@@ -33,10 +33,10 @@ def plain(seed: int | None = None) -> Iterator[None]:
 
 
 def device(name: str | torch.device) -> torch.device:
-    """The device of a name, if torch can compute on it here.
+    """Resolve the name of a device, and check that torch can compute on it.
 
     Args:
-        name: of torch (`cpu`, `cuda`, `cuda:1`, `mps`), `gpu` for the accelerator that there is, or `auto` for that one or else the CPU.
+        name: of torch (`cpu`, `cuda`, `cuda:1`, `mps`), `gpu` for the machine's accelerator, or `auto` for that one or else the CPU.
 
     Raises:
         ValueError: there is no such device.

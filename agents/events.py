@@ -17,12 +17,12 @@ from cfisac_env import files
 
 
 class Events:
-    """Scalars for TensorBoard, each written at once by the thread that calls.
+    """Writer of scalars for TensorBoard, unbuffered and in the calling thread.
 
-    The writers of torch and TensorBoard have a thread of their own, which ends in a traceback when the disk is full.
+    The writers of torch and TensorBoard use a thread of their own, which ends in a traceback when the disk is full.
 
     Args:
-        folder: of the file, which is a new one.
+        folder: of the new file.
 
     Raises:
         OSError: here or in `add`: the folder can't be written, or its disk is full.
@@ -36,7 +36,7 @@ class Events:
         self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
-        """Write numbers by name."""
+        """Write scalars by name."""
         summary = Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in values.items()])
         self._write(Event(wall_time=time.time(), step=step, summary=summary))
 

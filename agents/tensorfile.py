@@ -1,4 +1,4 @@
-"""Files of tensors and JSON in safetensors: weights, agents and checkpoints. Reading one runs no code, wherever it comes from."""
+"""Files of tensors and JSON in safetensors: weights, agents and checkpoints. Reading one never runs code."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from cfisac_env import files
 
-MOST_WEIGHT = 1e6
-"""Largest magnitude of a weight that is believed; trained ones are below 100, and the scale of a feature is at most this."""
+MAX_WEIGHT = 1e6
+"""Upper limit of a weight's magnitude; trained ones are below 100, and the scale of a feature is at most this."""
 
 Schema = Mapping[str, Any]
 
@@ -27,18 +27,18 @@ Schema = Mapping[str, Any]
 def write(
     path: Path, kind: str, tensors: Mapping[str, Tensor], header: Mapping[str, Any], schemas: Mapping[str, Schema]
 ) -> Path:
-    """Write tensors with their header, whole or not at all.
+    """Write tensors with their header, atomically.
 
     Args:
         path: of the file.
-        kind: name of the format, which `read` asks for.
+        kind: name of the format, which `read` checks.
         tensors: by name.
         header: JSON values by name.
         schemas: JSON schema of every entry of the header.
 
     Raises:
-        ValueError: a schema forbids its entry.
-        OSError: the folder can't be written, or its disk is full; an old file is as it was.
+        ValueError: an entry violates its schema.
+        OSError: the folder can't be written, or its disk is full; an old file is unchanged.
     """
     metadata = {name: json.dumps(value) for name, value in header.items()}
     for name, schema in schemas.items():
@@ -46,7 +46,7 @@ def write(
     metadata["format"] = kind
     with files.replacing(path) as temporary:
         temporary.touch()
-        mode = temporary.stat().st_mode  # of a new file for this user; safetensors closes its files to everyone else
+        mode = temporary.stat().st_mode  # by the umask; safetensors makes its files private
         try:
             save_file(
                 {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary, metadata
@@ -58,17 +58,17 @@ def write(
 
 
 def read(path: Path, kind: str, schemas: Mapping[str, Schema], maker: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors of a file and its header, checked.
+    """Read and validate the tensors and the header of a file.
 
     Args:
         path: of the file.
         kind: name of the format.
-        schemas: JSON schema of every entry that the header must have.
-        maker: the command that writes such files, for messages.
+        schemas: JSON schema of every required entry of the header.
+        maker: command that writes such files, for messages.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is truncated, of another format, or its header isn't as the schemas say.
+        ValueError: it is truncated, of another format, or its header violates the schemas.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}{' (it is a folder)' if path.is_dir() else ''}; {maker} writes it")
@@ -83,8 +83,8 @@ def read(path: Path, kind: str, schemas: Mapping[str, Schema], maker: str) -> tu
                 name: decoded(metadata.get(name), schema, f"{name!r} in the header of {path}")
                 for name, schema in schemas.items()
             }
-            # Copies start at the addresses that torch's allocator gives. Where tensors lie in the file, matrix products may round
-            # differently from those of a copy of the agent.
+            # Copies are aligned by torch's allocator: at the tensors' addresses in the file, matrix products may round differently than
+            # in a copy of the agent.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is truncated or not a safetensors file ({error})") from None
@@ -92,15 +92,15 @@ def read(path: Path, kind: str, schemas: Mapping[str, Schema], maker: str) -> tu
 
 
 def decoded(text: str | bytes | None, schema: Schema, what: str) -> Any:
-    """The value of a JSON text that a schema allows.
+    """Decode JSON and validate it against a schema.
 
     Args:
-        text: JSON; None where there is none.
-        schema: that the value must meet.
+        text: JSON; None if missing.
+        schema: of the value.
         what: name of the text, for messages.
 
     Raises:
-        ValueError: the text is missing, no JSON, or the schema forbids its value.
+        ValueError: the text is missing, not JSON, or violates the schema.
     """
     if text is None:
         raise ValueError(f"{what} is missing")
@@ -115,12 +115,12 @@ def decoded(text: str | bytes | None, schema: Schema, what: str) -> Any:
 
 
 def shortened(text: str, most: int = 300) -> str:
-    """A text for a message, cut where it is long."""
+    """Shorten a text for a message."""
     return text if len(text) <= most else f"{text[:most]}…"
 
 
 def read_json(path: Path, schema: Schema) -> Any:
-    """The value of a JSON file that a schema allows.
+    """Read a JSON file and validate it against a schema.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -134,16 +134,16 @@ def read_json(path: Path, schema: Schema) -> Any:
 
 
 def check_weights(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Refuse weights that no training makes.
+    """Validate weights.
 
     Raises:
-        ValueError: a tensor isn't float32, or holds values that aren't finite or beyond `MOST_WEIGHT`.
+        ValueError: a tensor isn't float32, or holds values that aren't finite or beyond `MAX_WEIGHT`.
     """
     for name, tensor in tensors.items():
         if tensor.dtype != torch.float32:
             raise ValueError(f"{name!r} in {path} is {tensor.dtype}, weights are float32")
         largest = float(tensor.abs().max()) if tensor.numel() else 0.0
-        if not largest <= MOST_WEIGHT:
+        if not largest <= MAX_WEIGHT:
             kind = "aren't finite" if not math.isfinite(largest) else f"are as large as {largest:.3g}"
             raise ValueError(
                 f"the weights {name!r} in {path} {kind}: the file is damaged, or training diverged; train again"
@@ -151,7 +151,7 @@ def check_weights(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def digest(tensors: nn.Module | Mapping[str, Tensor]) -> str:
-    """Sixteen digits that tell tensors by name, or the weights of a module, from others."""
+    """Hash named tensors, or the weights of a module, to sixteen digits."""
     total = hashlib.sha256()
     for name, tensor in sorted((tensors.state_dict() if isinstance(tensors, nn.Module) else tensors).items()):
         total.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -1,4 +1,4 @@
-"""What the `hetgnn` commands share: labels from folders, kept apart by their seeds."""
+"""Labels for the `hetgnn` commands: from folders, with training and validation apart."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from cfisac_env import PRESETS, SystemConfig
 from cfisac_env.config import nearest
 
 
-def read(folder: Path, presets: Sequence[str], drops: int | None, complain: Callable[[str], None]) -> list[Labels]:
-    """The labels in a folder; damaged files are named and skipped.
+def read(folder: Path, presets: Sequence[str], drops: int | None, warn: Callable[[str], None]) -> list[Labels]:
+    """Read the labels in a folder, skipping damaged files.
 
     Args:
         folder: of `cfisac label`.
         presets: to use; empty for all.
         drops: of each configuration, the first ones; None for all.
-        complain: gets a line for every file that is skipped.
+        warn: called with a line about every skipped file or repeated drop.
 
     Raises:
         FileNotFoundError: there are no files.
@@ -37,7 +37,7 @@ def read(folder: Path, presets: Sequence[str], drops: int | None, complain: Call
         )
     shards, damaged = read_shards(folder)
     for line in damaged:
-        complain(line)
+        warn(line)
     chosen: list[Labels] = []
     seen: dict[SystemConfig, set[int]] = {shard.config: set() for shard in shards}
     for shard in shards:
@@ -46,7 +46,7 @@ def read(folder: Path, presets: Sequence[str], drops: int | None, complain: Call
         known = seen[shard.config]
         new = np.array([seed not in known for seed in shard.seeds.tolist()])
         if not new.all():
-            complain(
+            warn(
                 f"{(~new).sum()} of the drops of {shard.policy} from seed {shard.seeds[0]} on, which another file labels, too"
             )
         if drops is not None:
@@ -60,7 +60,7 @@ def read(folder: Path, presets: Sequence[str], drops: int | None, complain: Call
 
 
 def check_seeds(labels: Sequence[Labels], validation: Sequence[Labels]) -> None:
-    """Refuse drops that are in both.
+    """Validate that no drop is in both.
 
     Raises:
         ValueError: naming a configuration and a seed.
@@ -75,7 +75,7 @@ def check_seeds(labels: Sequence[Labels], validation: Sequence[Labels]) -> None:
 
 
 def describe(shards: Sequence[Labels]) -> dict[str, Any]:
-    """What a model card says about labels."""
+    """Describe labels for the provenance of weights: numbers of drops, configurations, oracles and seeds."""
     sizes: dict[str, int] = {}
     for shard in shards:
         key = f"{shard.config.preset} {shard.config.M}x{shard.config.K}"
@@ -90,7 +90,7 @@ def describe(shards: Sequence[Labels]) -> dict[str, Any]:
 
 
 def _distinct(values: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The values without repetitions, in their order."""
+    """Remove repeated values, keeping the order."""
     found: list[dict[str, Any]] = []
     for value in values:
         if value not in found:

@@ -1,4 +1,4 @@
-"""Labels for many sizes and presets: which shards there are to make, and making those that are missing."""
+"""Labelling of many sizes and presets: the plan of shards, and the labelling of those that are missing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from experiments.sizes import configurations
 
 @dataclass(frozen=True)
 class Shard:
-    """Some drops that one worker labels and one file holds."""
+    """Drops of one file, labelled by one worker."""
 
     config: SystemConfig
     policy: str
@@ -32,11 +32,11 @@ class Shard:
         return f"{self.config.preset}-{self.config.M}x{self.config.K}-{self.policy}-{self.first:06d}-{last:06d}.npz"
 
     def make(self) -> Labels:
-        """Label its drops."""
+        """Label the drops."""
         return label(self.config, range(self.first, self.first + self.count), self.policy)
 
     def present(self, folder: Path) -> bool:
-        """Whether the folder holds it already.
+        """Whether the folder holds the shard already.
 
         Raises:
             FileExistsError: a file of its name holds other labels.
@@ -57,19 +57,19 @@ class Shard:
 def plan(
     presets: Sequence[str], sizes: Sequence[str], drops: int, seed: int, policy: str, size: int, fields: dict[str, Any]
 ) -> list[Shard]:
-    """All shards, the sizes and presets by turns, so that an unfinished run has some of each.
+    """Plan all shards, alternating sizes and presets, so that an unfinished run has some of each.
 
     Args:
         presets: names.
         sizes: such as `50x10`.
         drops: for each size of each preset.
-        seed: of the first of them.
+        seed: of the first drop.
         policy: the oracle.
-        size: drops in a shard.
-        fields: of the configuration, besides.
+        size: drops per shard.
+        fields: other fields of the configuration.
 
     Raises:
-        ValueError: seeds for testing, a size that isn't one, a shard that is too large, or whatever `SystemConfig` refuses.
+        ValueError: a seed is reserved for testing, a size is invalid, a shard is too large, or `SystemConfig` refuses a field.
     """
     check_seeds(seed, drops)
     configs = configurations(presets, sizes, fields)
@@ -82,15 +82,15 @@ def plan(
     ]
 
 
-def missing(shards: Sequence[Shard], folder: Path, complain: Callable[[str], None]) -> list[Shard]:
-    """The shards that aren't there yet; damaged ones are named and count as missing."""
+def missing(shards: Sequence[Shard], folder: Path, warn: Callable[[str], None]) -> list[Shard]:
+    """Return the shards that are missing or damaged, with a warning about the latter."""
     rest = []
     for shard in shards:
         try:
             if shard.present(folder):
                 continue
         except ValueError as error:
-            complain(f"damaged, labelled again: {error}")
+            warn(f"damaged, labelled again: {error}")
         rest.append(shard)
     return rest
 
@@ -98,7 +98,7 @@ def missing(shards: Sequence[Shard], folder: Path, complain: Callable[[str], Non
 def run(
     shards: Sequence[Shard], folder: Path, *, workers: int | None = None, ray: str | None = None
 ) -> Iterator[Labels]:
-    """Label shards and write each as soon as it is done; what a killed run has written, the next one doesn't do again."""
+    """Label shards and write each as soon as it is done."""
     for shard, labels in zip(shards, in_order(Shard.make, shards, workers=workers, ray=ray), strict=True):
         labels.save(folder / shard.name)
         yield labels

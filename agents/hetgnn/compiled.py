@@ -1,6 +1,6 @@
-"""The activation head about one drop, compiled.
+"""Compiled activation head for a single drop.
 
-A decision asks it a dozen times about a few sets, and torch's calls would take longer than the numbers in them.
+A decision evaluates it a dozen times on a few sets, for which the overhead of torch's calls would exceed the arithmetic.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ Float32 = NDArray[np.float32]
 _ROUNDING = SINGULAR * float(np.finfo(np.float32).eps)
 
 
-class Guide:
-    """`HetGnn.propose` for one drop, without gradients; the same numbers, tested.
+class CompiledHead:
+    """`HetGnn.propose` for one drop, without gradients; tests hold both equal.
 
     Args:
-        network: whose activation head is asked.
+        network: of the activation head.
         embedding: of one drop.
     """
 
@@ -43,7 +43,7 @@ class Guide:
         self._numbers = tuple(np.ascontiguousarray(array.detach().cpu().numpy()) for array in arrays)
 
     def logits(self, sets: Bools) -> Float32:
-        """(n, M) for sets (n, M): that an AP belongs to the best set, given that those of a set do; −∞ for its members."""
+        """Compute logits (n, M) that an AP belongs to the best set, given that those of a set (n, M) do; −∞ for its members."""
         out = np.empty(sets.shape, dtype=np.float32)
         _logits(np.ascontiguousarray(sets), self._numbers, out)
         return out
@@ -61,7 +61,7 @@ def _decades(x: Any) -> Any:
 
 @compiled()
 def _accuracy(information: Any, more: Any, use: bool) -> Any:
-    """log10 of the worst target's CRLB over ν for Fisher matrices (S, 3), with one AP more if `use`, clipped."""
+    """Compute log10 of the worst target's CRLB over ν for Fisher matrices (S, 3), with `more` added if `use`, clipped."""
     worst = np.float32(-CLIP)
     for s in range(information.shape[0]):
         a, b, c = information[s, 0], information[s, 1], information[s, 2]
@@ -81,10 +81,9 @@ def _logits(sets: Any, numbers: Any, out: Any) -> None:
 
     Args:
         sets: (n, M) bool.
-        numbers: what a `Guide` holds:
-            (M, F) embedding of the APs, (M, H) what it adds to the first layer; (2F + 4, H) first layer of what the head knows about the
-            set, (3, H) and about every AP as its next member; (H,) second layer and (1,) its bias; (M, S, 3) Fisher information in units
-            of the requirement; (M, K) v P_max/σ² over γ_thr; (1,) γ_thr.
+        numbers: (M, F) embedding of the APs and (M, H) its contribution to the first layer; (2F + 4, H) first layer of the set's features,
+            and (3, H) of those of an AP as its next member; (H,) second layer and (1,) its bias; (M, S, 3) Fisher information in units of
+            the requirement; (M, K) v P_max/σ² over γ_thr; (1,) γ_thr.
         out: (n, M).
     """
     ap, base, around, change, last, bias, fisher, estimate, threshold = numbers

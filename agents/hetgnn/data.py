@@ -1,4 +1,4 @@
-"""Labelled drops as batches of graphs. A batch has one size, so that it runs dense; an epoch shuffles sizes and drops."""
+"""Labelled drops as batches of graphs. A batch has one size, so that it is dense; an epoch shuffles sizes and drops."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Labelled:
     total_power_w: Tensor  # (B,)
 
     def to(self, device: torch.device) -> Labelled:
-        """The same on a device."""
+        """Move to a device."""
         return Labelled(
             self.graph.to(device), self.active.to(device), self.power.to(device), self.total_power_w.to(device)
         )
@@ -33,15 +33,15 @@ class Labelled:
         return len(self.active)
 
     def __getitem__(self, index: Tensor) -> Labelled:
-        """Some of the drops."""
+        """Select drops."""
         return Labelled(self.graph[index], self.active[index], self.power[index], self.total_power_w[index])
 
 
 def prepare(shards: Sequence[Labels]) -> list[Labelled]:
-    """Shards as groups of drops of one configuration; drops that the oracle didn't serve are left out.
+    """Group labels by configuration, without the drops that their oracle didn't serve.
 
     Raises:
-        ValueError: nothing is left.
+        ValueError: no drop is left.
     """
     configs = {json: [s for s in shards if str(s.config) == json] for json in sorted({str(s.config) for s in shards})}
     groups = []
@@ -70,13 +70,13 @@ def prepare(shards: Sequence[Labels]) -> list[Labelled]:
     return groups
 
 
-class Shuffled:
-    """Batches of an epoch: of about the same number of AP–user edges, so that they cost the same.
+class BatchSampler:
+    """Sampler of batches of about the same number of AP–user edges, and thus the same cost.
 
     Args:
         groups: of one size each.
-        edges: of a batch; a drop with more is a batch of its own.
-        seed: of the order; every epoch has its own. None keeps the order.
+        edges: AP–user edges per batch; a larger drop is a batch of its own.
+        seed: of the order, which differs from epoch to epoch; None keeps the order of the groups.
     """
 
     def __init__(self, groups: Sequence[Labelled], edges: int, seed: int | None) -> None:
@@ -84,11 +84,11 @@ class Shuffled:
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of an epoch."""
+        """Set the epoch, which determines the order."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[tuple[int, Tensor]]:
-        """One epoch."""
+        """Iterate over an epoch's batches: the index of a group and rows of it."""
         rng = None if self._seed is None else torch.Generator().manual_seed(self._seed * 100_003 + self.epoch)
 
         def order(count: int) -> Tensor:

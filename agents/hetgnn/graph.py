@@ -1,8 +1,8 @@
 """An observation as the paper's heterogeneous graph: APs, users, receivers and targets, and the edges from every AP to each of the others.
 
 Features are normalised so that one network serves every size and preset. Powers are in units of P_max, gains in P_max/σ² and Fisher
-information in P_max ν, so that 1 is what one AP at its cap can do; everything that spans decades is a logarithm; and what
-matters by comparison also comes relative to the best AP.
+information in P_max ν, so that 1 corresponds to one AP at its cap; quantities that span decades are logarithms, and those that matter by
+comparison also appear relative to the best AP.
 
 | where | features |
 |---|---|
@@ -26,20 +26,20 @@ from torch import Tensor
 from cfisac_env import physics
 
 RELATIONS = {"comm": "ue", "radar": "sr", "sensing": "target"}
-"""Kind of edge → kind of node at its other end; one end is always an AP."""
+"""Edge type → node type at its other end; one end is always an AP."""
 
 WIDTHS = {"ap": 6, "comm": 4, "radar": 2, "sensing": 4}
-"""Number of features of each kind of node and edge that has any."""
+"""Number of features of each node and edge type that has any."""
 
 KEYS = ("ap", "comm", "radar", "requirement", "sensing")
-"""Entries of an observation that the graph is made of."""
+"""Entries of an observation that the graph is built from."""
 
 _LN10 = math.log(10.0)
 
 
 @dataclass(frozen=True, eq=False)
 class Drops:
-    """What the physics needs, in units of P_max, P_max/σ² and P_max ν: every AP's cap is 1, and so are the noise and the CRLB threshold."""
+    """Parameters of B drops in units of P_max, P_max/σ² and P_max ν, in which caps, noise and CRLB threshold are 1."""
 
     log_gain: Tensor  # (B, M, K) natural logarithm of ς P_max/σ²
     log_estimate: Tensor  # (B, M, K) of v P_max/σ²
@@ -49,11 +49,11 @@ class Drops:
     circuit_power_w: Tensor  # (B,)
 
     def to(self, where: torch.device | torch.dtype) -> Drops:
-        """The same on a device or in a precision; near-singular Fisher matrices need float64 to be exact."""
+        """Move to a device or convert to a precision; near-singular Fisher matrices need float64 to be exact."""
         return Drops(**{field.name: getattr(self, field.name).to(where) for field in fields(self)})
 
     def of_aps(self, rows: Tensor) -> Drops:
-        """The same drops with some of their APs, those that `rows` (B, m) names."""
+        """Restrict each drop to the APs `rows` (B, m)."""
         links = rows[..., None].expand(-1, -1, self.log_gain.shape[-1])
         return replace(
             self,
@@ -63,26 +63,26 @@ class Drops:
         )
 
     def margins(self, power: Tensor) -> tuple[Tensor, Tensor]:
-        """γ_k/γ_thr (B, K) and ν/CRLB_s (B, S) of powers (B, M, K) over P_max; at 1 and above a requirement is met."""
+        """Compute γ_k/γ_thr (B, K) and ν/CRLB_s (B, S) of powers (B, M, K) over P_max; a constraint holds from 1 on."""
         sinr = physics.sinr(power, torch.exp(self.log_gain), torch.exp(self.log_estimate), 1.0)
         located = physics.precision(physics.fisher_matrix(power.sum(-1), self.fisher))
         return sinr / self.sinr_threshold[:, None], located
 
     def __getitem__(self, index: Any) -> Drops:
-        """The drops at an index of the leading axis."""
+        """Select drops by an index of the leading axis."""
         return Drops(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
 
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """The graphs of B drops of one size. Every AP has an edge to every user, receiver and target, so edges are matrices."""
+    """Graphs of B drops of one size. Every AP has an edge to every user, receiver and target, so edges are matrices."""
 
     ap: Tensor  # (B, M, 6)
     edges: Mapping[str, Tensor]  # `comm` (B, M, K, 4), `radar` (B, M, T, 2), `sensing` (B, M, S, 4)
     drops: Drops
 
     def to(self, device: torch.device) -> Graph:
-        """The same on a device."""
+        """Move to a device."""
         edges = {kind: edge.to(device) for kind, edge in self.edges.items()}
         return Graph(self.ap.to(device), edges, self.drops.to(device))
 
@@ -90,15 +90,15 @@ class Graph:
         return len(self.ap)
 
     def __getitem__(self, index: Any) -> Graph:
-        """The graphs at an index of the leading axis."""
+        """Select graphs by an index of the leading axis."""
         return Graph(self.ap[index], {kind: edge[index] for kind, edge in self.edges.items()}, self.drops[index])
 
     def rotated(self, angle: Tensor, mirror: Tensor) -> Graph:
-        """The same networks seen from another side: nothing that is decided depends on where north is.
+        """Rotate and mirror every network about its centre, of which the optimal decision is independent.
 
         Args:
             angle: (B,) radians.
-            mirror: (B,) −1 where y is turned over first, else 1.
+            mirror: (B,) −1 to mirror y first, else 1.
         """
         c, s = torch.cos(angle)[:, None], torch.sin(angle)[:, None]
         x, y = self.ap[..., 0], self.ap[..., 1] * mirror[:, None]
@@ -111,11 +111,11 @@ class Graph:
 
 
 def build(observation: Mapping[str, Any], device: torch.device | str = "cpu") -> Graph:
-    """The graphs of a batch of observations, in float32.
+    """Build the graphs of a batch of observations, in float32.
 
     Args:
         observation: arrays or tensors with one leading axis, as a `CfIsac` environment or its vector version gives them.
-        device: of the graphs of arrays; tensors stay on theirs.
+        device: for arrays; tensors stay on their own.
 
     Raises:
         ValueError: a key is missing, a shape doesn't fit, a value isn't finite, or users share pilots.
@@ -175,7 +175,7 @@ def build(observation: Mapping[str, Any], device: torch.device | str = "cpu") ->
 
 
 def drops_of(observation: Mapping[str, Tensor]) -> Drops:
-    """The drops alone of a batch of observations that are known to be sound."""
+    """Build the parameters alone from observations that are validated already."""
     requirement = observation["requirement"]
     _, nu, cap, _ = requirement.unbind(-1)
     log_cap = torch.log10(cap)[:, None, None]
@@ -184,7 +184,7 @@ def drops_of(observation: Mapping[str, Tensor]) -> Drops:
 
 
 def _information(sensing: Tensor, log_cap: Tensor, nu: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """q_a, q_b and q_c over the larger of the first two, and log10 of that in 1/(P_max ν), each (B, M, S)."""
+    """Split the information into q_a, q_b and q_c over the larger of the first two, and log10 of that in 1/(P_max ν), each (B, M, S)."""
     largest = sensing[..., :2].amax(-1)
     a, b = (10.0 ** (sensing[..., i] - largest) for i in (0, 1))
     return a, b, sensing[..., 2] * torch.sqrt(a * b), largest + log_cap + torch.log10(nu)[:, None, None]

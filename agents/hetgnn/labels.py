@@ -1,7 +1,7 @@
-"""Labelled drops: what an oracle decided about them, in shards that carry their configuration, seeds and oracle.
+"""Labels: an oracle's decisions on drops, in shards that name their configuration, seeds and oracle.
 
-A shard holds no drops. They are drawn again from its configuration and seeds, the ones that `env.reset(seed=…)` draws, and a fingerprint
-in the shard says when the sampler no longer draws the same.
+A shard holds no drops. They are redrawn from its configuration and seeds, as `env.reset(seed=…)` draws them; a fingerprint in the shard
+detects a sampler that no longer draws the same.
 """
 
 from __future__ import annotations
@@ -28,40 +28,40 @@ from cfisac_env.drop_files import header
 
 FILE_FORMAT = "cfisac-labels-1"
 
-MOST_POWERS = 50_000_000
-"""Powers (n M K) in a shard, 200 MB."""
+MAX_POWERS = 50_000_000
+"""Upper limit of powers (n M K) in a shard, 200 MB."""
 
 TEACHERS = ("local-search", "modified-bb")
-"""Oracles that labels may come from."""
+"""Oracles that may label."""
 
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """One oracle's decisions about n drops of one configuration."""
+    """One oracle's decisions on n drops of one configuration."""
 
     config: SystemConfig
     policy: str  # name of the oracle
     seeds: NDArray[np.int64]  # (n,)
-    feasible: NDArray[np.bool_]  # (n,) whether the oracle served the drop; if not, the decision means nothing
+    feasible: NDArray[np.bool_]  # (n,) whether the oracle served the drop; otherwise the decision is meaningless
     active: NDArray[np.bool_]  # (n, M)
     power: NDArray[np.float32]  # (n, M, K) W
     total_power_w: NDArray[np.float64]  # (n,)
-    lower_bound_w: NDArray[np.float64]  # (n,) certified for every decision, infinite where none can serve the drop
-    seconds: NDArray[np.float64]  # (n,) what the decision took
+    lower_bound_w: NDArray[np.float64]  # (n,) certified for every decision, infinite where the drop is infeasible
+    seconds: NDArray[np.float64]  # (n,) taken by the decision
     fingerprint: NDArray[np.float64]  # (n,) mean log10 gain of the drop
 
     def __len__(self) -> int:
         return len(self.seeds)
 
     def __getitem__(self, rows: NDArray[np.bool_]) -> Labels:
-        """Some of the labels."""
+        """Select labels."""
         return replace(self, **{name: getattr(self, name)[rows] for name in _ARRAYS})
 
     def drops(self) -> Scenario:
-        """The drops, (n,), drawn again.
+        """Redraw the drops, (n,).
 
         Raises:
-            ValueError: the sampler draws others now than when they were labelled, or a decision doesn't serve its drop.
+            ValueError: the sampler has changed since they were labelled, or a decision doesn't serve its drop.
         """
         scenario, span = draw(self.config, self.seeds), f"the drops of seeds {self.seeds[0]} to {self.seeds[-1]}"
         if not np.allclose(_fingerprint(scenario), self.fingerprint, rtol=1e-9):
@@ -78,13 +78,13 @@ class Labels:
         return scenario
 
     def check(self, where: object) -> None:
-        """Refuse labels that no oracle gives.
+        """Validate the labels as the output of an oracle.
 
         Args:
             where: the file, for messages.
 
         Raises:
-            ValueError: naming the part and what is wrong with it.
+            ValueError: naming the array and its fault.
         """
 
         def refuse(name: str, wrong: Any, reason: str) -> None:
@@ -129,7 +129,7 @@ class Labels:
         )
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write an npz file; an existing one is replaced only when all is written.
+        """Write an npz file, atomically.
 
         Raises:
             ValueError: labels that `load` would refuse.
@@ -146,11 +146,11 @@ class Labels:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Labels:
-        """Read what `save` wrote.
+        """Read a file of `save`.
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the file is truncated, of another kind, or its labels are none that an oracle gives.
+            ValueError: the file is truncated, of another format, or its labels are invalid.
         """
         path = Path(path)
         if not path.is_file():
@@ -159,7 +159,7 @@ class Labels:
             headers = _headers(path)
             texts = {name: headers.pop(name, ((), np.dtype(np.void))) for name in _TEXTS}
             if not all(
-                shape == () and kind.kind == "U" and kind.itemsize <= _MOST_TEXT for shape, kind in texts.values()
+                shape == () and kind.kind == "U" and kind.itemsize <= _MAX_TEXT for shape, kind in texts.values()
             ):
                 raise ValueError(f"it lacks one of the texts {', '.join(_TEXTS)}")
             with np.load(path, allow_pickle=False) as file:
@@ -187,20 +187,20 @@ _ARRAYS: Mapping[str, type[np.generic]] = {
 _ROUNDING = 1e-5
 """Relative, of powers that are stored as float32."""
 
-_MOST_TEXT = 100_000
+_MAX_TEXT = 100_000
 """Bytes of a text."""
 
 _Header = tuple[tuple[int, ...], np.dtype[Any]]
 
 
 def _headers(path: Path) -> dict[str, _Header]:
-    """Shape and kind of every array of an npz file, which is not inflated for it."""
+    """Read the shape and dtype of every array of an npz file without decompressing it."""
     with zipfile.ZipFile(path) as archive:
         return {info.filename.removesuffix(".npy"): header(archive, info)[:2] for info in archive.infolist()}
 
 
 def _check_shapes(config: SystemConfig, headers: Mapping[str, _Header], where: object) -> None:
-    """Refuse arrays that lack, or are of other shapes or kinds than the configuration says."""
+    """Validate names, shapes and dtypes of the arrays against the configuration."""
     if headers.keys() != _ARRAYS.keys():
         raise ValueError(
             f"the arrays in {where} must be {', '.join(_ARRAYS)}, got {tensorfile.shortened(', '.join(headers))}"
@@ -216,22 +216,22 @@ def _check_shapes(config: SystemConfig, headers: Mapping[str, _Header], where: o
 
 
 def check_shard(config: SystemConfig, count: int) -> None:
-    """Refuse a configuration that can't be labelled, or so many drops of it in one shard.
+    """Validate that a configuration can be labelled, with so many drops in a shard.
 
     Raises:
         ValueError: naming the fields.
     """
     if config.pilots_reused:
         raise ValueError(f"labels need a pilot for every user: K = {config.K}, pilot_length = {config.pilot_length}")
-    if not 1 <= count * config.M * config.K <= MOST_POWERS:
+    if not 1 <= count * config.M * config.K <= MAX_POWERS:
         raise ValueError(
-            f"a shard holds from one drop to {MOST_POWERS:,} powers (drops × M × K), got {count} drops of M={config.M}, K={config.K}; "
+            f"a shard holds from one drop to {MAX_POWERS:,} powers (drops × M × K), got {count} drops of M={config.M}, K={config.K}; "
             "put fewer drops in a shard"
         )
 
 
 def check_seeds(first: int, count: int) -> None:
-    """Refuse seeds that are kept for testing.
+    """Validate label seeds, which must not be reserved for testing.
 
     Raises:
         ValueError: naming the range.
@@ -243,7 +243,7 @@ def check_seeds(first: int, count: int) -> None:
 
 
 def draw(config: SystemConfig, seeds: Sequence[int] | NDArray[np.int64]) -> Scenario:
-    """The drops that environments of this configuration draw at their reset with each of the seeds, (n,)."""
+    """Draw the drops, (n,), that an environment of this configuration draws when reset with each of the seeds."""
     drops = [sample(config, np.random.default_rng(int(seed)), 1) for seed in seeds]
     arrays = ("ap_xy", "ue_xy", "sr_xy", "target_xy", "gain", "estimate_gain", "rcs_gain", "fisher")
     pilot = None if drops[0].pilot is None else np.concatenate([drop.pilot for drop in drops])
@@ -257,10 +257,10 @@ def _fingerprint(scenario: Scenario) -> NDArray[np.float64]:
 
 
 def label(config: SystemConfig, seeds: Sequence[int], policy: str = "local-search") -> Labels:
-    """Let an oracle decide the drops of some seeds.
+    """Label the drops of some seeds by an oracle.
 
     Raises:
-        ValueError: the oracle is none of `TEACHERS`, a seed is kept for testing, or the users share pilots.
+        ValueError: the oracle is none of `TEACHERS`, a seed is reserved for testing, or users share pilots.
     """
     if policy not in TEACHERS:
         raise ValueError(f"labels come from {' or '.join(TEACHERS)}, not from {policy!r}")
@@ -293,7 +293,10 @@ def label(config: SystemConfig, seeds: Sequence[int], policy: str = "local-searc
 
 
 def read(folder: str | os.PathLike[str]) -> tuple[list[Labels], list[str]]:
-    """Every shard of a folder and its subfolders that can be read, by name, and a line about each that cannot.
+    """Read the shards of a folder and its subfolders in the order of their names.
+
+    Returns:
+        The shards, and a line about each file that cannot be read.
 
     Raises:
         FileNotFoundError: there is no shard at all.

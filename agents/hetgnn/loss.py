@@ -1,9 +1,9 @@
-"""The paper's loss (14) with its errata mended: supervised by labels, unsupervised by the power and what is missed of the requirements.
+"""The paper's loss (14), corrected: supervised by labels, unsupervised by the power and the constraint violations.
 
     L = ε₁ power(p, p*) + ε₂ BCE(activation, A*) + [ power and circuit power + Σ_k α [1 − γ_k/γ_thr]₊ + Σ_s β [1 − ν/CRLB_s]₊ ]
 
-Penalties are hinges, circuit power counts (erratum E13), and the bracket is in units of P_cir times the fewest APs that the SINRs need, so
-that sizes and presets weigh alike.
+Penalties are hinges, circuit power counts (erratum E13), and power is in units of P_cir times the fewest APs that the SINRs allow, so that
+sizes and presets weigh alike.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from agents.hetgnn.network import Embedding, HetGnn
 from cfisac_env import physics
 
 LEAST = 1e-6
-"""Power over P_max, and share of an AP's power, below which logarithms are not compared."""
+"""Power over P_max, and share of an AP's power, at which logarithms are cut off."""
 
 
 class Loss(nn.Module):
-    """The loss with its multipliers, which are saved with the network's state."""
+    """Loss with multipliers that belong to the saved state."""
 
     alpha: Tensor
     beta: Tensor
@@ -35,58 +35,58 @@ class Loss(nn.Module):
     def forward(
         self, network: HetGnn, embedding: Embedding, active: Tensor, power: Tensor, known: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of B drops, and its terms by name.
+        """Compute the loss of B drops, and its terms by name.
 
         Args:
-            network: whose heads are asked.
+            network: that made the embedding.
             embedding: of the drops.
             active: (B, M) bool, the labels' sets A*.
             power: (B, M, K) the labels' powers over P_max.
-            known: (B, M) bool, a part of A* that the activation head is told; it has to name the rest.
+            known: (B, M) bool, a subset of A* that the activation head has to complete.
         """
         config, terms = self.config, {}
         logits = network.propose(embedding, torch.zeros_like(active))
         if config.activation_weight > 0.0:
-            told = nn.functional.binary_cross_entropy_with_logits(
-                network.propose(embedding, known), active.float(), reduction="none"
+            whole, rest = (
+                nn.functional.binary_cross_entropy_with_logits(guess, active.float(), reduction="none")
+                for guess in (logits, network.propose(embedding, known))
             )
-            free = nn.functional.binary_cross_entropy_with_logits(logits, active.float(), reduction="none")
-            terms["activation"] = config.activation_weight * (free.sum(-1) + (told * ~known).sum(-1)).mean()
+            terms["activation"] = config.activation_weight * (whole.sum(-1) + (rest * ~known).sum(-1)).mean()
         drops = embedding.drops
         if config.power_weight > 0.0 or config.unsupervised_weight > 0.0:
             own = network.power(embedding, active)
             if config.power_weight > 0.0:
                 terms["power"] = config.power_weight * power_error(own, power, active, config.power_scale)
             if config.unsupervised_weight > 0.0:
-                terms["labelled"] = config.unsupervised_weight * self._bracket(drops, own, active.float())
+                terms["labelled"] = config.unsupervised_weight * self.unsupervised(drops, own, active.float())
         if config.unsupervised_weight > 0.0:
             soft = torch.sigmoid(logits)
             chosen = soft >= 0.5
-            # A drop of which nothing is on has no gradient: its likeliest AP stands in.
+            # With no AP on there would be no gradient: the likeliest one is switched on.
             chosen = chosen | (
                 nn.functional.one_hot(logits.argmax(-1), logits.shape[-1]).bool() & ~chosen.any(-1, keepdim=True)
             )
             on = chosen.float()
             gate = soft if config.activation == "soft" else on + soft - soft.detach()
             own = network.power(embedding, chosen) * gate[..., None]
-            terms["chosen"] = config.unsupervised_weight * self._bracket(drops, own, gate)
+            terms["chosen"] = config.unsupervised_weight * self.unsupervised(drops, own, gate)
         return torch.stack(list(terms.values())).sum(), terms
 
-    def _bracket(self, drops: Drops, power: Tensor, gate: Tensor) -> Tensor:
-        """The unsupervised part for powers (B, M, K) over P_max and activations (B, M)."""
+    def unsupervised(self, drops: Drops, power: Tensor, gate: Tensor) -> Tensor:
+        """Compute the unsupervised part for powers (B, M, K) over P_max and activations (B, M)."""
         fewest = torch.floor(drops.sinr_threshold * power.shape[-1]) + 1.0
         cap, circuit = drops.max_ap_power_w, drops.circuit_power_w
         watts = cap * power.sum((-2, -1)) + circuit * gate.sum(-1)
-        missed, unlocated = (torch.relu(1.0 - margin) for margin in drops.margins(power))
+        sinr_violation, crlb_violation = (torch.relu(1.0 - margin) for margin in drops.margins(power))
         if self.training and self.config.multipliers == "adaptive":
-            self.alpha += self.config.ascent * missed.detach().mean()
-            self.beta += self.config.ascent * unlocated.detach().mean()
-        penalty = self.alpha.clone() * missed.sum(-1) + self.beta.clone() * unlocated.sum(-1)
+            self.alpha += self.config.ascent * sinr_violation.detach().mean()
+            self.beta += self.config.ascent * crlb_violation.detach().mean()
+        penalty = self.alpha.clone() * sinr_violation.sum(-1) + self.beta.clone() * crlb_violation.sum(-1)
         return (watts / (fewest * torch.where(circuit > 0.0, circuit, cap)) + penalty).mean()
 
 
 def power_error(power: Tensor, label: Tensor, active: Tensor, scale: PowerScale) -> Tensor:
-    """Mean squared difference of powers (B, M, K) over P_max on the APs of the labels' sets.
+    """Compute the mean squared difference of powers (B, M, K) over P_max on the APs of the labels' sets.
 
     In log: of ln P_m and, weighted by the label's share, of ln x_mk with x_mk = p_mk/P_m. In fractions: of P_m and x_mk. In amplitudes:
     of √p_mk.
@@ -99,7 +99,9 @@ def power_error(power: Tensor, label: Tensor, active: Tensor, scale: PowerScale)
         error: Tensor = physics.root(power) - physics.root(label)
         return (error.square().sum(-1) * on).sum() / count
     mine, theirs = power.sum(-1), label.sum(-1)
-    share, target = (p / torch.where(active, total, 1.0)[..., None] for p, total in ((power, mine), (label, theirs)))
+    share, target = (
+        p / torch.where(total > 0.0, total, 1.0)[..., None] for p, total in ((power, mine), (label, theirs))
+    )
     if scale == "fraction":
         return (((mine - theirs).square() + (share - target).square().sum(-1)) * on).sum() / count
     level, shares = (

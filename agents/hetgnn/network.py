@@ -1,4 +1,4 @@
-"""The network: edge convolutions of the paper, (11) to (13), on APs, users, receivers and targets, and three heads on the embedding.
+"""The paper's network: edge convolutions (11) to (13) on APs, users, receivers and targets, and four heads on the embedding.
 
 Every AP has an edge to every other node, so edges are matrices and message passing is broadcasting over drops of one size.
 """
@@ -19,14 +19,14 @@ from agents.hetgnn.graph import RELATIONS, WIDTHS, Drops, Graph
 from cfisac_env import physics
 
 SLOPE = 0.1
-"""Of the LeakyReLU, below zero."""
+"""Negative slope of the LeakyReLU."""
 
 CLIP = 3.0
-"""Decades beyond which the heads don't tell how far a set is from meeting a requirement."""
+"""Decades between a set and a requirement at which the set's features saturate."""
 
 
 def mlp(width: int, widths: Sequence[int], out: int | None = None) -> nn.Sequential:
-    """Linear layers with LeakyReLU after each; with `out`, a linear one at the end."""
+    """Build linear layers with LeakyReLU after each; with `out`, a linear one at the end."""
     layers: list[nn.Module] = []
     for before, after in itertools.pairwise((width, *widths)):
         layers += [nn.Linear(before, after), nn.LeakyReLU(SLOPE)]
@@ -36,7 +36,7 @@ def mlp(width: int, widths: Sequence[int], out: int | None = None) -> nn.Sequent
 
 
 class Joint(nn.Module):
-    """An MLP of several inputs side by side, whose first layer is applied to each before they are broadcast against each other."""
+    """MLP of concatenated inputs whose first layer acts on each of them before they are broadcast against each other."""
 
     def __init__(self, inputs: Mapping[str, int], widths: Sequence[int], out: int | None = None) -> None:
         super().__init__()
@@ -46,12 +46,12 @@ class Joint(nn.Module):
         self.rest = nn.Sequential(nn.LeakyReLU(SLOPE), *mlp(widths[0], widths[1:], out))
 
     def part(self, name: str, x: Tensor) -> Tensor:
-        """What one input adds to the first layer."""
+        """Compute the contribution of one input to the first layer."""
         y: Tensor = self.first[name](x)
         return y
 
     def forward(self, *parts: Tensor) -> Tensor:
-        """The MLP of the sum of the parts."""
+        """Apply the MLP to the sum of the parts."""
         total = parts[0]
         for part in parts[1:]:
             total = total + part
@@ -79,7 +79,7 @@ class EdgeConvolution(nn.Module):
     def forward(
         self, nodes: Mapping[str, Tensor], edges: Mapping[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Nodes (B, N, F) and edges (B, M, N, F) of the next layer."""
+        """Compute nodes (B, N, F) and edges (B, M, N, F) of the next layer."""
         after: dict[str, Tensor] = {}
         received = [nodes["ap"]]
         for kind, other in RELATIONS.items():
@@ -107,7 +107,7 @@ def _joint(module: nn.Module) -> Joint:
 
 @dataclass(frozen=True, eq=False)
 class Embedding:
-    """What the network knows about B drops of one size, whatever is decided about them."""
+    """Node embeddings of B drops of one size, independent of the decision."""
 
     ap: Tensor  # (B, M, F)
     ue: Tensor  # (B, K, F)
@@ -115,15 +115,15 @@ class Embedding:
     drops: Drops
 
     def repeated(self, times: int) -> Embedding:
-        """Every drop `times` times in a row, to look at several sets of it."""
+        """Repeat every drop `times` times in a row, one for each of several sets."""
         index = torch.arange(len(self.ap), device=self.ap.device).repeat_interleave(times)
         return Embedding(self.ap[index], self.ue[index], self.target[index], self.drops[index])
 
 
 class HetGnn(nn.Module):
-    """The network. `embed` once a drop, then `propose` and `power` for as many sets of APs as wanted.
+    """Heterogeneous graph network: `embed` once a drop, then `propose` and `power` for any number of sets of APs.
 
-    Equivariant: when APs, users, receivers or targets are numbered otherwise, so is what comes out.
+    Equivariant to permutations of APs and users, invariant to those of receivers and targets.
     """
 
     def __init__(self, config: NetworkConfig | None = None) -> None:
@@ -146,15 +146,15 @@ class HetGnn(nn.Module):
         self.user_head = Joint({"node": node, "set": 2 * node + 4}, head, 1)
         self.target_head = Joint({"node": node, "set": 2 * node + 4}, head, 1)
 
-        self.to(torch.float32)  # whatever torch's default is
+        self.to(torch.float32)  # under any default dtype of torch
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """Device of the parameters."""
         return next(self.parameters()).device
 
     def embed(self, graph: Graph) -> Embedding:
-        """The layers on B drops of one size."""
+        """Apply the layers to B drops of one size."""
         nodes, edges = {"ap": graph.ap}, dict(graph.edges)
         for kind, other in RELATIONS.items():
             nodes[other] = self.start[other].expand(len(graph), edges[kind].shape[2], -1)
@@ -163,29 +163,24 @@ class HetGnn(nn.Module):
         return Embedding(nodes["ap"], nodes["ue"], nodes["target"], graph.drops)
 
     def propose(self, embedding: Embedding, on: Tensor) -> Tensor:
-        """Logits that an AP belongs to the best set, given that those in `on` do; with none on, the paper's activation head.
+        """Compute logits that an AP belongs to the best set, given that those in `on` do; with none on, the paper's activation head.
 
         Args:
             embedding: of B drops.
             on: (B, M) bool.
 
         Returns:
-            (B, M); what stands at APs that are on means nothing.
+            (B, M); entries of APs that are on are meaningless.
         """
-        around, change = self._look(embedding, on)
-        head = self.activation_head
-        logits: Tensor = head(
-            head.part("ap", embedding.ap), head.part("set", around)[:, None], head.part("change", change)
-        )
-        return logits[..., 0]
+        return self._of_aps(self.activation_head, embedding, *self._look(embedding, on))
 
     def power(self, embedding: Embedding, on: Tensor, steps: int | None = None, drops: Drops | None = None) -> Tensor:
-        """Powers for a set: the heads say where the unrolled allocation starts, and it says where that leads.
+        """Compute powers for a set by the unrolled allocation, started from the heads.
 
         Args:
             embedding: of B drops.
             on: (B, M) bool.
-            steps: of the allocation; by default as many as in training.
+            steps: of the allocation; None for as many as in training.
             drops: the embedding's drops in another precision.
 
         Returns:
@@ -196,36 +191,41 @@ class HetGnn(nn.Module):
     def powers(
         self, embedding: Embedding, on: Tensor, checkpoints: Sequence[int], drops: Drops | None = None
     ) -> Iterator[Tensor]:
-        """The same after several numbers of steps, ascending, in one run of the allocation."""
+        """Compute powers after several numbers of steps, ascending, in one run of the allocation."""
         drops = embedding.drops if drops is None else drops
         around, change = self._look(embedding, on)
-        head = self.power_head
-        level = head(head.part("ap", embedding.ap), head.part("set", around)[:, None], head.part("change", change))
-        log_power = -nn.functional.softplus(level[..., 0])
+        log_power = -nn.functional.softplus(self._of_aps(self.power_head, embedding, around, change))
         users, targets = (
             h(h.part("node", nodes), h.part("set", around)[:, None])[..., 0].clamp(-20.0, 20.0)
             for h, nodes in ((self.user_head, embedding.ue), (self.target_head, embedding.target))
         )
         kind = drops.fisher.dtype
-        # Only APs that are on take part, so the others are left out: the largest set says how many rows there are. Where none is on, the
-        # first one takes part all the same, and has its power taken away in the end: for users without any signal the steps raise the
-        # prices until they overflow, and the gradients are NaN.
+        # The allocation runs on as many rows as the largest set has APs. Where no AP is on, the first one takes part and has its power set
+        # to zero in the end: for users without any signal the prices would overflow, and gradients be NaN.
         rows = torch.argsort((~on).to(torch.uint8), dim=-1, stable=True)[:, : max(1, int(on.sum(-1).max()))]
         among = torch.gather(on, 1, rows)
-        playing = among | ((~on.any(-1, keepdim=True)) & (torch.arange(among.shape[1], device=on.device) == 0))
-        some, nothing = drops.of_aps(rows), torch.zeros_like(drops.log_gain)
+        taking_part = among | ((~on.any(-1, keepdim=True)) & (torch.arange(among.shape[1], device=on.device) == 0))
+        zeros = torch.zeros_like(drops.log_gain)
         starts = (torch.gather(log_power, 1, rows).to(kind), users.to(kind), targets.to(kind))
-        for powers in unrolled.allocate(some, playing, *starts, checkpoints):
-            answer = powers.masked_fill(~among[..., None], 0.0)
-            yield nothing.scatter(1, rows[..., None].expand_as(answer), answer)
+        for powers in unrolled.allocate(drops.of_aps(rows), taking_part, *starts, checkpoints):
+            own = powers.masked_fill(~among[..., None], 0.0)
+            yield zeros.scatter(1, rows[..., None].expand_as(own), own)
+
+    @staticmethod
+    def _of_aps(head: Joint, embedding: Embedding, around: Tensor, change: Tensor) -> Tensor:
+        """Apply a head to every AP, (B, M)."""
+        value: Tensor = head(
+            head.part("ap", embedding.ap), head.part("set", around)[:, None], head.part("change", change)
+        )
+        return value[..., 0]
 
     @staticmethod
     def _look(embedding: Embedding, on: Tensor) -> tuple[Tensor, Tensor]:
-        """What the heads know about a set, (B, 2F + 4), and about every AP as its next member, (B, M, 3).
+        """Compute features of a set, (B, 2F + 4), and of every AP as its next member, (B, M, 3).
 
-        The set: mean and maximum of its APs' embeddings; its size, and its size against the K γ_thr that the SINRs need at least; how far
-        it is from locating the worst target and from reaching the worst user with every AP at its cap. An AP: whether it is on, and how
-        far the set is with it.
+        Of the set: mean and maximum of its APs' embeddings; its size, and its size over the SINRs' lower bound K γ_thr; distances from
+        locating the worst target and from reaching the worst user with every AP at its cap. Of an AP: whether it is on, and those
+        distances of the set joined by it.
         """
         drops, mask = embedding.drops, on.to(embedding.ap.dtype)
         size = mask.sum(-1, keepdim=True)
@@ -245,7 +245,7 @@ class HetGnn(nn.Module):
 
 
 def _accuracy(information: Tensor) -> Tensor:
-    """log10 of the worst target's CRLB over ν for Fisher matrices (…, S, 3), clipped."""
+    """Compute log10 of the worst target's CRLB over ν for Fisher matrices (…, S, 3), clipped."""
     return _decades(physics.trace_inverse(information)).amax(-1)
 
 
@@ -254,5 +254,5 @@ def _decades(x: Tensor) -> Tensor:
 
 
 def parameters(network: nn.Module) -> int:
-    """Number of trainable numbers."""
+    """Count the trainable parameters."""
     return sum(math.prod(p.shape) for p in network.parameters())

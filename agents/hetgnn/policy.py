@@ -1,7 +1,7 @@
-"""The network as a policy: with its own powers (`hetgnn`), or as a guide for the exact allocator (`hetgnn-exact`).
+"""Policies on the network: with its own powers (`hetgnn`), or with exact powers for the sets that it ranks first (`hetgnn-exact`).
 
-The activation head is asked again after every AP: which one next, given those that are on. From several first choices that makes several
-rankings, whose prefixes are the candidates of both policies.
+The activation head is evaluated again after every AP, given those that are on. Rankings that start from several first APs give, by their
+prefixes, the candidate sets of both policies.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from agents import defaults, tensorfile
 from agents.coverage import Fields, Watch
 from agents.hetgnn import weights
-from agents.hetgnn.compiled import Guide
+from agents.hetgnn.compiled import CompiledHead
 from agents.hetgnn.graph import Graph, build
 from agents.hetgnn.network import Embedding, HetGnn
 from agents.hetgnn.search import Rankings, Search
@@ -31,23 +31,23 @@ from cfisac_env.types import Decision, Problem
 Bools = NDArray[np.bool_]
 
 ROUNDING = 3e-5
-"""Relative miss that own powers may have: the float32 action adds less than 1e-5, and 1e-4 counts as met."""
+"""Relative violation at which own powers still serve: the float32 action adds less than 1e-5 to it, and 1e-4 counts as met."""
 
 
 class GraphPolicy(ObservationPolicy):
-    """What both policies share: the network, and Stable-Baselines3's `predict` around one decision a drop.
+    """Base class of both policies: the network, and Stable-Baselines3's `predict` around one decision a drop.
 
     Args:
         path: weights in safetensors; by default the shipped ones.
-        network: use this network instead, such as one in training.
-        width: rankings to try.
+        network: used instead of weights, such as one in training.
+        width: number of rankings.
         device: of torch, or `gpu`, or `auto`; None leaves the network where it is.
-        M: number of APs the policy is meant for; None takes any.
-        K: number of users the policy is meant for; None takes any.
+        M: number of APs that observations must have; None for any.
+        K: number of users that observations must have; None for any.
 
     Attributes:
-        digest: digits that tell the network's weights from others.
-        trained: fields of the configurations that the weights were trained for, see `agents.trained_for`; empty for a network.
+        digest: hash of the network's weights.
+        trained: fields of the training configurations, see `agents.trained_for`; empty for a network.
 
     Raises:
         FileNotFoundError, ValueError: see `weights.load`; or there is no such device.
@@ -68,20 +68,15 @@ class GraphPolicy(ObservationPolicy):
         super().__init__(M=M, K=K)
         self.trained: tuple[Fields, ...] = ()
         if network is None:
-            network, story = weights.load(weights.SHIPPED if path is None else path)
-            self.trained = tuple(story.get("labels", {}).get("configurations", ()))
+            network, provenance = weights.load(weights.SHIPPED if path is None else path)
+            self.trained = tuple(provenance.get("labels", {}).get("configurations", ()))
         self.network = network if device is None else network.to(defaults.device(device))
         self.digest = tensorfile.digest(self.network)
         self.watch = Watch(self.name, self.trained)
         self.width = width
 
     def decide(self, problem: Problem, graph: Graph) -> Answer:
-        """Decide about one drop.
-
-        Args:
-            problem: the optimiser's numbers.
-            graph: of the same drop.
-        """
+        """Decide one drop, given as a problem and as a graph."""
         raise NotImplementedError
 
     @torch.inference_mode()
@@ -93,11 +88,11 @@ class GraphPolicy(ObservationPolicy):
 
 
 class HetGnnPolicy(GraphPolicy):
-    """The network's own activation and powers: the cheapest prefix of its rankings that its own powers serve.
+    """Activation and powers of the network: the cheapest prefix of its rankings that its own powers serve.
 
     Args:
-        checkpoints: steps of the unrolled allocation after which its powers are looked at, ascending; the cheapest that serve count.
-        extend: False takes the bare activation head, σ ≥ 0.5 as in the paper, and its powers, whatever they serve.
+        checkpoints: steps of the unrolled allocation after which its powers are evaluated, ascending; the cheapest that serve are taken.
+        extend: False takes the activation head's threshold σ ≥ 0.5, as in the paper, and its powers, even where they don't serve.
         options: see `GraphPolicy`.
     """
 
@@ -112,7 +107,7 @@ class HetGnnPolicy(GraphPolicy):
         self.checkpoints, self.extend = tuple(checkpoints), extend
 
     def decide(self, problem: Problem, graph: Graph) -> Answer:
-        """Propose, and extend the set until its own powers serve."""
+        """Extend the proposed set until own powers serve."""
         embedding = self.network.embed(graph)
         if not self.extend:
             none = torch.zeros(1, problem.M, dtype=torch.bool, device=self.network.device)
@@ -120,7 +115,7 @@ class HetGnnPolicy(GraphPolicy):
             power, served = self._powers(embedding, likely)
             bare = Decision(active=likely[0], power=power[0] * problem.max_ap_power_w)
             return Answer(bare, feasible=bool(served[0]))
-        rankings = Rankings(Guide(self.network, embedding), problem.M, self.width)
+        rankings = Rankings(CompiledHead(self.network, embedding), problem.M, self.width)
         best, least = all_on_at_max_power(problem), np.inf
         for sizes in _growing(fewest_active(problem), problem.M):
             if sizes[0] * problem.circuit_power_w >= least:
@@ -136,7 +131,7 @@ class HetGnnPolicy(GraphPolicy):
         return Answer(best, feasible=bool(np.isfinite(least)))
 
     def _powers(self, embedding: Embedding, sets: Bools) -> tuple[NDArray[np.float64], Bools]:
-        """Own powers (n, M, K) over P_max for sets of one drop, and whether they meet every requirement."""
+        """Compute own powers (n, M, K) over P_max for sets of one drop, and whether they meet every requirement."""
         many, on = embedding.repeated(len(sets)), torch.as_tensor(sets, device=self.network.device)
         drops = many.drops.to(torch.float64)
         best = torch.zeros_like(drops.log_gain)
@@ -144,20 +139,20 @@ class HetGnnPolicy(GraphPolicy):
         for power in self.network.powers(many, on, self.checkpoints, drops):
             served = (torch.cat(drops.margins(power), -1) >= 1.0 - ROUNDING).all(-1)
             total = power.sum((-2, -1))
-            better = (served & (total < least)) | (torch.isinf(least) & ~served)  # the last of those that don't serve
+            better = (served & (total < least)) | (torch.isinf(least) & ~served)  # or else the last checkpoint
             best = torch.where(better[:, None, None], power, best)
             least = torch.where(better & served, total, least)
         return best.cpu().numpy(), torch.isfinite(least).cpu().numpy()
 
 
 class HetGnnExactPolicy(GraphPolicy):
-    """The network ranks, the exact allocator prices the prefixes, and then sets around the cheapest while that pays.
+    """Exact powers for the cheapest prefix of the network's rankings, improved by local moves.
 
-    Feasible whenever the drop is: in the end, all APs are a prefix.
+    Feasible whenever the drop is: the longest prefix holds all APs.
 
     Args:
-        rounds: of moves around the best prefix: one AP for another, one less, one more.
-        outsiders: APs that a round tries in the place of each: so many with the highest logits, and so many with the best prices.
+        rounds: of moves from the best prefix: exchanges, removals and additions.
+        outsiders: candidates that a round tries to add: so many with the highest logits, and so many with the best reduced costs.
         accept: stop when the total power is certified to be at most this far (relative) above the optimum.
         options: see `GraphPolicy`.
     """
@@ -173,8 +168,8 @@ class HetGnnExactPolicy(GraphPolicy):
         self.rounds, self.outsiders, self.accept = rounds, outsiders, accept
 
     def decide(self, problem: Problem, graph: Graph) -> Answer:
-        """Rank, price, swap."""
-        search = Search(with_margin(problem), Guide(self.network, self.network.embed(graph)), self.accept)
+        """Rank the APs, price prefixes, and improve the cheapest."""
+        search = Search(with_margin(problem), CompiledHead(self.network, self.network.embed(graph)), self.accept)
         if search.follow(self.width) is None:
             exact = fast.solve(problem, np.ones(problem.M, dtype=bool))  # there may be no room for a margin
             if exact.status != Status.OPTIMAL:
@@ -185,12 +180,12 @@ class HetGnnExactPolicy(GraphPolicy):
 
 
 def _distinct(sets: Bools) -> Bools:
-    """The sets without repetitions, in their order."""
+    """Remove repeated sets, keeping the order."""
     return sets[np.sort(np.unique(sets, axis=0, return_index=True)[1])]
 
 
 def _growing(first: int, last: int) -> Iterator[range]:
-    """Sizes from `first` to `last`, a few at a time, more and more."""
+    """Yield ranges of sizes from `first` to `last` of growing length."""
     count = 2
     while first <= last:
         yield range(first, min(first + count, last + 1))

@@ -1,7 +1,7 @@
-"""From a ranking to a set of APs with exact powers: prefixes are priced, then sets around the cheapest one, until nothing is gained.
+"""Search from the network's rankings to a set of APs with exact powers: prefixes, then local moves from the cheapest one.
 
-A set costs T + n P_cir, T from the exact allocator. It is priced only when neither the SINRs' least number of APs, nor the sensing
-knapsack, nor the multipliers of sets before rule out that it is cheaper than the best so far; never twice; and with a cut-off.
+A set of n APs costs T + n P_cir, with T from the exact allocator. It is priced at most once, with a cut-off, and only if neither the SINRs'
+least number of APs, nor the sensing knapsack, nor the multipliers of earlier sets exclude that it improves on the best.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.hetgnn.compiled import Guide
+from agents.hetgnn.compiled import CompiledHead
 from baselines import ap_sets
 from baselines.allocation import Allocation, Status, fast
 from baselines.bounds import DualScreen, SensingKnapsack, fewest_active
@@ -22,41 +22,41 @@ Bools = NDArray[np.bool_]
 
 
 class Rankings:
-    """Rankings of one drop's APs, made as far as they are asked for.
+    """Rankings of one drop's APs, extended on demand.
 
     Args:
-        guide: ranks; it is asked again after every AP.
+        head: evaluated again after every AP.
         count: number of APs.
         width: number of rankings; they differ in their first AP.
     """
 
-    def __init__(self, guide: Guide, count: int, width: int) -> None:
-        self._guide = guide
-        first = np.argsort(-guide.logits(np.zeros((1, count), dtype=bool))[0], kind="stable")[:width]
+    def __init__(self, head: CompiledHead, count: int, width: int) -> None:
+        self._head = head
+        first = np.argsort(-head.logits(np.zeros((1, count), dtype=bool))[0], kind="stable")[:width]
         self._on = np.zeros((len(first), count), dtype=bool)
         self._on[np.arange(len(first)), first] = True
         self._prefixes = [self._on]
 
     def prefixes(self, size: int) -> Bools:
-        """Sets of `size` APs, (width, M), some of them perhaps the same; the ranking with the likeliest first AP first."""
+        """Return sets of `size` APs, (width, M), the ranking with the likeliest first AP first; sets may repeat."""
         while len(self._prefixes) < size:
             self._on = self._on.copy()
-            self._on[np.arange(len(self._on)), self._guide.logits(self._on).argmax(-1)] = True
+            self._on[np.arange(len(self._on)), self._head.logits(self._on).argmax(-1)] = True
             self._prefixes.append(self._on)
         return self._prefixes[size - 1]
 
 
 class Search:
-    """The best set so far of one drop.
+    """Search for the cheapest set of one drop.
 
     Args:
         problem: one drop with orthogonal pilots.
-        guide: of the same drop.
+        head: of the same drop.
         accept: stop when the total power is certified to be at most this far (relative) above the optimum.
     """
 
-    def __init__(self, problem: Problem, guide: Guide, accept: float = 0.0) -> None:
-        self.problem, self._guide, self._accept = problem, guide, accept
+    def __init__(self, problem: Problem, head: CompiledHead, accept: float = 0.0) -> None:
+        self.problem, self._head, self._accept = problem, head, accept
         self.best: Allocation | None = None
         self.best_w = np.inf
         self.solves = 0
@@ -66,18 +66,18 @@ class Search:
         self.lower_bound_w = self._knapsack.least_w + self.fewest * problem.circuit_power_w
 
     def finished(self) -> bool:
-        """The best set is certified to be as good as is asked for."""
+        """Whether the best set is certified to within the accepted gap."""
         return self.best_w <= self.lower_bound_w * (1.0 + self._accept)
 
     def start(self, allocation: Allocation) -> None:
-        """Begin with a set that has its price already."""
+        """Start from an allocated set."""
         self.best = allocation
         self._screen.add(allocation.multipliers)
         self.best_w = float(allocation.transmit_power) + self.problem.circuit_power_w * int(allocation.active.sum())
 
     def follow(self, width: int) -> Allocation | None:
-        """Price the prefixes of so many rankings, from the fewest APs that can do on; None when not even all APs serve the drop."""
-        rankings = Rankings(self._guide, self.problem.M, width)
+        """Price the prefixes of so many rankings, from the least number of APs on; None when not even all APs serve the drop."""
+        rankings = Rankings(self._head, self.problem.M, width)
         for size in range(self.fewest, self.problem.M + 1):
             if size * self.problem.circuit_power_w + self._knapsack.least_w >= self.best_w:
                 break
@@ -85,20 +85,20 @@ class Search:
         return self.best
 
     def improve(self, rounds: int, outsiders: int) -> Allocation:
-        """Move to the cheapest set around the best one, at most so many times.
+        """Move to the cheapest neighbour of the best set, at most so many times.
 
-        A move exchanges one AP, drops one, or adds one; when none of these helps, it exchanges two for one. The newcomers are those that
-        the network would rather have, given the APs that stay, and those that the allocator's prices would.
+        A move exchanges, removes or adds one AP; when none of these helps, it exchanges two for one. Candidates to add are those with the
+        highest logits given the APs that stay, and those with the best reduced costs in the exact allocation.
         """
         if self.best is None:
-            raise ValueError("there is no set to improve: `follow` rankings or `start` with one")
+            raise ValueError("there is no set to improve: call `follow` or `start` first")
         for _ in range(rounds):
             if self.finished() or not any(self.price(sets) for sets in self._around(self.best, outsiders)):
                 break
         return self.best
 
     def price(self, sets: Bools) -> bool:
-        """Price sets (n, M), and say whether one is cheaper than the best so far, which it then becomes."""
+        """Price sets (n, M), and return whether one of them has become the best."""
         problem, size, chosen = self.problem, sets.sum(-1), []
         room = self.best_w * (1.0 - 1e-9) - problem.circuit_power_w * size
         keys = np.packbits(sets, axis=-1)
@@ -126,7 +126,7 @@ class Search:
         return True
 
     def _around(self, best: Allocation, outsiders: int) -> Iterator[Bools]:
-        """Sets around the best one, (n, M), those with one AP less last."""
+        """Yield the neighbours of the best set, (n, M): with one AP exchanged, removed or added, then with two exchanged for one."""
         on = np.flatnonzero(best.active)
         prices = by_price(self.problem, best)[:outsiders]
         without = ap_sets.removals(best.active)
@@ -136,8 +136,8 @@ class Search:
             yield self._joined(ap_sets.exchanged(best.active, leavers=pairs), best.active, prices)
 
     def _joined(self, bases: Bools, barred: Bools, prices: NDArray[np.int64]) -> Bools:
-        """Sets (n, M) with one AP more: as many as have a price that the network would rather have, and those."""
-        logits = self._guide.logits(bases)
+        """Add one AP to each base: each of `prices`, and as many with the highest logits. Returns sets (n, M)."""
+        logits = self._head.logits(bases)
         logits[:, barred] = -np.inf
         wanted = np.argsort(-logits, axis=-1, kind="stable")[:, : len(prices)]
         newcomers = np.concatenate([wanted, np.repeat(prices[None], len(bases), axis=0)], axis=1)

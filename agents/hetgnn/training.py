@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from agents import checkpoint, defaults, tensorfile
 from agents.events import Events
 from agents.hetgnn.config import TrainingConfig
-from agents.hetgnn.data import Labelled, Shuffled
+from agents.hetgnn.data import BatchSampler, Labelled
 from agents.hetgnn.loss import Loss
 from agents.hetgnn.network import HetGnn
 from cfisac_env import files
 
 
 class Module(nn.Module):
-    """The network and its loss."""
+    """Network and loss as one module, whose state is saved."""
 
     def __init__(self, config: TrainingConfig) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Module(nn.Module):
         self.loss = Loss(config.loss)
 
     def forward(self, batch: Labelled, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a batch and its terms, the drops seen from a random side."""
+        """Compute the loss of a batch and its terms, on randomly rotated and mirrored drops."""
         B = len(batch)
 
         def uniform(*shape: int) -> Tensor:
@@ -50,11 +50,11 @@ class Module(nn.Module):
 
 @torch.no_grad()
 def assess(network: HetGnn, embedding: Any, batch: Labelled) -> tuple[Tensor, Tensor, Tensor]:
-    """How good the network is on labelled drops, each (B,).
+    """Measure the network on labelled drops, each (B,).
 
     Returns:
-        Share of the label's APs among as many that the network names one after the other; whether its own powers serve the label's set
-        within 1e-3; how much more transmit power than the label they take, over the label's total power.
+        Share of the label's APs among as many that the network ranks first; whether its own powers serve the label's set within 1e-3;
+        their transmit power above the label's, over the label's total power.
     """
     active = batch.active
     size = active.sum(-1)
@@ -71,9 +71,9 @@ def assess(network: HetGnn, embedding: Any, batch: Labelled) -> tuple[Tensor, Te
 
 @dataclass
 class Progress:
-    """What a run remembers besides weights and optimiser."""
+    """State of a run besides weights and optimiser."""
 
-    epoch: int = 0  # whole epochs behind it
+    epoch: int = 0  # completed
     seconds: float = 0.0
     best: float = math.inf  # score of the best epoch; lower is better
     best_epoch: int = -1
@@ -91,24 +91,24 @@ def train(
     device: str = "cpu",
     limit_s: float = math.inf,
     step: Callable[[int, int, str], None] = lambda done, total, text: None,
-    complain: Callable[[str], None] = warnings.warn,
+    warn: Callable[[str], None] = warnings.warn,
 ) -> tuple[HetGnn, dict[str, float]]:
-    """Train, and give back the network of the epoch with the best validation, and what was measured there.
+    """Train, and return the network of the epoch with the best validation, and its measures.
 
-    The folder gets TensorBoard events, and after every epoch a checkpoint. A run that was killed goes on after its last whole epoch, and
-    ends on the same processor with the same weights as if it hadn't been killed.
+    The folder gets TensorBoard events, and a checkpoint after every epoch. A killed run resumes after its last completed epoch, and on the
+    same processor ends with the weights of an undisturbed one.
 
     Args:
         config: see `TrainingConfig`.
-        groups: labelled drops to learn from.
-        validation: others, by which the best epoch is chosen.
-        folder: of this run; nothing else writes there meanwhile.
-        resume: go on from the checkpoint in the folder; False removes it.
-        start: a trained network to begin with, instead of random weights.
+        groups: training labels.
+        validation: labels of other drops, by which the best epoch is chosen.
+        folder: of this run alone.
+        resume: from the checkpoint in the folder; False removes it.
+        start: trained network to start from, instead of random weights.
         device: of torch, or `gpu`, or `auto`.
         limit_s: stop after so many seconds, counted over all runs in the folder; an epoch that is cut off counts only if it is the first.
-        step: called after every batch with the number of batches, of all of them, and what the last validation said.
-        complain: gets a line about every checkpoint that cannot be read.
+        step: called after every batch with the number of batches done, their total, and a line about the last validation.
+        warn: called with a line about every checkpoint that cannot be read.
 
     Raises:
         BlockingIOError: another process trains in the folder.
@@ -124,14 +124,14 @@ def train(
     with files.locked(folder):
         if not resume:
             checkpoint.remove(folder)
-        run.take_up(folder, complain)
+        run.restore(folder, warn)
         with Events(folder / "logs") as events:
-            run.go_on(folder, limit_s, events, step)
+            run.train(folder, limit_s, events, step)
     return run.result()
 
 
 class _Run:
-    """A training run between its checkpoints."""
+    """Training run: network, optimiser and progress, restored from and saved to checkpoints."""
 
     def __init__(
         self,
@@ -142,7 +142,7 @@ class _Run:
         device: torch.device,
     ) -> None:
         self._config, self._groups, self._validation, self._device = config, groups, validation, device
-        self._sampler = Shuffled(groups, config.edges, config.seed)
+        self._sampler = BatchSampler(groups, config.edges, config.seed)
         self._steps = config.epochs * len(self._sampler)
         with defaults.plain(config.seed):
             module = Module(config)
@@ -155,16 +155,16 @@ class _Run:
         )
         self._progress = Progress()
         self._best: dict[str, Tensor] = {}
-        self._about: dict[str, Any] = {
+        self._identity: dict[str, Any] = {
             "configuration": json.loads(json.dumps(dataclasses.asdict(config))),
             "set of labels": digest(groups),
             "set of validation labels": digest(validation),
             "network to start from": None if start is None else tensorfile.digest(start),
         }
 
-    def take_up(self, folder: Path, complain: Callable[[str], None]) -> None:
-        """Go on from the newest checkpoint of the folder that can be read, if there is any."""
-        state = checkpoint.load(folder, _SCHEMA, self._about, complain)
+    def restore(self, folder: Path, warn: Callable[[str], None]) -> None:
+        """Restore the newest readable checkpoint of the folder, if there is any."""
+        state = checkpoint.load(folder, _SCHEMA, self._identity, warn)
         if state is None:
             return
         try:
@@ -177,8 +177,8 @@ class _Run:
                 f"the checkpoint in {folder} doesn't fit its run ({error}); remove it to start over"
             ) from None
 
-    def go_on(self, folder: Path, limit_s: float, events: Events, step: Callable[[int, int, str], None]) -> None:
-        """Train to the last epoch, the early stop or the time limit; the best epoch's network is kept."""
+    def train(self, folder: Path, limit_s: float, events: Events, step: Callable[[int, int, str], None]) -> None:
+        """Train to the last epoch, the early stop or the time limit, keeping the best epoch's network."""
         config, progress = self._config, self._progress
         text, before = "", progress.seconds
         since = time.perf_counter()
@@ -203,13 +203,13 @@ class _Run:
             text = f"names {measures['val/hits']:.1%} of the best sets, serves {measures['val/served']:.1%}"
 
     def result(self) -> tuple[HetGnn, dict[str, float]]:
-        """The network of the best epoch and its measures."""
+        """Return the network of the best epoch and its measures."""
         network = self._module.network
         network.load_state_dict(self._best)
         return network.cpu().eval(), {"epoch": self._progress.best_epoch, **self._progress.measures}
 
     def _learn(self, batch: Labelled, index: int) -> dict[str, float]:
-        """One step of the optimiser."""
+        """Take one step of the optimiser."""
         rng = torch.Generator().manual_seed(self._config.seed * 1_000_003 + index)
         loss, terms = self._module(batch, rng)
         self._optimiser.zero_grad()
@@ -226,13 +226,13 @@ class _Run:
 
     @torch.no_grad()
     def _validate(self, epoch: int) -> dict[str, float]:
-        """What counts in the end: whether the ranking names the label's set, and whether the powers serve it; the best is kept."""
+        """Measure how far rankings name the labels' sets and own powers serve them, and keep the best epoch."""
         network, parts = self._module.network, []
-        for group, rows in Shuffled(self._validation, self._config.edges, None):
+        for group, rows in BatchSampler(self._validation, self._config.edges, None):
             batch = self._validation[group][rows].to(self._device)
             parts.append(torch.stack(assess(network, network.embed(batch.graph), batch)))
         hits, served, excess = torch.cat(parts, -1).double().mean(-1).tolist()
-        # Lower is better: APs of the best set that the ranking misses, drops that the own powers don't serve.
+        # Shares of APs that the ranking misses and of drops that own powers don't serve; lower is better.
         score = 2.0 - hits - served
         measures = {"val/hits": hits, "val/served": served, "val/excess": excess, "val/score": score}
         if score < self._progress.best or not self._best:
@@ -242,7 +242,7 @@ class _Run:
 
     def _state(self) -> dict[str, Any]:
         return {
-            "about": self._about,
+            "about": self._identity,
             "module": self._module.state_dict(),
             "optimiser": checkpoint.optimiser_state(self._optimiser),
             "cycle": self._cycle.state_dict(),
@@ -255,7 +255,7 @@ _SCHEMA: tensorfile.Schema = {name: {"type": "object"} for name in ("module", "o
 
 
 def digest(groups: Sequence[Labelled]) -> str:
-    """Sixteen digits that tell labels from others."""
+    """Hash labels to sixteen digits."""
     return tensorfile.digest(
         {
             f"{i:04d}/{name}": tensor

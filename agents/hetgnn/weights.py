@@ -1,4 +1,4 @@
-"""Weights of the network, with everything that is needed to build it again, and how it came about, in the file's header."""
+"""Weight files of the network; the header holds its sizes and its provenance."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from agents.tensorfile import Schema
 FILE_FORMAT = "cfisac-hetgnn-1"
 
 SHIPPED = Path(__file__).parent / "shipped" / "hetgnn.safetensors"
-"""The weights that `agents.load("hetgnn")` takes; the model card lies beside them."""
+"""Weights that `agents.load("hetgnn")` takes by default; the model card lies beside them."""
 
 _WIDTHS: Schema = {"type": "array", "items": {"type": "integer"}}
 _KINDS: dict[str, Schema] = {"int": {"type": "integer"}, "bool": {"type": "boolean"}, "tuple[int, ...]": _WIDTHS}
@@ -27,7 +27,7 @@ _NETWORK: Schema = {
     "required": [field.name for field in dataclasses.fields(NetworkConfig)],
     "additionalProperties": False,
 }
-_STORY: Schema = {
+_PROVENANCE: Schema = {
     "type": "object",
     "properties": {
         "labels": {
@@ -36,33 +36,33 @@ _STORY: Schema = {
         }
     },
 }
-SCHEMAS: dict[str, Schema] = {"network": _NETWORK, "story": _STORY}
-"""Entries of the header."""
+SCHEMAS: dict[str, Schema] = {"network": _NETWORK, "story": _PROVENANCE}
+"""Entries of the header; in this format the provenance is under `story`."""
 
 
-def save(network: HetGnn, path: str | os.PathLike[str], story: dict[str, Any]) -> Path:
-    """Write the weights; an existing file is replaced only when all is written.
+def save(network: HetGnn, path: str | os.PathLike[str], provenance: dict[str, Any]) -> Path:
+    """Write the weights, atomically.
 
     Args:
-        network: whose weights.
+        network: with the weights.
         path: of the file.
-        story: how they came about (configuration, data, seeds, measures), ready for JSON.
+        provenance: of the weights (configuration, labels, seeds, measures), as JSON values.
 
     Raises:
         ValueError: weights that `load` would refuse.
     """
     path, tensors = Path(path), network.state_dict()
     tensorfile.check_weights(tensors, path)
-    header = {"network": dataclasses.asdict(network.config), "story": story}
+    header = {"network": dataclasses.asdict(network.config), "story": provenance}
     return tensorfile.write(path, FILE_FORMAT, tensors, header, SCHEMAS)
 
 
 def load(path: str | os.PathLike[str] = SHIPPED) -> tuple[HetGnn, dict[str, Any]]:
-    """The network that a file holds, ready to decide, and the story of its weights.
+    """Load a network, ready to decide, and the provenance of its weights.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is truncated, of another kind, or its weights don't fit the network that it names, or no training made them.
+        ValueError: the file is truncated, of another format, or its weights are invalid or don't fit the network in its header.
     """
     path = Path(path)
     tensors, header = tensorfile.read(path, FILE_FORMAT, SCHEMAS, "`cfisac train hetgnn`")
@@ -71,7 +71,7 @@ def load(path: str | os.PathLike[str] = SHIPPED) -> tuple[HetGnn, dict[str, Any]
         name: tuple(value) if isinstance(value, list) else value for name, value in header["network"].items()
     }
     try:
-        with torch.device("meta"):  # takes neither memory nor random numbers, whatever the header says
+        with torch.device("meta"):  # neither memory nor random numbers for a header that nothing has checked
             network = HetGnn(NetworkConfig(**fields))
         network.load_state_dict(tensors, assign=True)
     except (ValueError, RuntimeError) as error:
@@ -82,10 +82,10 @@ def load(path: str | os.PathLike[str] = SHIPPED) -> tuple[HetGnn, dict[str, Any]
     return network.eval().requires_grad_(False), header["story"]
 
 
-def card(network: HetGnn, story: dict[str, Any]) -> str:
-    """The model card: what the network is, what it learned from, how, and how good its best epoch was on the validation labels."""
-    measures, labels, validation, config = story["measures"], story["labels"], story["validation"], network.config
-    start = story.get("start")
+def card(network: HetGnn, provenance: dict[str, Any]) -> str:
+    """Write the model card: architecture, labels, command, and measures of the best epoch on the validation labels."""
+    measures, labels, validation = (provenance[name] for name in ("measures", "labels", "validation"))
+    config, start = network.config, provenance.get("start")
     names = sorted({*labels["by_size"], *validation["by_size"]})
     sizes = [f"| {n} | {labels['by_size'].get(n, 0)} | {validation['by_size'].get(n, 0)} |" for n in names]
     lines = [
@@ -94,11 +94,11 @@ def card(network: HetGnn, story: dict[str, Any]) -> str:
         f"`hetgnn.safetensors`, digest `{tensorfile.digest(network)}`: {parameters(network):,} parameters, {config.layers} layers, "
         f"edge MLPs {config.edge_widths}, node MLPs {config.node_widths}. The file's header holds everything below.",
         "",
-        f"Made by `{story['command']}` with torch {story['versions'].get('torch')}, seed {story['training']['seed']}.",
+        f"Made by `{provenance['command']}` with torch {provenance['versions'].get('torch')}, seed {provenance['training']['seed']}.",
         "",
         *([_beginning(start), ""] if start else []),
         f"Learned from {labels['drops']:,} drops labelled by {', '.join(labels['oracles'])} (seeds {labels['seeds'][0]:,} to "
-        f"{labels['seeds'][1]:,}). The best epoch, number {measures['epoch'] + 1:.0f} of {story['training']['epochs']}, was chosen on "
+        f"{labels['seeds'][1]:,}). The best epoch, number {measures['epoch'] + 1:.0f} of {provenance['training']['epochs']}, was chosen on "
         f"{validation['drops']:,} others (seeds {validation['seeds'][0]:,} to {validation['seeds'][1]:,}). Seeds from 1,000,000 on, "
         "on which policies are compared, had no part in it.",
         "",
@@ -113,11 +113,11 @@ def card(network: HetGnn, story: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _beginning(story: dict[str, Any]) -> str:
-    """A sentence about the weights that training started from."""
-    labels = story["labels"]
+def _beginning(provenance: dict[str, Any]) -> str:
+    """Write a sentence about the weights that training started from."""
+    labels = provenance["labels"]
     return (
-        f"It started from weights `{story['digest']}`, made by `{story['command']}` with seed {story['training']['seed']}, which "
-        f"had learned from {labels['drops']:,} drops of {', '.join(labels['by_size'])} "
+        f"It started from weights `{provenance['digest']}`, made by `{provenance['command']}` with seed "
+        f"{provenance['training']['seed']}, which had learned from {labels['drops']:,} drops of {', '.join(labels['by_size'])} "
         f"(seeds {labels['seeds'][0]:,} to {labels['seeds'][1]:,})."
     )

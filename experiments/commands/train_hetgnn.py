@@ -64,10 +64,10 @@ class TrainHetGnn(Command):
             )
         device = defaults.device(self.accelerator)
 
-        def complain(line: str) -> None:
+        def warn(line: str) -> None:
             console.print(f"skipped: {line}", style="yellow", soft_wrap=True)
 
-        parts = [hetgnn.read(folder, self.presets, self.drops, complain) for folder in (self.labels, self.validation)]
+        parts = [hetgnn.read(folder, self.presets, self.drops, warn) for folder in (self.labels, self.validation)]
         hetgnn.check_seeds(*parts)
         for name, shards in zip(("training", "validation"), parts, strict=True):
             console.print(f"{sum(map(len, shards))} labels for {name}")
@@ -81,7 +81,7 @@ class TrainHetGnn(Command):
 
             network, measures = training.train(
                 self.training, labels, validation, self.out, resume=self.resume, start=start, device=str(device),
-                limit_s=math.inf if self.minutes is None else 60.0 * self.minutes, step=step, complain=complain,
+                limit_s=math.inf if self.minutes is None else 60.0 * self.minutes, step=step, warn=warn,
             )  # fmt: skip
         provenance = {
             **results.provenance(),

@@ -84,7 +84,7 @@ def sizes(**changes: Any) -> Callable[[Header, str], Header]:
 
 HEADERS: dict[str, Callable[[Header, str], Header]] = {
     "without its description": lambda h, k: {n: v for n, v in h.items() if n not in ("network", "run")},
-    "without its story": lambda h, k: {n: v for n, v in h.items() if n not in ("story", "card")},
+    "without its provenance": lambda h, k: {n: v for n, v in h.items() if n not in ("story", "card")},
     "empty": lambda h, k: {},
     "another format": lambda h, k: {**h, "format": "cfisac-agent-0"},
     "bad JSON": lambda h, k: {n: v if n == "format" else v[:-1] for n, v in h.items()},

@@ -18,8 +18,9 @@ import baselines
 import cfisac_env
 from agents import tensorfile
 from agents.hetgnn import weights
-from agents.hetgnn.compiled import Guide
+from agents.hetgnn.compiled import CompiledHead
 from agents.hetgnn.graph import build
+from agents.hetgnn.labels import draw
 from agents.hetgnn.search import Search
 from baselines.allocation import Status, dual_bound, fast
 from baselines.local_search import search
@@ -27,6 +28,28 @@ from cfisac_env import PRESETS, SystemConfig, actions, observations, sample, see
 
 assert cfisac_env.__version__
 NAMES = ("hetgnn", "hetgnn-exact")
+
+# Active APs and total power of the shipped weights on the test drops 1,000,000 and 1,000,001 of 30 APs and 6 users.
+GOLDEN: dict[tuple[str, str], list[tuple[list[int], float]]] = {
+    ("hetgnn", "paper"): [([8, 20], 0.574079462), ([0, 17], 0.562115352)],
+    ("hetgnn", "high-rate"): [([0, 6, 7, 8, 14, 20, 26], 1.577754178), ([0, 2, 4, 14, 15, 17, 24], 1.565097944)],
+    ("hetgnn", "precise-sensing"): [([7, 16, 20], 0.879284960), ([0, 17], 0.434755736)],
+    ("hetgnn", "urban"): [([0, 8, 20], 0.868770019), ([15, 17, 19], 0.856845386)],
+    ("hetgnn-exact", "paper"): [([8, 20], 0.564150608), ([0, 17], 0.561018593)],
+    ("hetgnn-exact", "high-rate"): [([0, 6, 7, 8, 14, 20, 26], 1.564520437), ([0, 2, 4, 14, 15, 17, 24], 1.561216878)],
+    ("hetgnn-exact", "precise-sensing"): [([7, 16, 20], 0.854703645), ([2, 17], 0.431268774)],
+    ("hetgnn-exact", "urban"): [([0, 8, 20], 0.786816669), ([0, 15, 24], 0.903954485)],
+}
+
+
+@pytest.mark.parametrize(("name", "preset"), GOLDEN)
+def test_the_shipped_weights_keep_their_decisions(name: str, preset: str) -> None:
+    drops = draw(SystemConfig(30, 6, preset=preset), [1_000_000, 1_000_001])
+    action, _ = agents.load(name).predict(observations.encode(drops))
+    decision = actions.decode(action, drops.config.max_ap_power_w)
+    assert [np.flatnonzero(active).tolist() for active in decision.active] == [aps for aps, _ in GOLDEN[name, preset]]
+    total = drops.evaluate(decision).total_power
+    np.testing.assert_allclose(total, [watts for _, watts in GOLDEN[name, preset]], rtol=0.0, atol=1e-6)
 
 
 def _drops(n: int = 5, seed: int = 0, **fields: Any) -> Any:
@@ -63,7 +86,7 @@ def test_accepting_a_certified_gap_saves_solves_and_keeps_the_gap() -> None:
         for i in range(12):
             problem = scenario[i].problem
             with torch.inference_mode():
-                run = Search(problem, Guide(network, network.embed(graphs[i : i + 1])), accept)
+                run = Search(problem, CompiledHead(network, network.embed(graphs[i : i + 1])), accept)
             if run.follow(4) is None:
                 assert not search(problem).feasible
                 continue
@@ -152,13 +175,13 @@ def test_only_a_proof_is_handed_out_as_one(status: Status, monkeypatch: pytest.M
     assert (answer.certificate is not None) == (status == Status.INFEASIBLE)
 
 
-def test_the_weights_come_with_their_story() -> None:
-    network, story = weights.load()
+def test_the_weights_come_with_their_provenance() -> None:
+    network, provenance = weights.load()
     card = (weights.SHIPPED.parent / "README.md").read_text(encoding="utf-8")
     assert tensorfile.digest(network) in card
-    assert story["labels"]["drops"] >= 10_000
-    assert story["labels"]["seeds"][1] < story["validation"]["seeds"][0]
-    assert story["validation"]["seeds"][1] < seeds.TEST
+    assert provenance["labels"]["drops"] >= 10_000
+    assert provenance["labels"]["seeds"][1] < provenance["validation"]["seeds"][0]
+    assert provenance["validation"]["seeds"][1] < seeds.TEST
     assert weights.SHIPPED.stat().st_size < 5e6
 
 

@@ -15,7 +15,7 @@ import torch
 
 from agents.hetgnn import training, weights
 from agents.hetgnn.config import LossConfig, NetworkConfig, TrainingConfig
-from agents.hetgnn.data import Labelled, Shuffled, prepare
+from agents.hetgnn.data import BatchSampler, Labelled, prepare
 from agents.hetgnn.labels import Labels, label
 from agents.hetgnn.loss import Loss, power_error
 from agents.hetgnn.network import HetGnn
@@ -122,7 +122,7 @@ def test_a_run_of_another_configuration_or_a_damaged_checkpoint_is_not_continued
         training.train(SMALL, *groups, tmp_path, start=trained[0])
     last.write_bytes(last.read_bytes()[:5000])
     lines: list[str] = []
-    network, measures = training.train(SMALL, *groups, tmp_path, complain=lines.append)  # from the one before
+    network, measures = training.train(SMALL, *groups, tmp_path, warn=lines.append)  # from the one before
     assert "checkpoint-4.safetensors cannot be read" in lines[0]
     assert measures == trained[1]
     for name, tensor in trained[0].state_dict().items():
@@ -156,10 +156,12 @@ def test_a_folder_has_one_training_at_a_time(groups: tuple[list[Labelled], list[
         training.train(SMALL, *groups, tmp_path)
 
 
-def test_weights_come_back_with_their_story(trained: tuple[HetGnn, dict[str, float], Path], tmp_path: Path) -> None:
+def test_weights_come_back_with_their_provenance(
+    trained: tuple[HetGnn, dict[str, float], Path], tmp_path: Path
+) -> None:
     path = weights.save(trained[0], tmp_path / "w.safetensors", {"seed": 3})
-    network, story = weights.load(path)
-    assert story == {"seed": 3}
+    network, provenance = weights.load(path)
+    assert provenance == {"seed": 3}
     assert network.config == SMALL.network
     for name, tensor in trained[0].state_dict().items():
         torch.testing.assert_close(network.state_dict()[name], tensor, rtol=0, atol=0)
@@ -183,7 +185,7 @@ def test_bad_weights_are_refused(trained: tuple[HetGnn, dict[str, float], Path],
 
 def test_every_epoch_has_every_drop_once_and_its_own_order(groups: tuple[list[Labelled], list[Labelled]]) -> None:
     both = [groups[0][0], groups[1][0]]
-    sampler = Shuffled(both, 300, 7)
+    sampler = BatchSampler(both, 300, 7)
     orders = []
     for epoch in (0, 1, 0):
         sampler.set_epoch(epoch)
@@ -212,7 +214,7 @@ def test_the_unsupervised_part_is_power_and_hinges_by_the_physics(
     fewest = np.floor(3 * CONFIG.sinr_threshold) + 1
     expected = outcome.total_power / (fewest * problem.circuit_power_w)
     expected = expected + 2.0 * outcome.sinr_violation.sum(-1) + 3.0 * outcome.crlb_violation.sum(-1)
-    value = float(loss._bracket(drops, power, batch.active.float()))
+    value = float(loss.unsupervised(drops, power, batch.active.float()))
     assert value == pytest.approx(float(expected.mean()), rel=1e-3)
     assert outcome.crlb_violation.max() > 0.3
 
@@ -223,12 +225,12 @@ def test_multipliers_rise_while_something_is_missed_and_only_then(
     batch = groups[1][0]
     loss = Loss(LossConfig()).train()
     generous = batch.power * 1.5
-    loss._bracket(batch.graph.drops, generous, batch.active.float())
+    loss.unsupervised(batch.graph.drops, generous, batch.active.float())
     assert float(loss.beta) == 1.0
-    loss._bracket(batch.graph.drops, batch.power * 0.5, batch.active.float())
+    loss.unsupervised(batch.graph.drops, batch.power * 0.5, batch.active.float())
     assert float(loss.beta) > 1.0
     raised = float(loss.beta)
-    loss.eval()._bracket(batch.graph.drops, batch.power * 0.5, batch.active.float())
+    loss.eval().unsupervised(batch.graph.drops, batch.power * 0.5, batch.active.float())
     assert float(loss.beta) == raised
 
 
