@@ -25,7 +25,7 @@ _TENSOR = "tensor of"
 
 
 def save(folder: Path, done: int, state: dict[str, Any]) -> Path:
-    """Write a checkpoint, and remove all but the last one before it.
+    """Write a checkpoint, and remove all older ones but one.
 
     Args:
         folder: of the run.

@@ -207,7 +207,7 @@ def fisher_matrix(ap_power: Array, fisher: Array) -> Array:
 def crlb(ap_power: Array, fisher: Array) -> Array:
     """Compute the Cramér–Rao bound on each target's position, paper (6):  tr(J_s⁻¹) with J_s = Σ_m P_m Q_ms.
 
-    As the power vanishes, so does any limit of the bound's gradient; a loss takes `precision` instead.
+    Bound and gradient grow without limit as the power vanishes; losses take `precision` instead.
 
     Args:
         ap_power: (…, M) P_m in W.

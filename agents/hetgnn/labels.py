@@ -146,7 +146,7 @@ class Labels:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Labels:
-        """Read a file of `save`.
+        """Read a label file.
 
         Raises:
             FileNotFoundError: there is no such file.

@@ -170,7 +170,7 @@ class HetGnnExactPolicy(GraphPolicy):
     def decide(self, problem: Problem, graph: Graph) -> Answer:
         """Rank the APs, price prefixes, and improve the cheapest."""
         search = Search(with_margin(problem), CompiledHead(self.network, self.network.embed(graph)), self.accept)
-        if search.follow(self.width) is None:
+        if search.price_prefixes(self.width) is None:
             exact = fast.solve(problem, np.ones(problem.M, dtype=bool))  # there may be no room for a margin
             if exact.status != Status.OPTIMAL:
                 return answer_from(exact, problem)

@@ -75,7 +75,7 @@ class Search:
         self._screen.add(allocation.multipliers)
         self.best_w = float(allocation.transmit_power) + self.problem.circuit_power_w * int(allocation.active.sum())
 
-    def follow(self, width: int) -> Allocation | None:
+    def price_prefixes(self, width: int) -> Allocation | None:
         """Price the prefixes of so many rankings, from the least number of APs on; None when not even all APs serve the drop."""
         rankings = Rankings(self._head, self.problem.M, width)
         for size in range(self.fewest, self.problem.M + 1):
@@ -91,9 +91,9 @@ class Search:
         highest logits given the APs that stay, and those with the best reduced costs in the exact allocation.
         """
         if self.best is None:
-            raise ValueError("there is no set to improve: call `follow` or `start` first")
+            raise ValueError("there is no set to improve: call `price_prefixes` or `start` first")
         for _ in range(rounds):
-            if self.finished() or not any(self.price(sets) for sets in self._around(self.best, outsiders)):
+            if self.finished() or not any(self.price(sets) for sets in self._neighbours(self.best, outsiders)):
                 break
         return self.best
 
@@ -125,17 +125,17 @@ class Search:
         self._screen.add(self.best.multipliers)
         return True
 
-    def _around(self, best: Allocation, outsiders: int) -> Iterator[Bools]:
+    def _neighbours(self, best: Allocation, outsiders: int) -> Iterator[Bools]:
         """Yield the neighbours of the best set, (n, M): with one AP exchanged, removed or added, then with two exchanged for one."""
         on = np.flatnonzero(best.active)
         prices = by_price(self.problem, best)[:outsiders]
         without = ap_sets.removals(best.active)
-        yield np.concatenate([without, self._joined(np.concatenate([without, best.active[None]]), best.active, prices)])
+        yield np.concatenate([without, self._additions(np.concatenate([without, best.active[None]]), best.active, prices)])
         if len(on) > self.fewest:
             pairs = on[np.stack(np.triu_indices(len(on), 1), axis=1)]
-            yield self._joined(ap_sets.exchanged(best.active, leavers=pairs), best.active, prices)
+            yield self._additions(ap_sets.exchanged(best.active, leavers=pairs), best.active, prices)
 
-    def _joined(self, bases: Bools, barred: Bools, prices: NDArray[np.int64]) -> Bools:
+    def _additions(self, bases: Bools, barred: Bools, prices: NDArray[np.int64]) -> Bools:
         """Add one AP to each base: each of `prices`, and as many with the highest logits. Returns sets (n, M)."""
         logits = self._head.logits(bases)
         logits[:, barred] = -np.inf

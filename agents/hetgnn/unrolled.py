@@ -90,10 +90,10 @@ def allocate(
             need = (target + torch.log1p(interference) - 2.0 * signal).clamp(-CLIP, CLIP)
             price = price + RATE * need
             sensing = sensing + RATE * miss
-        yield _finished(drops, gain, off, level, 2.0 * (price + signal))
+        yield _balanced(drops, gain, off, level, 2.0 * (price + signal))
 
 
-def _finished(drops: Drops, gain: Tensor, off: Tensor, level: Tensor, weight: Tensor) -> Tensor:
+def _balanced(drops: Drops, gain: Tensor, off: Tensor, level: Tensor, weight: Tensor) -> Tensor:
     """Powers from AP powers (B, M) and weights of the users (B, K), balanced and scaled."""
     log_v = drops.log_estimate
     for step in range(BALANCING + SCALING):

@@ -96,7 +96,7 @@ def card(network: HetGnn, provenance: dict[str, Any]) -> str:
         "",
         f"Made by `{provenance['command']}` with torch {provenance['versions'].get('torch')}, seed {provenance['training']['seed']}.",
         "",
-        *([_beginning(start), ""] if start else []),
+        *([_origin(start), ""] if start else []),
         f"Learned from {labels['drops']:,} drops labelled by {', '.join(labels['oracles'])} (seeds {labels['seeds'][0]:,} to "
         f"{labels['seeds'][1]:,}). The best epoch, number {measures['epoch'] + 1:.0f} of {provenance['training']['epochs']}, was chosen on "
         f"{validation['drops']:,} others (seeds {validation['seeds'][0]:,} to {validation['seeds'][1]:,}). Seeds from 1,000,000 on, "
@@ -113,7 +113,7 @@ def card(network: HetGnn, provenance: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _beginning(provenance: dict[str, Any]) -> str:
+def _origin(provenance: dict[str, Any]) -> str:
     """Write a sentence about the weights that training started from."""
     labels = provenance["labels"]
     return (

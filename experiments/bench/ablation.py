@@ -1,4 +1,4 @@
-"""What parts of the network, its loss and its labels are worth: small trainings that differ in one thing, on validation drops."""
+"""Ablations of the network, its loss and its labels: small trainings that differ in one choice, measured on validation drops."""
 
 from __future__ import annotations
 
@@ -45,20 +45,20 @@ VARIANTS: Mapping[str, tuple[NetworkConfig, LossConfig]] = {
     "powers as amplitudes": (NetworkConfig(), replace(_LOSS, power_scale="amplitude")),
     "powers as fractions": (NetworkConfig(), replace(_LOSS, power_scale="fraction")),
 }
-"""Name → what differs from the reference; `labels of modified-bb` differs in its labels."""
+"""Name → network and loss; `labels of modified-bb` differs from the reference in its labels."""
 
 
 SHIPPED = "shipped"
-"""A variant that isn't trained: the network with the shipped weights, so that only its policies differ."""
+"""Variant without training: the network with the shipped weights."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One trained variant on the validation drops; gaps are means, relative to the total power of the labels."""
+    """Measures of one variant on the validation drops; gaps are means, relative to the labels' total power."""
 
     variant: str
-    hits: float  # share of the label's APs that the ranking names
-    activated: float  # share of drops that the bare activation (σ ≥ 0.5) with the network's own powers serves
+    hits: float  # share of the label's APs that the ranking puts first
+    activated: float  # share of drops that the activation threshold (σ ≥ 0.5) with the network's own powers serves
     own_served: float  # share of drops that `hetgnn` serves
     own_gap: float  # its total power above the label's, where it serves
     prefix_gap: float  # the same for the best exactly priced prefix of one ranking, without moves
@@ -90,12 +90,12 @@ def run(
     base: TrainingConfig,
     folder: Path,
 ) -> Iterator[Measure]:
-    """Train and measure variants, one after the other; those whose measures are in the folder already are not trained again.
+    """Train and measure variants one by one, except those whose measures are in the folder already.
 
     Args:
         names: of `VARIANTS`.
-        labels: by oracle: `local-search` and, if its variant is asked for, `modified-bb`.
-        validation: labels by local-search, on which the variants are measured.
+        labels: by oracle: `local-search`, and `modified-bb` if its variant is among the names.
+        validation: labels by local-search for the measures.
         base: epochs, batches and learning rate of every variant.
         folder: of the runs.
 
@@ -139,7 +139,7 @@ def run(
 
 
 def check(names: Sequence[str]) -> None:
-    """Refuse names that no variant has.
+    """Validate names of variants.
 
     Raises:
         ValueError: naming the valid ones.
@@ -151,7 +151,7 @@ def check(names: Sequence[str]) -> None:
 
 
 def measure(name: str, network: HetGnn, hits: float, validation: Sequence[Labels]) -> Measure:
-    """A trained network as policies on labelled drops."""
+    """Measure a trained network's policies on labelled drops."""
     policies: dict[str, GraphPolicy] = {
         "bare": HetGnnPolicy(network=network, extend=False),
         "own": HetGnnPolicy(network=network),
@@ -188,5 +188,5 @@ COLUMNS: tuple[Column[Measure], ...] = (
 
 
 def table(measures: Sequence[Measure]) -> Table[Measure]:
-    """One row a variant."""
+    """Tabulate the measures, one row a variant."""
     return Table(COLUMNS, measures)

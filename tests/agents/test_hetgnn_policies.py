@@ -87,7 +87,7 @@ def test_accepting_a_certified_gap_saves_solves_and_keeps_the_gap() -> None:
             problem = scenario[i].problem
             with torch.inference_mode():
                 run = Search(problem, CompiledHead(network, network.embed(graphs[i : i + 1])), accept)
-            if run.follow(4) is None:
+            if run.price_prefixes(4) is None:
                 assert not search(problem).feasible
                 continue
             best = run.improve(8, 6)
