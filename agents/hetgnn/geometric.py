@@ -66,7 +66,7 @@ def _from_graph(graph: Graph) -> HeteroData:
     for kind, other in RELATIONS.items():
         M, N, _ = graph.edges[kind].shape
         data[other].x = graph.ap.new_ones(N, 1)
-        index = torch.cartesian_prod(torch.arange(M), torch.arange(N)).T.contiguous()
+        index = torch.cartesian_prod(*(torch.arange(count, device=graph.ap.device) for count in (M, N))).T.contiguous()
         there, back = data["ap", kind, other], data[other, f"rev_{kind}", "ap"]
         there.edge_index, back.edge_index = index, index.flip(0)
         there.edge_attr = back.edge_attr = graph.edges[kind].flatten(0, 1)

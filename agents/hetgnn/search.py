@@ -130,7 +130,9 @@ class Search:
         on = np.flatnonzero(best.active)
         prices = by_price(self.problem, best)[:outsiders]
         without = ap_sets.removals(best.active)
-        yield np.concatenate([without, self._additions(np.concatenate([without, best.active[None]]), best.active, prices)])
+        yield np.concatenate(
+            [without, self._additions(np.concatenate([without, best.active[None]]), best.active, prices)]
+        )
         if len(on) > self.fewest:
             pairs = on[np.stack(np.triu_indices(len(on), 1), axis=1)]
             yield self._additions(ap_sets.exchanged(best.active, leavers=pairs), best.active, prices)
