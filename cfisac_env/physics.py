@@ -200,7 +200,7 @@ def fisher_matrix(ap_power: Array, fisher: Array) -> Array:
     """
     xp = namespace(ap_power)
     flat = xp.reshape(fisher, (*fisher.shape[:-2], 3 * fisher.shape[-2]))
-    total = xp.matmul(ap_power[..., None, :], flat)[..., 0, :]
+    total = (ap_power[..., None, :] @ flat)[..., 0, :]
     return xp.reshape(total, (*total.shape[:-1], *fisher.shape[-2:]))
 
 
@@ -233,13 +233,12 @@ def precision(information: Array) -> Array:
 
     The matrix is divided by its trace first, so that gradients are finite and bounded for every power, also in float32.
     """
-    xp = namespace(information)
-    limits = xp.finfo(information.dtype)
+    limits = namespace(information).finfo(information.dtype)
     trace = information[..., 0] + information[..., 1]
-    normalised = information / xp.where(trace > limits.smallest_normal, trace, 1.0)[..., None]
-    a, b, c = normalised[..., 0], normalised[..., 1], normalised[..., 2]
+    divisor = trace + (trace <= limits.smallest_normal)
+    a, b, c = information[..., 0] / divisor, information[..., 1] / divisor, information[..., 2] / divisor
     determinant = a * b - c * c
-    return xp.where(determinant > SINGULAR * limits.eps * a * b, trace * determinant, 0.0)
+    return trace * determinant * (determinant > SINGULAR * limits.eps * a * b)
 
 
 def _positive_part(x: Array) -> Array:

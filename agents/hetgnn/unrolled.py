@@ -120,9 +120,10 @@ def _sensing(power: Tensor, fisher: Tensor) -> tuple[Tensor, Tensor]:
     """CRLB_s/ν (B, S), and its decrease per watt of each AP, ⟨J_s⁻², Q_ms⟩ (B, M, S)."""
     information = physics.fisher_matrix(power, fisher)
     crlb = 1.0 / physics.precision(information).clamp(min=1.0 / LARGEST_CRLB)
-    trace = information[..., :2].sum(-1).clamp(min=1.0 / LARGEST_CRLB)
+    trace = (information[..., 0] + information[..., 1]).clamp(min=1.0 / LARGEST_CRLB)
     y, x, z = (information / trace[..., None] * crlb[..., None]).unbind(-1)  # J⁻¹ = [[x, −z], [−z, y]]
-    square = torch.stack([x * x + z * z, y * y + z * z, -2.0 * z * (x + y)], -1)
+    z_square = z * z
+    square = torch.stack([x * x + z_square, y * y + z_square, -2.0 * z * (x + y)], -1)
     return crlb, torch.einsum("bsj,bmsj->bms", square, fisher).clamp(min=0.0)
 
 
