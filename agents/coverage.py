@@ -66,7 +66,7 @@ class Watch:
         self._name, self._trained = name, trained
         self._last = b""
 
-    def look(self, requirement: Any) -> None:
+    def check(self, requirement: Any) -> None:
         """Check the requirements (4,) or (n, 4) of drops, which are the same throughout a batch."""
         if not self._trained:
             return

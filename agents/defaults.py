@@ -14,7 +14,7 @@ if hasattr(os, "register_at_fork"):
 
 
 @contextmanager
-def plain(seed: int | None = None) -> Iterator[None]:
+def float32_on_cpu(seed: int | None = None) -> Iterator[None]:
     """Build in float32 on the CPU, and restore torch's defaults and generator afterwards.
 
     Args:

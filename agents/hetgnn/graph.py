@@ -127,7 +127,7 @@ def build(observation: Mapping[str, Any], device: torch.device | str = "cpu") ->
             "the network needs the Dict observation of a CfIsac environment"
         )
     if "pilots" in observation:
-        raise ValueError("the network knows no shared pilots: use at most as many users as pilot_length")
+        raise ValueError("the network doesn't support shared pilots: use at most as many users as pilot_length")
     ap, comm, radar, requirement, sensing = (
         x.float() if isinstance(x, Tensor) else torch.as_tensor(x, dtype=torch.float32, device=device)
         for x in (observation[key] for key in KEYS)
@@ -147,7 +147,10 @@ def build(observation: Mapping[str, Any], device: torch.device | str = "cpu") ->
     gamma, nu, cap, circuit = requirement.unbind(-1)
     log_cap = torch.log10(cap)[:, None, None]
     gain, estimate = comm[..., 0] + log_cap, comm[..., 1] + log_cap
-    a, b, c, strength = _information(sensing, log_cap, nu)
+    largest = sensing[..., :2].amax(-1)  # of log10 q_a and log10 q_b
+    a, b = (10.0 ** (sensing[..., i] - largest) for i in (0, 1))
+    c = sensing[..., 2] * torch.sqrt(a * b)
+    strength = largest + log_cap + torch.log10(nu)[:, None, None]
     trace = strength + torch.log10(a + b)
     echo = torch.logsumexp(radar * _LN10, dim=2) / _LN10 + log_cap
     ones = torch.ones_like(ap[..., 0])
@@ -170,36 +173,12 @@ def build(observation: Mapping[str, Any], device: torch.device | str = "cpu") ->
     return Graph(
         ap=torch.cat([ap[..., :2], network[:, None] * ones[..., None]], -1),
         edges=edges,
-        drops=_drops(gain, estimate, (a, b, c, strength), requirement),
-    )
-
-
-def drops_of(observation: Mapping[str, Tensor]) -> Drops:
-    """Build the parameters alone from observations that are validated already."""
-    requirement = observation["requirement"]
-    _, nu, cap, _ = requirement.unbind(-1)
-    log_cap = torch.log10(cap)[:, None, None]
-    gain, estimate = (observation["comm"][..., i] + log_cap for i in (0, 1))
-    return _drops(gain, estimate, _information(observation["sensing"], log_cap, nu), requirement)
-
-
-def _information(sensing: Tensor, log_cap: Tensor, nu: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Split the information into q_a, q_b and q_c over the larger of the first two, and log10 of that in 1/(P_max ν), each (B, M, S)."""
-    largest = sensing[..., :2].amax(-1)
-    a, b = (10.0 ** (sensing[..., i] - largest) for i in (0, 1))
-    return a, b, sensing[..., 2] * torch.sqrt(a * b), largest + log_cap + torch.log10(nu)[:, None, None]
-
-
-def _drops(
-    gain: Tensor, estimate: Tensor, information: tuple[Tensor, Tensor, Tensor, Tensor], requirement: Tensor
-) -> Drops:
-    gamma, _, cap, circuit = requirement.unbind(-1)
-    a, b, c, strength = information
-    return Drops(
-        log_gain=gain * _LN10,
-        log_estimate=estimate * _LN10,
-        fisher=torch.stack([a, b, c], -1) * 10.0 ** strength[..., None],
-        sinr_threshold=gamma,
-        max_ap_power_w=cap,
-        circuit_power_w=circuit,
+        drops=Drops(
+            log_gain=gain * _LN10,
+            log_estimate=estimate * _LN10,
+            fisher=torch.stack([a, b, c], -1) * 10.0 ** strength[..., None],
+            sinr_threshold=gamma,
+            max_ap_power_w=cap,
+            circuit_power_w=circuit,
+        ),
     )

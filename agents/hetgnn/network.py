@@ -172,7 +172,7 @@ class HetGnn(nn.Module):
         Returns:
             (B, M); entries of APs that are on are meaningless.
         """
-        return self._of_aps(self.activation_head, embedding, *self._look(embedding, on))
+        return self._of_aps(self.activation_head, embedding, *self.set_features(embedding, on))
 
     def power(self, embedding: Embedding, on: Tensor, steps: int | None = None, drops: Drops | None = None) -> Tensor:
         """Compute powers for a set by the unrolled allocation, started from the heads.
@@ -193,7 +193,7 @@ class HetGnn(nn.Module):
     ) -> Iterator[Tensor]:
         """Compute powers after several numbers of steps, ascending, in one run of the allocation."""
         drops = embedding.drops if drops is None else drops
-        around, change = self._look(embedding, on)
+        around, change = self.set_features(embedding, on)
         log_power = -nn.functional.softplus(self._of_aps(self.power_head, embedding, around, change))
         users, targets = (
             h(h.part("node", nodes), h.part("set", around)[:, None])[..., 0].clamp(-20.0, 20.0)
@@ -220,7 +220,7 @@ class HetGnn(nn.Module):
         return value[..., 0]
 
     @staticmethod
-    def _look(embedding: Embedding, on: Tensor) -> tuple[Tensor, Tensor]:
+    def set_features(embedding: Embedding, on: Tensor) -> tuple[Tensor, Tensor]:
         """Compute features of a set, (B, 2F + 4), and of every AP as its next member, (B, M, 3).
 
         Of the set: mean and maximum of its APs' embeddings; its size, and its size over the SINRs' lower bound K γ_thr; distances from

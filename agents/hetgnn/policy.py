@@ -81,7 +81,7 @@ class GraphPolicy(ObservationPolicy):
 
     @torch.inference_mode()
     def _act(self, problem: Problem, observation: Observation, deterministic: bool) -> NDArray[np.float32]:
-        self.watch.look(observation["requirement"])
+        self.watch.check(observation["requirement"])
         graph = build(observation, self.network.device)
         rows = range(len(graph))
         return np.stack([encoded(problem[i], self.decide(problem[i], graph[i : i + 1])) for i in rows])

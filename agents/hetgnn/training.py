@@ -144,7 +144,7 @@ class _Run:
         self._config, self._groups, self._validation, self._device = config, groups, validation, device
         self._sampler = BatchSampler(groups, config.edges, config.seed)
         self._steps = config.epochs * len(self._sampler)
-        with defaults.plain(config.seed):
+        with defaults.float32_on_cpu(config.seed):
             module = Module(config)
         if start is not None:
             module.network.load_state_dict(start.state_dict())

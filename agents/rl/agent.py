@@ -59,7 +59,7 @@ class Agent(ObservationPolicy):
     def _read(self, observation: Any) -> tuple[Problem, Observation]:
         problem, batch = super()._read(observation)
         fitting = self._fitting(problem, batch)
-        self.watch.look(fitting["requirement"])
+        self.watch.check(fitting["requirement"])
         return problem, fitting
 
     def _fitting(self, problem: Problem, observation: Observation) -> Observation:

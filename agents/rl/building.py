@@ -92,7 +92,7 @@ def policy_options(run: Run) -> dict[str, Any]:
 def empty_policy(run: Run) -> BasePolicy:
     """Build a policy for weights that are still to be loaded."""
     env = gym.make(run.environment, **run.config.as_dict())
-    with defaults.plain():
+    with defaults.float32_on_cpu():
         return policy_class(run)(env.observation_space, env.action_space, constant_rate, **policy_options(run))
 
 

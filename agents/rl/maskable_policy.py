@@ -114,7 +114,7 @@ def set_features(state: SetState) -> tuple[Tensor, Tensor]:
     Besides those of the HetGNN's heads: for the set its mean power, and the number of APs that its power would leave unused at the cap; for
     each AP its power, the logarithm of that, and its decades above the weakest AP of the set.
     """
-    whole, each = HetGnn._look(state.embedding, state.on)
+    whole, each = HetGnn.set_features(state.embedding, state.on)
     mask = state.on.to(state.power.dtype)
     size, total = mask.sum(-1, keepdim=True), state.power.sum(-1, keepdim=True)
     decades = torch.log10(state.power.clamp(min=FLOOR))

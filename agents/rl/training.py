@@ -84,7 +84,7 @@ def train(
         validation = Validation(
             run.config, run.validation_drops, run.parameters.penalty, _known(folder, run.validation_drops)
         )
-        with defaults.plain():
+        with defaults.float32_on_cpu():
             model = build(run, training_environments(run), str(chosen))
             progress = Progress(next_checkpoint=run.parameters.checkpoint_every)
             _claim(folder, run, validation)

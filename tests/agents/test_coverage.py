@@ -1,4 +1,4 @@
-"""Which configurations agents were trained for: said when they play others, and only then."""
+"""Configurations that agents were trained for: a warning where they decide others, and only there."""
 
 from __future__ import annotations
 

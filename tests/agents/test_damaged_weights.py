@@ -1,4 +1,4 @@
-"""Weights that no training makes, and headers that no version writes, are refused by name before anything large is built."""
+"""Invalid weights and headers are refused by name before anything large is built."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def refused(kind: str, content: bytes, path: Path) -> None:
 
 @pytest.mark.parametrize("damage", TENSORS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_weights_that_no_training_makes_are_refused(kind: str, damage: str, tmp_path: Path) -> None:
+def test_invalid_weights_are_refused(kind: str, damage: str, tmp_path: Path) -> None:
     tensors, header = whole(kind)
     refused(kind, save(TENSORS[damage](tensors), header), tmp_path / "w.safetensors")
 
@@ -166,14 +166,14 @@ def test_weights_that_no_training_makes_are_refused(kind: str, damage: str, tmp_
         *((kind, damage) for kind in KINDS[1:] for damage in RUNS),
     ],
 )
-def test_headers_that_no_version_writes_are_refused(kind: str, damage: str, tmp_path: Path) -> None:
+def test_invalid_headers_are_refused(kind: str, damage: str, tmp_path: Path) -> None:
     tensors, header = whole(kind)
     refused(kind, save(tensors, {**HEADERS, **RUNS}[damage](header, kind)), tmp_path / "w.safetensors")
 
 
 @pytest.mark.parametrize("damage", BYTES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_bytes_that_are_no_weights_are_refused(kind: str, damage: str, tmp_path: Path) -> None:
+def test_damaged_files_are_refused(kind: str, damage: str, tmp_path: Path) -> None:
     refused(kind, BYTES[damage](SHIPPED[kind].read_bytes()), tmp_path / "w.safetensors")
 
 

@@ -1,4 +1,4 @@
-"""`hetgnn` and `hetgnn-exact` with the shipped weights: feasible where they say so, for any size and preset, and clear about bad input."""
+"""`hetgnn` and `hetgnn-exact` with the shipped weights: feasible where they claim it, for any size and preset; bad input is refused."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_accepting_a_certified_gap_saves_solves_and_keeps_the_gap() -> None:
     assert stopped > 5
 
 
-def test_own_powers_serve_what_they_claim_to_serve() -> None:
+def test_claims_of_own_powers_agree_with_the_physics() -> None:
     policy = agents.load("hetgnn")
     claims = []
     for preset in PRESETS:
@@ -145,7 +145,7 @@ def test_stable_baselines3_evaluates_it(name: str) -> None:
     assert np.isfinite(rewards).all()
 
 
-def test_a_drop_that_none_can_serve_is_proven() -> None:
+def test_infeasible_drops_are_certified() -> None:
     observation = observations.encode(_drops(1, M=3, K=2, crlb_threshold_m2=1e-5))
     problem = observations.decode(observation)[0]
     with torch.no_grad():
@@ -159,7 +159,7 @@ def test_a_drop_that_none_can_serve_is_proven() -> None:
 
 
 @pytest.mark.parametrize("status", [status for status in Status if status not in (Status.OPTIMAL, Status.LOCAL)])
-def test_only_a_proof_is_handed_out_as_one(status: Status, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_certificates_require_a_proof_of_infeasibility(status: Status, monkeypatch: pytest.MonkeyPatch) -> None:
     observation = observations.encode(_drops(1, M=3, K=2, crlb_threshold_m2=1e-5))
     problem = observations.decode(observation)[0]
     solve = fast.solve

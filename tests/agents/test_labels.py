@@ -1,4 +1,4 @@
-"""Label files: what the oracle decided about the environment's own drops, whole or refused by name."""
+"""Label files: decisions of an oracle on the environment's own drops; damaged files are refused by name."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_the_better_oracle_labels_at_no_higher_power() -> None:
     np.testing.assert_array_equal(local.lower_bound_w, greedy.lower_bound_w)
 
 
-def test_a_drop_that_none_can_serve_has_an_infinite_bound() -> None:
+def test_infeasible_drops_have_an_infinite_bound() -> None:
     labels = label(SystemConfig(M=3, K=2, crlb_threshold_m2=1e-5), range(2))
     assert not labels.feasible.any()
     assert np.isinf(labels.lower_bound_w).all()
@@ -85,7 +85,7 @@ def test_damaged_shards_are_named_and_the_others_read(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def parts() -> dict[str, Any]:
-    """What a shard file holds: five drops, of which one is served by no one."""
+    """Entries of a shard file of five drops, at least one of them infeasible."""
     labels = label(CONFIG, range(2, 7), "modified-bb")
     assert labels.feasible[0]
     assert not labels.feasible.all()
@@ -156,7 +156,7 @@ DAMAGES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_labels_that_no_oracle_gives_are_refused(damage: str, parts: dict[str, Any], tmp_path: Path) -> None:
+def test_invalid_labels_are_refused(damage: str, parts: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "shard.npz"
     np.savez_compressed(path, **DAMAGES[damage](parts))
     with pytest.raises(ValueError, match=r"shard\.npz") as refusal:

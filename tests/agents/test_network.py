@@ -31,7 +31,9 @@ def _observation(n: int = 3, seed: int = 0, **fields: Any) -> dict[str, Any]:
     return observations.encode(sample(config, np.random.default_rng(seed), n))
 
 
-def _everything(network: HetGnn, observation: Mapping[str, Any], on: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _logits_and_powers(
+    network: HetGnn, observation: Mapping[str, Any], on: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     with torch.no_grad():
         embedding = network.embed(build(observation))
         return network.propose(embedding, on), network.power(embedding, on)
@@ -45,7 +47,7 @@ def _sets(n: int, M: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("config", [SMALL, DEEP], ids=["compact", "deep"])
 @pytest.mark.parametrize("axis", ["M", "K", "T", "S"])
-def test_renumbering_anything_renumbers_the_answer(axis: str, config: NetworkConfig) -> None:
+def test_the_network_is_equivariant_to_permutations(axis: str, config: NetworkConfig) -> None:
     network, observation, on = _network(config), _observation(), _sets(3, 9)
     sizes = {"M": 9, "K": 4, "T": 3, "S": 2}
     order = np.random.default_rng(2).permutation(sizes[axis])
@@ -56,8 +58,8 @@ def test_renumbering_anything_renumbers_the_answer(axis: str, config: NetworkCon
         "S": {"sensing": 2, "radar": 2, "target": 1},
     }[axis]
     shuffled = {k: np.take(v, order, places[k]) if k in places else v for k, v in observation.items()}
-    logits, power = _everything(network, observation, on)
-    new_logits, new_power = _everything(network, shuffled, on[:, order] if axis == "M" else on)
+    logits, power = _logits_and_powers(network, observation, on)
+    new_logits, new_power = _logits_and_powers(network, shuffled, on[:, order] if axis == "M" else on)
     if axis == "M":
         logits, power = logits[:, order], power[:, order]
     elif axis == "K":
@@ -108,7 +110,7 @@ def test_gradients_of_the_margins_are_finite_in_float32_for_every_power(T: int, 
     assert scale < 1e-30 or (power.grad[power > 0.0] != 0.0).any()
 
 
-def test_a_turned_network_is_the_network_built_from_turned_positions() -> None:
+def test_a_rotated_graph_is_the_graph_of_rotated_positions() -> None:
     scenario = sample(SystemConfig(M=6, K=2), np.random.default_rng(1), 1)
     angle, mirror = 0.7, -1.0
 
@@ -127,12 +129,12 @@ def test_a_turned_network_is_the_network_built_from_turned_positions() -> None:
     torch.testing.assert_close(graph.edges["sensing"], expected.edges["sensing"], rtol=1e-3, atol=1e-4)
 
 
-def test_powers_keep_the_caps_whatever_the_weights() -> None:
+def test_powers_keep_the_caps_for_any_weights() -> None:
     network = _network()
     for parameter in network.parameters():
         parameter.data.mul_(8.0)
     on = _sets(3, 9)
-    _, power = _everything(network, _observation(), on)
+    _, power = _logits_and_powers(network, _observation(), on)
     assert torch.isfinite(power).all()
     assert (power >= 0).all()
     assert (power.sum(-1) <= 1 + 1e-6).all()
@@ -169,7 +171,7 @@ def test_gradients_reach_every_head_and_are_finite() -> None:
         assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in head.parameters())
 
 
-def test_gradients_are_finite_where_next_to_no_power_is_left() -> None:
+def test_gradients_are_finite_near_zero_power() -> None:
     drops = build(_observation(4, seed=5)).drops
     on = _sets(4, 9)
     level = torch.full((4, 9), -50.0, requires_grad=True)
@@ -182,7 +184,7 @@ def test_gradients_are_finite_where_next_to_no_power_is_left() -> None:
         assert torch.isfinite(start.grad).all()
 
 
-def test_looking_on_the_way_changes_nothing() -> None:
+def test_checkpoints_do_not_change_the_powers() -> None:
     network = _network()
     with torch.no_grad():
         embedding, on = network.embed(build(_observation())), _sets(3, 9)
@@ -191,7 +193,7 @@ def test_looking_on_the_way_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("empty", [[1], [0, 1, 2]])
-def test_no_ap_on_is_a_set_too(empty: list[int]) -> None:
+def test_the_empty_set_has_zero_powers_and_finite_gradients(empty: list[int]) -> None:
     network, on = weights.load()[0].requires_grad_(True), _sets(3, 9)  # of trained prices, and as many steps as in use
     on[empty] = False
     embedding = network.embed(build(_observation()))
@@ -224,7 +226,7 @@ def test_the_compiled_activation_head_gives_the_networks_logits(fields: dict[str
         (lambda o: o.pop("radar"), "the observation lacks radar"),
         (lambda o: o["comm"].__setitem__((0, 0, 0, 0), np.nan), "'comm' holds 1 values that aren't finite"),
         (lambda o: o.update(ap=o["ap"][0]), "need one leading axis"),
-        (lambda o: o.update(pilots=np.eye(4)), "knows no shared pilots"),
+        (lambda o: o.update(pilots=np.eye(4)), "support shared pilots"),
     ],
 )
 def test_bad_observations_are_refused(change: Any, message: str) -> None:
@@ -242,6 +244,6 @@ def test_bad_observations_are_refused(change: Any, message: str) -> None:
         {"steps": 10**7},
     ],
 )  # fmt: skip
-def test_a_network_that_nobody_builds_is_refused(sizes: Any) -> None:
+def test_sizes_out_of_range_are_refused(sizes: Any) -> None:
     with pytest.raises(ValueError, match="a network needs from 1 to 32 layers"):
         NetworkConfig(**sizes)

@@ -96,7 +96,7 @@ def groups() -> list[Labelled]:
 
 @pytest.fixture(scope="module")
 def begun(groups: list[Labelled], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a run of each kind, as a run leaves it that ended."""
+    """Folder with a finished run of each kind."""
     folder = tmp_path_factory.mktemp("begun")
     hetgnn_training.train(TRAINING, groups, groups, folder / "hetgnn")
     rl_training.train(RUN, folder / "rl")
@@ -115,7 +115,7 @@ PLACES = [(runner, name) for runner, names in RESUMED.items() for name in names]
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("runner", "name"), PLACES)
-def test_a_run_that_goes_on_never_runs_what_is_planted_in_its_folder(
+def test_resuming_never_runs_planted_files(
     runner: str, name: str, kind: str, begun: Path, groups: list[Labelled], tmp_path: Path
 ) -> None:
     folder, mark = tmp_path / "run", tmp_path / "mark"
@@ -145,7 +145,7 @@ LOADERS: dict[str, Callable[[Path], Any]] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("loader", LOADERS)
-def test_loading_never_runs_what_is_planted(loader: str, kind: str, tmp_path: Path) -> None:
+def test_loading_never_runs_planted_files(loader: str, kind: str, tmp_path: Path) -> None:
     path, mark = tmp_path / "file.npz", tmp_path / "mark"
     path.write_bytes(KINDS[kind](Payload(mark)))
     with pytest.raises(ValueError, match=r"file\.npz"):

@@ -1,4 +1,4 @@
-"""Training: the loss is what it says, learning beats not learning, and a killed run ends like one that wasn't."""
+"""Training: the loss agrees with the physics, training improves policies, and a killed run ends like an undisturbed one."""
 
 from __future__ import annotations
 
@@ -60,7 +60,9 @@ def _mean_power(policy: Any, shard: Labels) -> tuple[float, float]:
     return float(np.asarray(outcome.total_power)[shard.feasible].mean()), float(feasible[shard.feasible].mean())
 
 
-def test_it_learns(trained: tuple[HetGnn, dict[str, float], Path], shards: tuple[Labels, Labels]) -> None:
+def test_training_improves_on_random_weights_and_heuristics(
+    trained: tuple[HetGnn, dict[str, float], Path], shards: tuple[Labels, Labels]
+) -> None:
     network, measures, _ = trained
     torch.manual_seed(SMALL.seed)
     fresh = HetGnn(SMALL.network)
@@ -79,7 +81,7 @@ def test_it_learns(trained: tuple[HetGnn, dict[str, float], Path], shards: tuple
     assert measures["val/hits"] > 0.6
 
 
-def test_training_goes_on_from_weights(
+def test_training_starts_from_given_weights(
     trained: tuple[HetGnn, dict[str, float], Path], groups: tuple[list[Labelled], list[Labelled]], tmp_path: Path
 ) -> None:
     still = replace(SMALL, epochs=1, learning_rate=1e-12)
@@ -142,13 +144,13 @@ def test_a_time_limit_keeps_the_best_so_far(groups: tuple[list[Labelled], list[L
     assert all(torch.isfinite(tensor).all() for tensor in network.state_dict().values())
 
 
-def test_training_that_diverges_says_so(groups: tuple[list[Labelled], list[Labelled]], tmp_path: Path) -> None:
+def test_divergence_is_reported(groups: tuple[list[Labelled], list[Labelled]], tmp_path: Path) -> None:
     labels = [replace(group, power=group.power * torch.nan) for group in groups[0]]
     with pytest.raises(ValueError, match="training diverged: after 0 batches the gradient isn't finite"):
         training.train(SMALL, labels, groups[1], tmp_path)
 
 
-def test_a_folder_has_one_training_at_a_time(groups: tuple[list[Labelled], list[Labelled]], tmp_path: Path) -> None:
+def test_a_folder_has_one_training_run_at_a_time(groups: tuple[list[Labelled], list[Labelled]], tmp_path: Path) -> None:
     with (
         files.locked(tmp_path),
         pytest.raises(BlockingIOError, match=rf"another process is writing to .*: process {os.getpid()} on"),
@@ -219,7 +221,7 @@ def test_the_unsupervised_part_is_power_and_hinges_by_the_physics(
     assert outcome.crlb_violation.max() > 0.3
 
 
-def test_multipliers_rise_while_something_is_missed_and_only_then(
+def test_multipliers_rise_only_while_constraints_are_violated(
     groups: tuple[list[Labelled], list[Labelled]],
 ) -> None:
     batch = groups[1][0]
