@@ -13,7 +13,6 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -332,8 +331,7 @@ def table(comparison: MobileComparison, rows: Sequence[MobileSummary]) -> Table[
 
 def figure(comparison: MobileComparison, rows: Sequence[MobileSummary]) -> Figure:
     """Draw the energy of an episode and its parts, one bar a policy."""
-    picture = Figure(figsize=(8.5, 1.8 + 0.42 * len(rows)), layout="constrained")
-    FigureCanvasAgg(picture)
+    picture = results.canvas(8.5, 1.8 + 0.42 * len(rows))
     ax = picture.subplots()
     y = np.arange(len(rows))[::-1]
     left = np.zeros(len(rows))

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from experiments import results
@@ -90,8 +89,7 @@ def result(comparison: Comparison, rows: Sequence[PolicySummary]) -> Result:
 def figure(comparison: Comparison, rows: Sequence[PolicySummary]) -> Figure:
     """Draw total power with its interval, share of drops served, and time a decision, one line a policy."""
     config = comparison.config
-    picture = Figure(figsize=(11, 1.6 + 0.42 * len(rows)), layout="constrained")
-    FigureCanvasAgg(picture)
+    picture = results.canvas(11, 1.6 + 0.42 * len(rows))
     power, served, clock = picture.subplots(1, 3, sharey=True, width_ratios=[3, 1.3, 1.5])
     y = np.arange(len(rows))[::-1]
     circuit = np.array([row.circuit_power_w for row in rows])

@@ -195,6 +195,16 @@ def escaped(name: str) -> str:
     return name.replace("$", r"\$")
 
 
+def canvas(width_in: float, height_in: float) -> Figure:
+    """Return an empty figure, in inches, that needs no display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width_in, height_in), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
 def picture(figure: Figure, kind: str) -> bytes:
     """Render a figure as png or svg."""
     content = io.BytesIO()

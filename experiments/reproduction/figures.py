@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -15,7 +14,7 @@ from experiments.reproduction import points as plan
 from experiments.reproduction import policies, summary, timing
 from experiments.reproduction.points import Point
 from experiments.reproduction.summary import SERVES, PointSummary
-from experiments.results import escaped
+from experiments.results import canvas, escaped
 from experiments.statistics import Interval
 
 Rows = Mapping[Point, Sequence[PointSummary]]
@@ -57,7 +56,7 @@ def marker(name: str) -> str:
 
 def comparison(rows: Rows, quantity: Quantity) -> Figure:
     """Draw the paper's preset against the number of users, as printed, and against the number of APs."""
-    figure = _figure(12.5, 5.2)
+    figure = canvas(12.5, 5.2)
     left, right = figure.subplots(1, 2, sharey=True)
     _curves(left, rows, plan.over_users("paper"), quantity)
     left.set(xlabel=f"users K (M = {plan.APS_OF_USERS})", ylabel=quantity.label)
@@ -69,7 +68,7 @@ def comparison(rows: Rows, quantity: Quantity) -> Figure:
 
 def every_preset(rows: Rows, quantity: Quantity) -> Figure:
     """Draw the same for every preset, a row each."""
-    figure = _figure(12.5, 14.5)
+    figure = canvas(12.5, 14.5)
     grid = figure.subplots(len(plan.FAMILIES), 2, squeeze=False)
     for (left, right), preset in zip(grid, plan.FAMILIES, strict=True):
         _curves(left, rows, plan.over_users(preset), quantity)
@@ -82,7 +81,7 @@ def every_preset(rows: Rows, quantity: Quantity) -> Figure:
 
 def scaling(seconds: timing.Seconds) -> Figure:
     """Draw the median time a decision against M, with a band from the fastest drop to the slowest."""
-    figure = _figure(9.5, 5.6)
+    figure = canvas(9.5, 5.6)
     ax = figure.subplots()
     curves = timing.curves(seconds)
     for name, x, taken in curves:
@@ -96,12 +95,6 @@ def scaling(seconds: timing.Seconds) -> Figure:
     ax.minorticks_off()
     if curves:
         ax.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
-    return figure
-
-
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
     return figure
 
 
