@@ -79,19 +79,7 @@ def test_certified_infeasible_drops_are_counted_and_not_averaged() -> None:
 def test_a_table_without_a_drop_that_can_be_served_shows_no_number(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = [
-        "compare",
-        "--M",
-        "4",
-        "--K",
-        "2",
-        "--crlb-threshold-m2",
-        "1e-6",
-        "--drops",
-        "2",
-        "--out",
-        str(tmp_path),
-    ]
+    arguments = f"compare --M 4 --K 2 --crlb-threshold-m2 1e-6 --drops 2 --out {tmp_path}".split()
     assert main([*arguments, "--policies", "full-ap", "random"]) == 0
     printed = capsys.readouterr().out
     assert "0 drops (2 more certified infeasible)" in printed

@@ -185,19 +185,7 @@ def test_an_ablation_measures_each_variant_once(
 
 
 def test_an_evaluation_goes_on_with_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    command = [
-        "evaluate",
-        "--policies",
-        "modified-bb",
-        "full-ap",
-        "--sizes",
-        "10x2",
-        "12x2",
-        "--drops",
-        "3",
-        "--out",
-        str(tmp_path),
-    ]
+    command = f"evaluate --policies modified-bb full-ap --sizes 10x2 12x2 --drops 3 --out {tmp_path}".split()
     assert main(command) == 0
     lines = (tmp_path / "evaluate.md").read_text().splitlines()
     assert len(lines) == 2 + 4

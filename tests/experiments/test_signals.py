@@ -120,16 +120,7 @@ def test_an_interrupted_bench_stores_nothing_of_the_drop_it_was_at(
         os.kill(os.getpid(), signal.SIGINT)
         return original(*arguments)
 
-    arguments = [
-        "bench",
-        "selection",
-        "--cases",
-        "high-rate:30x6:20:1",
-        "--elimination",
-        "None",
-        "--out",
-        str(tmp_path),
-    ]
+    arguments = f"bench selection --cases high-rate:30x6:20:1 --elimination None --out {tmp_path}".split()
     with monkeypatch.context() as patch:
         patch.setattr(branch_and_bound, "enumerate_sets", interrupting)
         assert cli.main(arguments) == 130
