@@ -128,35 +128,31 @@ def run(
     core = env.unwrapped
     assert isinstance(core, CfIsacEnv)
     known: MutableMapping[tuple[str, int], dict[str, Any]] = {} if store is None else store
-    unkept: dict[tuple[str, int], dict[str, Any]] = {}  # of agents whose weights can't be told apart
     keys = {policy.name: policy_key(policy.name, policy) for policy in policies}
-    kept = {name: unkept if name in agents.AGENTS and key == name else known for name, key in keys.items()}
     first = seed if random else 0
     numbers = list(range(first, first + count))
     warm: set[str] = set()
     for number in numbers:
-        missing = [policy for policy in policies if (keys[policy.name], number) not in kept[policy.name]]
+        missing = [policy for policy in policies if (keys[policy.name], number) not in known]
         if missing or ("", number) not in known:
             observation, _ = env.reset(seed=number if random else None, options=None if random else {"drop": number})
             if ("", number) not in known:
                 certificate = certify(core.scenario.problem)
-                known["", number] = {
-                    "infeasible": certificate.infeasible,
-                    "lower_bound_w": None if certificate.infeasible else certificate.lower_bound_w,
-                }
+                bound_w = None if certificate.infeasible else certificate.lower_bound_w
+                known["", number] = {"infeasible": certificate.infeasible, "lower_bound_w": bound_w}
         for policy in policies:
             if policy in missing and not known["", number]["infeasible"]:
                 if policy.name not in warm:
                     policy.predict(observation, deterministic=True)  # compilation is not part of a decision's time
                     warm.add(policy.name)
-                kept[policy.name][keys[policy.name], number] = _decided(policy, observation, core.scenario)
+                known[keys[policy.name], number] = _decided(policy, observation, core.scenario)
             step(policy.name)
     env.close()
     infeasible = np.array([known["", number]["infeasible"] for number in numbers], dtype=bool)
     bound = np.array([np.inf if (w := known["", number]["lower_bound_w"]) is None else w for number in numbers])
     results = []
     for name, key in keys.items():
-        made = [kept[name].get((key, number), {}) for number in numbers]
+        made = [known.get((key, number), {}) for number in numbers]
         bound = np.maximum(bound, [values.get("lower_bound_w", 0.0) for values in made])
         results.append(collect(name, made))
     return Comparison(core.config, numbers, infeasible, bound, results, untrained_fields(policies, core.config))

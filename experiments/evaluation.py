@@ -21,8 +21,7 @@ def run(
 ) -> list[Entry]:
     """Compare policies as `compare.run` does, and write the comparison and its decisions into a folder.
 
-    Decisions that are stored in `decisions.jsonl` aren't made again. An agent that was trained anew decides anew, and one whose weights
-    have no digest decides every time.
+    Decisions that are stored in `decisions.jsonl` aren't made again. An agent that was trained anew decides anew.
 
     Raises:
         ValueError: the folder holds decisions of another version or configuration, or damaged ones.

@@ -138,7 +138,7 @@ class Store(dict[tuple[str, int], Record]):
 
 
 def policy_key(name: str, policy: Any) -> str:
-    """Key of a policy in a store: an agent that is trained anew gets a new one."""
+    """Return the key of a policy in a store, which changes with the weights of an agent."""
     digest = getattr(policy, "digest", None)
     return name if digest is None else f"{name}@{digest}"
 
