@@ -14,6 +14,7 @@ from agents.rl.parameters import hyper_parameters
 from agents.rl.run import Run
 from cfisac_env import SystemConfig, seeds
 from cfisac_env.files import write_text
+from experiments.results import Column, Table
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results" / "rl"
 
@@ -73,22 +74,30 @@ def _made(path: Path, run: Run, card: dict[str, Any]) -> str:
     )
 
 
+COLUMNS: tuple[Column[tuple[str, dict[str, Any]]], ...] = (
+    Column("test drops", lambda entry: entry[0]),
+    Column("total W", lambda entry: f"{entry[1]['total_power_w']['value']:.3f}"),
+    Column("active APs", lambda entry: f"{entry[1]['active_aps']:.1f}"),
+    Column("feasible", lambda entry: f"{100 * entry[1]['feasible_share']:.1f} %"),
+    Column(
+        "gap to best known",
+        lambda entry: None if (gap := entry[1]["gap_to_best"]) is None else f"{100 * gap:.2f} %",
+        "feasible on no drop",
+    ),
+)
+
+
 def _tested(run: Run, results: Path) -> str:
-    lines = ["| test drops | total W | active APs | feasible | gap to best known |", "|---|---:|---:|---:|---:|"]
+    entries = []
     for path in sorted(results.glob("compare-*.json"), key=lambda p: [int(x) for x in p.stem.split("-")[1].split("x")]):
         content = json.loads(path.read_text(encoding="utf-8"))
         config = content["config"]
         if not run.every_size and (config["M"], config["K"]) != (run.config.M, run.config.K):
             continue
         preset = f", {config['preset']}" if run.policy == "sets" else ""
-        for row in content["rows"]:
-            if row["policy"] == run.algorithm:
-                gap = row["gap_to_best"]
-                lines.append(
-                    f"| {len(content['seeds'])} at M={config['M']}, K={config['K']}{preset} | {row['total_power_w']['value']:.3f} | "
-                    f"{row['active_aps']:.1f} | {100 * row['feasible_share']:.1f} % | {'–' if gap is None else f'{100 * gap:.2f} %'} |"
-                )
-    return "\n".join(lines) + "\n"
+        drops = f"{len(content['seeds'])} at M={config['M']}, K={config['K']}{preset}"
+        entries += [(drops, row) for row in content["rows"] if row["policy"] == run.algorithm]
+    return Table(COLUMNS, entries).markdown()
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def parse_case(text: str) -> Case:
 
 
 @dataclass(frozen=True)
-class Drop:
+class DropResult:
     """Answers to a drop; powers are infinite and gaps NaN if it is certified infeasible."""
 
     case: str
@@ -81,14 +81,14 @@ class Drop:
     greedy_s: float
 
 
-def measure(case: Case, seed: int) -> Drop:
+def measure(case: Case, seed: int) -> DropResult:
     """Search the sets of a drop on one thread."""
     problem = drop(case, seed)
     exact, exact_s = _timed(lambda: branch_and_bound.solve(problem, time_limit_s=WALL * case.limit_s, threads=1))
     local, local_s = _timed(lambda: local_search.search(problem, threads=1))
     greedy, greedy_s = _timed(lambda: eliminate(problem)[-1])
     infeasible = exact.status == "infeasible"
-    return Drop(
+    return DropResult(
         case=case.label,
         seed=seed,
         infeasible=infeasible,
@@ -125,7 +125,9 @@ def eliminate(problem: Problem) -> list[Allocation]:
     return path
 
 
-def run(cases: Sequence[Case], seed: int, out: Path, step: Callable[[str], None] = lambda label: None) -> list[Drop]:
+def run(
+    cases: Sequence[Case], seed: int, out: Path, step: Callable[[str], None] = lambda label: None
+) -> list[DropResult]:
     """Measure every drop of every case; those that `selection.jsonl` in `out` holds aren't measured again."""
     store = Store(out / "selection.jsonl", "selection", {})
     branch_and_bound.solve(drop(Case("paper", 10, 3, 1.0, 1), seed))  # compiles
@@ -136,12 +138,12 @@ def run(cases: Sequence[Case], seed: int, out: Path, step: Callable[[str], None]
             if (case.label, number) not in store:
                 store[case.label, number] = vars(measure(case, number))
             values = store[case.label, number].items()
-            drops.append(Drop(**{key: none[key] if value is None else value for key, value in values}))
+            drops.append(DropResult(**{key: none[key] if value is None else value for key, value in values}))
             step(case.label)
     return drops
 
 
-def result(drops: Sequence[Drop], seed: int, eliminated: Mapping[str, Any] | None) -> Result:
+def result(drops: Sequence[DropResult], seed: int, eliminated: Mapping[str, Any] | None) -> Result:
     """Return `selection.md` and `selection.json`."""
     content: dict[str, Any] = {"seed": seed, "threads": 1, "drops": drops}
     return Result("selection", [table(drops)], content if eliminated is None else content | {"elimination": eliminated})
@@ -152,15 +154,15 @@ class Summary:
     """Statistics of the drops of a case."""
 
     case: str
-    drops: Sequence[Drop]
+    drops: Sequence[DropResult]
 
     @property
-    def served(self) -> list[Drop]:
+    def served(self) -> list[DropResult]:
         """Drops that aren't certified infeasible."""
         return [drop for drop in self.drops if not drop.infeasible]
 
     @property
-    def proven(self) -> list[Drop]:
+    def proven(self) -> list[DropResult]:
         """Served drops with a proven optimum."""
         return [drop for drop in self.served if drop.proven]
 
@@ -169,7 +171,7 @@ class Summary:
         values = [getattr(drop, key) / min(drop.total_w, drop.local_w, drop.greedy_w) - 1.0 for drop in self.served]
         return np.array(values, dtype=np.float64)
 
-    def column(self, key: str, drops: Sequence[Drop] | None = None) -> NDArray[np.float64]:
+    def column(self, key: str, drops: Sequence[DropResult] | None = None) -> NDArray[np.float64]:
         """Return a number of every served drop, or of the given ones."""
         return np.array([getattr(drop, key) for drop in (self.served if drops is None else drops)], dtype=np.float64)
 
@@ -223,9 +225,9 @@ COLUMNS: tuple[Column[Summary], ...] = (
 )
 
 
-def table(drops: Iterable[Drop]) -> Table[Summary]:
+def table(drops: Iterable[DropResult]) -> Table[Summary]:
     """Return the table, one row a case."""
-    cases: dict[str, list[Drop]] = {}
+    cases: dict[str, list[DropResult]] = {}
     for drop in drops:
         cases.setdefault(drop.case, []).append(drop)
     return Table(COLUMNS, [Summary(label, part) for label, part in cases.items()])

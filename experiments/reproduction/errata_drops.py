@@ -21,7 +21,7 @@ from cfisac_env import Decision, Problem, Scenario, SystemConfig, physics, sampl
 from experiments.reproduction.link_simulation import simulate
 
 Float = NDArray[np.float64]
-Drop = dict[str, float]
+Values = dict[str, float]
 
 SHARED_PILOTS: Mapping[str, int] = {"M": 6, "K": 4, "pilot_length": 2}
 """Size of the drops on which E1 and E3 are simulated: two users a pilot."""
@@ -30,7 +30,7 @@ PAIRS = 200
 """Pairs of power vectors a drop for E8."""
 
 
-def measure_drop(config: SystemConfig, seed: int) -> Drop:
+def measure_drop(config: SystemConfig, seed: int) -> Values:
     """Measure a drop; numbers that it lacks, such as those of an infeasible drop, are missing or NaN."""
     rng = np.random.default_rng(seed)
     scenario = sample(config, rng)
@@ -51,7 +51,7 @@ def replace_fields(config: SystemConfig, fields: Mapping[str, Any]) -> SystemCon
     return SystemConfig(**{**config.as_dict(), **fields})
 
 
-def _pilots(scenario: Scenario, rng: np.random.Generator) -> Drop:
+def _pilots(scenario: Scenario, rng: np.random.Generator) -> Values:
     """Compare the printed and the corrected closed forms of E1 and E3 with a simulated link with shared pilots."""
     config, gain, overlap = scenario.config, scenario.gain, scenario.problem.pilot_overlap
     assert overlap is not None
@@ -79,7 +79,7 @@ def _factor(ratio: Float) -> float:
     return float(np.exp(np.abs(np.log(ratio)).max()))
 
 
-def _integration(scenario: Scenario) -> Drop:
+def _integration(scenario: Scenario) -> Values:
     """Compare the least CRLB, that of all APs at P_max, with ν (E6)."""
     config = scenario.config
     least = float(physics.crlb(np.full(config.M, config.max_ap_power_w), scenario.fisher).max())
@@ -97,7 +97,7 @@ def _forms(problem: Problem) -> tuple[Float, Float]:
     return a + b, np.outer(a, b) - np.outer(c, c)
 
 
-def _convexity(problem: Problem, rng: np.random.Generator) -> Drop:
+def _convexity(problem: Problem, rng: np.random.Generator) -> Values:
     """Check that midpoints of pairs that meet (8d) with equality meet it, and that (8d) is the cone (E8)."""
     b, A = _forms(problem)
     limit = problem.crlb_threshold_m2
@@ -118,7 +118,7 @@ def _convexity(problem: Problem, rng: np.random.Generator) -> Drop:
     }
 
 
-def _sensing_alone(problem: Problem) -> Drop:
+def _sensing_alone(problem: Problem) -> Values:
     """Compute the least power for sensing alone by the cone, by (9d) as printed and by (9d) with A made symmetric (E9)."""
     exact = _least_sensing_power(problem)
     numbers = {"sensing_infeasible": float(np.isnan(exact))}
@@ -163,7 +163,7 @@ def _sensing_program(M: int) -> tuple[Any, Any]:
     return cp.Problem(cp.Minimize(cp.sum(share)), [share <= 1, cone]), rows
 
 
-def _optimum(problem: Problem, decision: Decision, all_on: Float, config: SystemConfig) -> Drop:
+def _optimum(problem: Problem, decision: Decision, all_on: Float, config: SystemConfig) -> Values:
     """Measure E4, E7 and E11 on the decision of `modified-bb` and on the optimum with all APs on."""
     v, on = problem.estimate_gain, decision.active
     # p_mk = ρ_DL v_mk P_mk; all of an AP's power on its strongest user makes the printed sum least.
@@ -197,9 +197,9 @@ def _elementwise_active(problem: Problem, matrix: Float, on: NDArray[np.bool_]) 
     return _elementwise(smaller, matrix[np.ix_(on, on)])
 
 
-def _relaxation(problem: Problem, optimum: Decision, allocate: Allocator) -> Drop:
+def _relaxation(problem: Problem, optimum: Decision, allocate: Allocator) -> Values:
     """Compare the powers of (9), repaired as in `baselines.allocation.paper`, with (3) (E10)."""
-    numbers: Drop = {}
+    numbers: Values = {}
     for name, active in (("all_on", np.ones(problem.M, dtype=bool)), ("chosen", optimum.active)):
         answer = solve_paper(problem, active)
         if answer.feasible:
@@ -219,7 +219,7 @@ def _relaxation(problem: Problem, optimum: Decision, allocate: Allocator) -> Dro
     }
 
 
-def _removals(problem: Problem, allocate: Allocator) -> Drop:
+def _removals(problem: Problem, allocate: Allocator) -> Values:
     """Count the removals of one AP of all that lower the least transmit power (E12)."""
     whole = allocate(problem, np.ones(problem.M, dtype=bool))
     answers = allocate(problem, ap_sets.removals(np.ones(problem.M, dtype=bool)))
@@ -227,7 +227,7 @@ def _removals(problem: Problem, allocate: Allocator) -> Drop:
     return {"removals": float(len(saved)), "removals_that_save": float(saved.sum())}
 
 
-def _loss(problem: Problem, optimum: Decision) -> Drop:
+def _loss(problem: Problem, optimum: Decision) -> Values:
     """Compare the unsupervised part of (14), α = β = 1, with all APs off, at the optimum, and with all APs at P_max (E13)."""
     M, K = problem.M, problem.K
     full_power = Decision(np.ones(M, dtype=bool), np.full((M, K), problem.max_ap_power_w / K))

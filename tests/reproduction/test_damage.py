@@ -255,7 +255,7 @@ def test_damaged_times_are_refused(kind: str, tmp_path: Path) -> None:
 BENCHES: dict[str, tuple[str, dict[str, Any]]] = {
     "selection": (
         "paper 8x2 1s",
-        vars(selection.Drop("a", 3, False, True, 1e-7, 1.0, 0.9, 2, 5, 0.1, 1.0, 0.1, 1.1, 0.1)),
+        vars(selection.DropResult("a", 3, False, True, 1e-7, 1.0, 0.9, 2, 5, 0.1, 1.0, 0.1, 1.1, 0.1)),
     ),
     "agreement": (
         "",
