@@ -43,6 +43,11 @@ def main() -> int:
 
 
 def _run() -> int:
+    if sys.argv[1:] == ["--version"]:
+        import cfisac_env
+
+        print(f"cfisac {cfisac_env.__version__}")
+        return 0
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`import .* gives ")  # said below
         from cfisac_env import collisions

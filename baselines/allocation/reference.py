@@ -121,6 +121,8 @@ def _program(n: int, K: int, S: int, elastic: bool) -> _Program:
 def run_solver(program: cp.Problem, solver: str) -> None:
     """Solve a cvxpy program; interruptions are raised after the solver returns.
 
+    Warm starts are off: with them, the answer would depend in its last digits on what the process has solved before.
+
     Raises:
         cvxpy.error.SolverError: the solver failed.
         KeyboardInterrupt: an interruption, which SCS would otherwise report as a failure.
@@ -128,7 +130,7 @@ def run_solver(program: cp.Problem, solver: str) -> None:
     interruption.check()
     with interruption.held(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Solution may be inaccurate")
-        program.solve(solver=solver, **SOLVERS[solver])
+        program.solve(solver=solver, warm_start=False, **SOLVERS[solver])
 
 
 def _solve_one(problem: Problem, active: NDArray[np.bool_], solver: str) -> Allocation:

@@ -48,24 +48,24 @@ class Warmup(Command):
             raise UserError(
                 f"{str(error).partition(';')[0]}; set NUMBA_CACHE_DIR to a folder that can be written"
             ) from error
-        kernels = _kernels()
-        missing = [name for name, kernel in kernels.items() if not kernel.cached()]
+        known = kernels()
+        missing = [name for name, kernel in known.items() if not kernel.cached()]
         with progress() as bar:
             task = bar.add_task("compiling", total=len(missing))
             for _ in in_order(_compile, missing, workers=self.workers if len(missing) > 1 else 1):
                 bar.advance(task)
-        lost = [name for name, kernel in kernels.items() if not kernel.cached()]
+        lost = [name for name, kernel in known.items() if not kernel.cached()]
         if lost:
             raise OSError(f"the machine code of {', '.join(lost)} couldn't be kept in {place}: is its disk full?")
         console.print(
-            f"{len(missing)} of {len(kernels)} kernels compiled, the others were there; machine code is in {place}",
+            f"{len(missing)} of {len(known)} kernels compiled, the others were there; machine code is in {place}",
             markup=False,
             highlight=False,
             soft_wrap=True,
         )
 
 
-def _kernels() -> dict[str, jit.Kernel]:
+def kernels() -> dict[str, jit.Kernel]:
     """Return the kernels of the packages whose extras are installed."""
     for module in MODULES:
         with contextlib.suppress(ImportError, OSError):
@@ -75,4 +75,4 @@ def _kernels() -> dict[str, jit.Kernel]:
 
 def _compile(name: str) -> None:
     jit.announce = jit.log_debug
-    _kernels()[name].compile()
+    kernels()[name].compile()

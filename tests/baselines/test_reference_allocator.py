@@ -238,3 +238,15 @@ def test_gains_that_are_not_positive_are_refused(bad: float) -> None:
 def test_reused_pilots_are_refused() -> None:
     with pytest.raises(ValueError, match=r"4 users share pilots.*needs orthogonal pilots"):
         reference.solve(_problem(0, 5, 4, pilot_length=2), np.ones(5, dtype=bool))
+
+
+def test_answers_do_not_depend_on_what_was_solved_before() -> None:
+    def answer(seed: int) -> list[NDArray[np.float64]]:
+        problem = sample(SystemConfig(M=8, K=3), np.random.default_rng(seed)).problem
+        on = np.ones(8, dtype=bool)
+        return [reference.solve(problem, on).power, solve_paper(problem, on).power]
+
+    first = answer(0)
+    answer(1)
+    for before, after in zip(first, answer(0), strict=True):
+        np.testing.assert_array_equal(before, after)

@@ -27,13 +27,13 @@ import sys
 from cfisac_env import random_kernels, jit
 from experiments import cli
 from experiments.commands import warmup
-warmup._kernels = lambda: {"cfisac_env.random_kernels.fill": random_kernels.fill}
+warmup.kernels = lambda: {"cfisac_env.random_kernels.fill": random_kernels.fill}
 sys.exit(cli.main(["warmup", "--workers", "1"]))
 """
 
 
 def test_every_kernel_of_the_project_is_warmed_up() -> None:
-    known = warmup._kernels()
+    known = warmup.kernels()
     entries = {
         f"{'.'.join(path.relative_to(ROOT).with_suffix('').parts)}.{name}"
         for path in SOURCES
