@@ -43,14 +43,7 @@ def bootstrap(values: Float, statistic: Literal["mean", "iqm"] = "mean") -> Inte
     if values.size == 0:
         return Interval(np.nan, np.nan, np.nan)
     centre = float(function(values))
-    if values.size == 1:
-        return Interval(centre, np.nan, np.nan)
-    if np.ptp(values) == 0:
-        return Interval(centre, centre, centre)
-    result = stats.bootstrap(
-        (values,), function, n_resamples=RESAMPLES, method="percentile", vectorized=True, rng=np.random.default_rng(0)
-    )
-    return Interval(centre, float(result.confidence_interval.low), float(result.confidence_interval.high))
+    return _interval((values,), function, centre, constant=np.ptp(values) == 0)
 
 
 def bootstrap_saving(ours: Float, theirs: Float) -> Interval:
@@ -69,17 +62,17 @@ def bootstrap_share(part: Float, whole: Float) -> Interval:
     if part.size == 0 or not whole.any():
         return Interval(np.nan, np.nan, np.nan)
     centre = float(share(part, whole))
-    if part.size == 1:
+    return _interval((part, whole), share, centre, np.ptp(part - centre * whole) <= 1e-12 * np.abs(whole).max())
+
+
+def _interval(samples: tuple[Float, ...], function: Callable[..., Any], centre: float, constant: bool) -> Interval:
+    """Bootstrap a statistic of samples, paired if there are several; a constant one has an interval without width."""
+    if samples[0].size == 1:
         return Interval(centre, np.nan, np.nan)
-    if np.ptp(part - centre * whole) <= 1e-12 * np.abs(whole).max():
+    if constant:
         return Interval(centre, centre, centre)
-    result = stats.bootstrap(
-        (part, whole),
-        share,
-        paired=True,
-        n_resamples=RESAMPLES,
-        method="percentile",
-        vectorized=True,
+    ends = stats.bootstrap(
+        samples, function, paired=len(samples) > 1, n_resamples=RESAMPLES, method="percentile", vectorized=True,
         rng=np.random.default_rng(0),
-    )
-    return Interval(centre, float(result.confidence_interval.low), float(result.confidence_interval.high))
+    ).confidence_interval  # fmt: skip
+    return Interval(centre, float(ends.low), float(ends.high))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import tyro
@@ -37,14 +37,11 @@ class Options:
     slow_links: Annotated[int | None, tyro.conf.Suppress] = None  # M·K beyond which slow policies are left out
 
     def reduced(self) -> Options:
-        """Limit everything to what takes some ten minutes: few drops, short searches, small sizes for slow policies."""
-        return Options(
-            self.policies,
-            self.presets,
+        """Reduce the work to some ten minutes: few drops, short searches, small sizes for slow policies."""
+        return replace(
+            self,
             drops=min(self.drops, 4),
             slow_drops=min(self.slow_drops, 1),
-            seed=self.seed,
-            reference=self.reference,
             time_limit=min(self.time_limit, 1.0),
             timed_drops=min(self.timed_drops, 2),
             time_budget=min(self.time_budget, 5.0),
