@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 from gymnasium.envs.registration import load_env_creator
 from PIL import Image
 
@@ -106,7 +107,10 @@ def draw(name: str, path: Path, frames: int = 20) -> None:
     observation, _ = env.reset(seed=3)
     images = []
     for _ in range(frames):
-        action = _translated(policy.predict(observation)[0], observation, env.action_space)
+        if "estimates" in observation:  # of moves, made for agents: the policies of the suite don't read it
+            action = np.where(observation["allowed"] > 0.0, observation["estimates"], -np.inf).argmax()
+        else:
+            action = _translated(policy.predict(observation)[0], observation, env.action_space)
         observation, _, terminated, truncated, _ = env.step(action)
         images.append(Image.fromarray(env.render()).resize(SIZE, Image.Resampling.LANCZOS))
         if terminated or truncated:

@@ -51,6 +51,7 @@ class TracksCommand:
         M: access points.
         K: users.
         seconds: of processor time after which the agent is compared, ascending.
+        envs: environments that are trained in side by side.
         seed: of the training run.
         drops: test drops.
         out: folder of the results.
@@ -62,6 +63,7 @@ class TracksCommand:
     M: int = 30
     K: int = 6
     seconds: tuple[float, ...] = (600.0,)
+    envs: int = 8
     seed: int = 0
     drops: int = 200
     out: Path = Path("runs/tracks")
@@ -168,7 +170,7 @@ def compare(command: TracksCommand, report: Callable[[list[Row]], None]) -> None
     def reached(model: BaseAlgorithm, seconds: float) -> None:
         row(f"{command.algorithm}, {seconds:g} s", learned(model), env, model.num_timesteps)
 
-    venv = make_vec_env(lambda: environment(command), n_envs=8, seed=seeds.of_run(command.seed))
+    venv = make_vec_env(lambda: environment(command), n_envs=command.envs, seed=seeds.of_run(command.seed))
     model = ALGORITHMS[command.algorithm]("MultiInputPolicy", venv, seed=command.seed, device="cpu")
     model.learn(10**9, callback=Marks(command.seconds, reached))
 
