@@ -1,4 +1,4 @@
-"""Every parameter of the model in one frozen, self-checking object, and the named presets."""
+"""Configuration of the system model, validated and immutable, and named presets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "sinr_threshold_db": -4.0,
     },
 }
-"""What each preset changes against Table I of the paper (`urban`: −30.5 − 36.7 log10(d/m), the cell-free literature)."""
+"""Changes of each preset relative to Table I of the paper (`urban`: −30.5 − 36.7 log10(d/m), from the cell-free literature)."""
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "rcs_model": ("constant", "exponential"),
@@ -59,7 +59,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "sinr_penalty": (0.0, 1e9),
     "crlb_penalty": (0.0, 1e9),
 }
-"""Least and greatest value of every numeric field, so chosen that no gain, estimate or Fisher information over- or underflows."""
+"""Valid range of every numeric field, within which no gain, estimate or Fisher information over- or underflows."""
 
 FAR = 1e3
 """Largest coordinate of a node, in radii of the disc."""
@@ -67,14 +67,14 @@ FAR = 1e3
 REQUIREMENT_FIELDS = (
     "sinr_threshold_db", "crlb_threshold_m2", "max_ap_power_w", "circuit_power_w", "reward", "sinr_penalty", "crlb_penalty",
 )  # fmt: skip
-"""Fields on which no gain or estimate depends: they may differ from those that given drops were made with, and change between episodes."""
+"""Fields independent of gains and estimates, which may be changed for stored drops and between episodes."""
 
 WEIGHTS = ("sinr_penalty", "crlb_penalty")
-"""Fields that only the reward `linear` reads."""
+"""Weights of the reward `linear`."""
 
 
 class _PresetName(str):
-    """The name of a preset; `SystemConfig.preset` is one that can be called to build the configuration."""
+    """Preset name that is callable as `SystemConfig.preset(name)` to build the configuration."""
 
     __slots__ = ()
 
@@ -83,17 +83,17 @@ class _PresetName(str):
 
 
 def nearest(name: str, valid: list[str]) -> str:
-    """A hint ` (did you mean …?)` for a name that isn't valid, or nothing when none is close."""
+    """Return a hint ` (did you mean …?)` for an invalid name, empty without a close match."""
     close = difflib.get_close_matches(name.lower(), {v.lower(): v for v in valid}, n=1, cutoff=0.6)
     matches = [v for v in valid if close and v.lower() == close[0]]
     return f" (did you mean {matches[0]!r}?)" if matches else ""
 
 
 def check_keywords(callee: str, given: Iterable[str], valid: Iterable[str]) -> None:
-    """Refuse keywords that a callable doesn't have, in Python's own words, which frameworks look for, and with the nearest valid name.
+    """Refuse unknown keywords of a callable, in Python's wording, which frameworks detect, with the nearest valid name.
 
     Raises:
-        TypeError: names the first keyword that isn't valid.
+        TypeError: names the first unknown keyword.
     """
     names = list(valid)
     for name in given:
@@ -105,10 +105,10 @@ def check_keywords(callee: str, given: Iterable[str], valid: Iterable[str]) -> N
 
 @dataclass(frozen=True)
 class SystemConfig:
-    """All parameters of a cell-free ISAC network and of what is asked of it.
+    """Parameters of a cell-free ISAC network and its requirements.
 
-    `SystemConfig(M=50, K=10, preset="urban", noise_figure_db=7)`: the preset's values, then the ones given. Without a source named,
-    a default is Table I of the paper (Tung et al., "Joint Access Point Activation and Power Allocation for Cell-Free Massive MIMO
+    `SystemConfig(M=50, K=10, preset="urban", noise_figure_db=7)`: preset values, overridden by the given ones. Without another source,
+    defaults are those of Table I of the paper (Tung et al., "Joint Access Point Activation and Power Allocation for Cell-Free Massive MIMO
     Aided ISAC Systems").
 
     Attributes:
@@ -239,19 +239,19 @@ class SystemConfig:
 
     @cached_property
     def pilots_reused(self) -> bool:
-        """Whether there are more users than pilots."""
+        """Whether users share pilots, K > τ_p."""
         return self.pilot_length < self.K
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields by name, ready for JSON; `SystemConfig(**config.as_dict())` gives the configuration back.
+        """Convert to a JSON-serialisable dict of fields, the inverse of `SystemConfig(**fields)`.
 
-        The default `reward` is left out, so that configurations in files that are older than the field are equal to those of today.
+        The default `reward` is omitted, for equality with configurations in older files.
         """
         fields = dataclasses.asdict(self)
         return {name: value for name, value in fields.items() if (name, value) != ("reward", "penalty")}
 
     def changed(self, **fields: Any) -> SystemConfig:
-        """The configuration with other values of some fields; a weight brings `linear` with it, another reward the default weights."""
+        """Replace some fields; a weight selects the reward `linear`, and another reward resets the weights."""
         given = dict(fields)
         if any(name in fields for name in WEIGHTS):
             given.setdefault("reward", "linear")
@@ -261,11 +261,11 @@ class SystemConfig:
 
 
 FIELDS = tuple(field.name for field in dataclasses.fields(SystemConfig))
-"""Names of the fields of a configuration."""
+"""Names of the configuration fields."""
 
 
 def _checked(name: str, value: Any, annotation: Any) -> Any:
-    """`value` as the field's type, or an error that names the field, the value and what was expected."""
+    """Validate a value and convert it to the field's type."""
     if name in CHOICES:
         if value not in CHOICES[name]:
             raise ValueError(f"{name} must be one of {', '.join(CHOICES[name])}, got {value!r}")

@@ -1,4 +1,4 @@
-"""`CfIsac-v0`: one network, one decision (or a series of them), scored by exact physics."""
+"""`CfIsac-v0`: joint AP activation and power allocation in one network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cfisac_env.types import Decision, Outcome, Problem
 
 
 class CfIsacEnv(Configurable, gym.Env[Any, Any]):
-    """Which access points to switch on, and how much power each gives to each user.
+    """Joint AP activation and power allocation, with one or several decisions per network.
 
     ## Description
 
@@ -36,7 +36,7 @@ class CfIsacEnv(Configurable, gym.Env[Any, Any]):
     ## Observation Space
 
     `Dict` of float32, complete (see `observations.space`): `ap` (M, 3), `comm` (M, K, 2), `sensing` (M, S, 3), `radar` (M, S, T),
-    `requirement` (4,), and `pilots` (K, K) when pilots are reused. `observations.decode` gives the physical numbers back.
+    `requirement` (4,), and `pilots` (K, K) with shared pilots. `observations.decode` recovers the physical quantities.
 
     ## Rewards
 
@@ -52,15 +52,15 @@ class CfIsacEnv(Configurable, gym.Env[Any, Any]):
 
     With `episode_steps=1` an episode is one drop: it terminates after the decision, or the `decisions_per_drop` decisions, on that.
     With more, new instants of the same network follow (new users and channels, same APs, receivers and targets), each of which takes
-    `decisions_per_drop` decisions, and the episode is truncated after the last one. While a drop stays, so does the observation, but
-    for what it says of the APs that were on.
+    `decisions_per_drop` decisions, and the episode is truncated after the last one. Within a drop only the previous activation in the
+    observation changes.
 
     ## Information
 
     `step` returns `total_power_w`, `transmit_power_w`, `circuit_power_w`, `active_aps`, `sinr_db` (K,), `crlb_m2` (S,), `feasible`,
-    `is_success` (did every instant so far end with its requirements met), `cost` and `costs` (K + S,) (relative violations, their sum
-    and each), and `reward_terms`. `scenario` and `config` hold the drop and the configuration; `evaluate(decision)` scores without
-    stepping. `configure(sinr_threshold_db=…)` changes requirements and the reward for what follows.
+    `is_success` (whether all instants so far ended with their requirements met), `cost` and `costs` (K + S,) (relative violations, their
+    sum and each), and `reward_terms`. `scenario` and `config` hold the drop and the configuration; `evaluate(decision)` scores without
+    stepping. `configure(sinr_threshold_db=…)` changes requirements and the reward from then on.
 
     ## Arguments
 
@@ -74,16 +74,16 @@ class CfIsacEnv(Configurable, gym.Env[Any, Any]):
     ```
 
     Args:
-        episode_steps: instants an episode.
-        decisions_per_drop: decisions that each instant takes before the next one is drawn.
-        drops: a drops file or a `Scenario` to play instead of random drops.
+        episode_steps: instants per episode.
+        decisions_per_drop: decisions per instant.
+        drops: drops file or `Scenario` to play instead of random drops.
         render_mode: `rgb_array` or `human`.
         fields: any field of `SystemConfig`, and `preset`.
     """
 
     metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 5}
     not_taken: Mapping[str, str] = {}
-    """Keywords of related environments that this one doesn't have, and why not."""
+    """Unsupported keywords of related environments, with the reason."""
 
     episode_steps = Fixed[int]()
     decisions_per_drop = Fixed[int]()
@@ -101,7 +101,7 @@ class CfIsacEnv(Configurable, gym.Env[Any, Any]):
         self.episode_steps = checked_count("episode_steps", episode_steps)
         self.decisions_per_drop = self._decisions_per_drop = checked_count("decisions_per_drop", decisions_per_drop)
         self._length = self.episode_steps * self.decisions_per_drop
-        self._terminates = self.episode_steps == 1  # nothing follows, rather than being cut off
+        self._terminates = self.episode_steps == 1
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise ValueError(f"render_mode must be None or one of {self.metadata['render_modes']}, got {render_mode!r}")
         self._source: DropSource
@@ -118,13 +118,13 @@ class CfIsacEnv(Configurable, gym.Env[Any, Any]):
         self._block: Block | None = None
         self._index = 0
         self._steps = 0
-        self._served = True  # whether every instant of the episode before ended with its requirements met
+        self._served = True  # whether all previous instants of the episode ended with their requirements met
         self._shown: tuple[Scenario, Decision | None, Outcome | None] | None = None
         self._viewer: Any = None
 
     @classmethod
     def _check_keywords(cls, fields: Iterable[str]) -> None:
-        """Refuse keywords that the environment doesn't have, with the reason or the nearest that it has."""
+        """Refuse unknown keywords, with the reason or the nearest valid name."""
         callee = f"{cls.__name__}.__init__()"
         for name, reason in {**VECTOR_ONLY, **cls.not_taken}.items():
             if name in fields:
@@ -142,10 +142,10 @@ class CfIsacEnv(Configurable, gym.Env[Any, Any]):
         return None if self._terminates else self._length
 
     def set_wrapper_attr(self, name: str, value: Any, *, force: bool = True) -> bool:
-        """Set an attribute that there is; new ones would be read by nobody.
+        """Set an existing attribute; new ones would have no effect.
 
         Raises:
-            AttributeError: there is none of that name, or it is fixed.
+            AttributeError: an unknown or read-only attribute.
         """
         if not hasattr(self, name):
             raise unknown_attribute(self, name)
@@ -153,15 +153,15 @@ class CfIsacEnv(Configurable, gym.Env[Any, Any]):
 
     @property
     def scenario(self) -> Scenario:
-        """The drop that the next decision is for."""
+        """Current drop."""
         return self._current().scenario[self._index]
 
     def evaluate(self, decision: Decision) -> Outcome:
         """Score a decision, or several with leading axes, on the current drop without stepping.
 
         Raises:
-            ValueError: another shape than `active` (…, M) and `power` (…, M, K), or powers that aren't finite and at least zero.
-            RuntimeError: the environment hasn't been reset.
+            ValueError: shapes other than `active` (…, M) and `power` (…, M, K), or powers that are not finite and nonnegative.
+            RuntimeError: the environment has not been reset.
         """
         problem = self._current().problem[self._index]
         return physics.evaluate(problem, checked_decision(decision, (self.config.M, self.config.K)))
@@ -169,14 +169,14 @@ class CfIsacEnv(Configurable, gym.Env[Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[observations.Observation, dict[str, Any]]:
-        """Begin an episode on a new drop.
+        """Start an episode on a new drop.
 
         Args:
-            seed: of the generator; given drops start from the first again.
-            options: `drop`, the index of one of the given drops.
+            seed: of the generator; stored drops restart from the first.
+            options: `drop`, the index of a stored drop.
 
         Raises:
-            ValueError, TypeError: options that the environment doesn't have.
+            ValueError, TypeError: unknown options.
         """
         drop = chosen_drop(options, self._source.count)
         super().reset(seed=seed)
@@ -192,8 +192,8 @@ class CfIsacEnv(Configurable, gym.Env[Any, Any]):
         """Score a decision.
 
         Raises:
-            ValueError: the action has another shape than (M, K + 1), holds NaN, or isn't numbers.
-            RuntimeError: the environment hasn't been reset, or its episode is over.
+            ValueError: an action of another shape than (M, K + 1), with NaN, or not numeric.
+            RuntimeError: the environment has not been reset, or its episode is over.
         """
         block = self._current()
         if self._steps >= self._length:
@@ -201,28 +201,28 @@ class CfIsacEnv(Configurable, gym.Env[Any, Any]):
         decision = actions.decode(self._realised(action), self._config.max_ap_power_w)
         problem = block.problem[self._index]
         outcome = physics.evaluate(problem, decision)
-        reward, said = self._scored(problem, decision, outcome)
+        reward, information = self._scored(problem, decision, outcome)
         if self.render_mode is not None:
             self._show(decision, outcome)
         self._steps += 1
         over = self._steps >= self._length
         if self._steps % self._decisions_per_drop == 0:
-            self._served = bool(said["is_success"])
+            self._served = bool(information["is_success"])
             if not over:
                 self._block, self._index = self._source.next(self.np_random)
                 block = self._block
         observation = block.observe(self._index, decision.active)
-        return observation, reward, over and self._terminates, over and not self._terminates, said
+        return observation, reward, over and self._terminates, over and not self._terminates, information
 
     def _realised(self, action: Any) -> NDArray[np.float32]:
-        """The action as it is carried out."""
+        """Return the validated action as executed."""
         return checked_action(action, (self._config.M, self._config.K + 1))
 
     def _scored(self, problem: Problem, decision: Decision, outcome: Outcome) -> tuple[float, info.Info]:
         return info.scored(problem, decision, outcome, self._config, self._served)
 
     def render(self) -> NDArray[np.uint8] | None:
-        """The map of the last decision (`rgb_array`); `human` draws by itself on every reset and step."""
+        """Render the last decision (`rgb_array`); `human` draws on every reset and step."""
         if self.render_mode is None:
             gym.logger.warn('render() needs gym.make(..., render_mode="rgb_array") or "human"')
             return None
@@ -231,13 +231,13 @@ class CfIsacEnv(Configurable, gym.Env[Any, Any]):
         return self._get_viewer().frame(*self._shown) if self.render_mode == "rgb_array" else None
 
     def close(self) -> None:
-        """Close the window, if there is one."""
+        """Close the window, if any."""
         if self._viewer is not None:
             self._viewer.close()
             self._viewer = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy opens its own window."""
+        """Exclude the window from copies."""
         return {**self.__dict__, "_viewer": None}
 
     def _current(self) -> Block:
@@ -261,7 +261,7 @@ class CfIsacEnv(Configurable, gym.Env[Any, Any]):
 
 
 def checked_count(name: str, value: Any) -> int:
-    """The value as an int, or a ValueError when it isn't a whole number of 1 or more."""
+    """Validate a whole number of 1 or more."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise ValueError(f"{name} must be a whole number of 1 or more, got {value!r}")
     return int(value)
@@ -274,7 +274,7 @@ VECTOR_ONLY: Mapping[str, str] = {
 
 
 def keywords(cls: type) -> list[str]:
-    """Names of the keyword arguments that constructors of an environment and its bases have of their own."""
+    """Return the keyword arguments of the constructors of an environment and its bases."""
     names: dict[str, None] = {}
     for base in cls.__mro__:
         if issubclass(base, Configurable) and "__init__" in base.__dict__:
@@ -284,7 +284,7 @@ def keywords(cls: type) -> list[str]:
 
 
 def checked_action(action: Any, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """The action as float32 within [-1, 1], or a ValueError that says what is wrong with it."""
+    """Validate an action and clip it to [-1, 1] as float32."""
     array = real_array(action, "the action")
     if array.shape != shape:
         raise ValueError(
@@ -299,7 +299,7 @@ def checked_action(action: Any, shape: tuple[int, ...]) -> NDArray[np.float32]:
 
 
 def real_array(values: Any, name: str) -> NDArray[Any]:
-    """The values as an array of real numbers, or a ValueError."""
+    """Convert values to an array of real numbers, or raise a ValueError."""
     array = np.asarray(values)
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{name} must hold real numbers, got an array of {array.dtype}")
@@ -307,7 +307,7 @@ def real_array(values: Any, name: str) -> NDArray[Any]:
 
 
 def flat_hint(given: tuple[int, ...], wanted: tuple[int, ...]) -> str:
-    """Advice on an action of a wrong shape; `wanted` ends with (M, K + 1)."""
+    """Return advice on an action of a wrong shape; `wanted` ends with (M, K + 1)."""
     M, columns = wanted[-2:]
     if given in ((M * columns,), (*wanted[:-2], M * columns)):
         return f"a flat action needs action.reshape({', '.join(map(str, wanted))}), or a wrapper that does it"
@@ -315,7 +315,7 @@ def flat_hint(given: tuple[int, ...], wanted: tuple[int, ...]) -> str:
 
 
 def checked_decision(decision: Decision, shape: tuple[int, int]) -> Decision:
-    """A decision whose arrays are what they should be, or a ValueError that says what is wrong with it."""
+    """Validate shapes, types and values of a decision."""
     if not isinstance(decision, Decision):
         raise TypeError(f"a decision must be a cfisac_env.Decision, got {type(decision).__name__}")
     active, power = np.asarray(decision.active), real_array(decision.power, "the decision's power")

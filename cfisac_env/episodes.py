@@ -1,4 +1,4 @@
-"""Episodes of `CfIsacMobile-v0`: a network through its consecutive instants, drawn from its dynamics or brought by the user."""
+"""Episodes of `CfIsacMobile-v0`: consecutive instants of a network, random or supplied by the user."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from cfisac_env.sampling import RandomInputs, build
 from cfisac_env.scenario import Scenario
 
 FASTEST = 1e4
-"""Largest velocity component in an observation, in radii of the disc a second, and turn rate in rad/s."""
+"""Largest observed velocity component, in radii of the disc per second, and turn rate, in rad/s."""
 
 
 @dataclass(frozen=True, eq=False)
 class Episodes:
-    """One episode, or a batch of n: a scenario of leading axes (…, steps), and how users and targets move in it."""
+    """One episode or a batch: a scenario with leading axes (…, steps), and the tracks of users and targets."""
 
     scenario: Scenario
     users: Track
     targets: Track
 
     def __getitem__(self, index: Any) -> Episodes:
-        """The episodes at `index` of the first axis."""
+        """Select episodes along the first axis."""
         users, targets = (
             Track(track.xy[index], track.velocity[index], track.turn_rate[index])
             for track in (self.users, self.targets)
@@ -37,7 +37,7 @@ class Episodes:
 
     @classmethod
     def through(cls, scenario: Scenario, step_s: float) -> Episodes:
-        """Measured, ray-traced or simulated instants (…, steps), `step_s` apart; velocities follow from the positions."""
+        """Build episodes from instants (…, steps), `step_s` apart, with velocities derived from the positions."""
         return cls(
             scenario,
             Track.through(np.asarray(scenario.ue_xy), step_s),
@@ -45,7 +45,7 @@ class Episodes:
         )
 
     def observe(self, velocities: bool = True) -> observations.Observation:
-        """The observations of all instants: those of `CfIsac-v0` and, with `velocities`, those of `velocity_spaces`."""
+        """Encode the observations of all instants, including those of `velocity_spaces` with `velocities`."""
         observation = observations.encode(self.scenario)
         if velocities:
             radius_m = self.scenario.config.area_diameter_m / 2
@@ -56,7 +56,7 @@ class Episodes:
 
 
 def velocity_spaces(config: SystemConfig) -> dict[str, spaces.Box]:
-    """`ue_velocity` (K, 2), `target_velocity` (S, 2) in radii of the disc/s; `ue_turn_rate` (K,), `target_turn_rate` (S,) in rad/s."""
+    """Return the spaces of velocities (K, 2), (S, 2) in radii of the disc per second, and turn rates (K,), (S,) in rad/s."""
     shapes = {
         "target_turn_rate": (config.S,), "target_velocity": (config.S, 2),
         "ue_turn_rate": (config.K,), "ue_velocity": (config.K, 2),
@@ -66,7 +66,7 @@ def velocity_spaces(config: SystemConfig) -> dict[str, spaces.Box]:
 
 @dataclass(frozen=True)
 class Dynamics:
-    """How a network changes from instant to instant."""
+    """Dynamics of a network over time."""
 
     users: Motion
     targets: Motion
@@ -78,13 +78,13 @@ class Dynamics:
         series_of(self.shadowing)
 
     def episodes(self, config: SystemConfig, rngs: Generators, steps: int, step_s: float) -> Episodes:
-        """Episodes of `steps` consecutive instants of one network each, leading axes (n, steps), each with its own generator.
+        """Generate episodes of `steps` consecutive instants of one network each, (n, steps), each with its own generator.
 
-        Positions begin as in `sample`. APs, receivers, pilots and drawn radar cross-sections stay; gains and Fisher information follow
-        from where users and targets are, so that an instant differs from the one before by as much as the geometry does.
+        Initial positions are those of `sample`. APs, receivers, pilots and radar cross-sections are constant; gains and Fisher information
+        follow from the positions of users and targets.
 
         Raises:
-            ValueError, TypeError: a strategy returns something else than it should.
+            ValueError, TypeError: an invalid result of a strategy.
         """
         n = len(rngs)
         inputs = RandomInputs(config, (n,))
@@ -117,20 +117,20 @@ class Dynamics:
         return Episodes(scenario, users, targets)
 
     def trajectory(self, config: SystemConfig, rng: np.random.Generator, steps: int, step_s: float) -> Scenario:
-        """One episode as a batch of `steps` consecutive instants."""
+        """Generate one episode as a batch of `steps` consecutive instants."""
         return self.episodes(config, [rng], steps, step_s).scenario[0]
 
 
 def checked_trajectories(scenario: Scenario, steps: int | None, step_s: float) -> Episodes:
-    """Trajectories that the user brings as a batch of episodes, leading axes (n, steps).
+    """Validate user-supplied trajectories, and convert them to episodes with leading axes (n, steps).
 
     Args:
         scenario: leading axes (steps,) or (n, steps).
-        steps: instants that an episode plays; None plays all.
-        step_s: time from one to the next, s.
+        steps: instants per episode; None for all.
+        step_s: time between instants, s.
 
     Raises:
-        ValueError: other leading axes, fewer instants than are to be played, or APs or receivers that move.
+        ValueError: other leading axes, too few instants, or moving APs or receivers.
     """
     lead = scenario.batch_shape
     if len(lead) not in (1, 2):
@@ -156,7 +156,7 @@ def checked_trajectories(scenario: Scenario, steps: int | None, step_s: float) -
 
 
 class TrajectorySource(DropSource):
-    """Instants of one episode after the other, each episode drawn whole."""
+    """Source of random episodes, each generated as a whole."""
 
     def __init__(
         self, config: SystemConfig, dynamics: Dynamics, steps: int, step_s: float, velocities: bool = True
@@ -165,16 +165,16 @@ class TrajectorySource(DropSource):
         super().__init__(config)
 
     def restart(self) -> None:
-        """Forget the episode."""
+        """Discard the episode."""
         self.block = None
         self._index = 0
 
     def first(self, rng: np.random.Generator, drop: int | None = None) -> tuple[Block, int]:
-        """A new episode at its first instant."""
+        """Return the first instant of a new episode."""
         return self._begin(self._dynamics.episodes(self.config, [rng], self._steps, self._step_s)[0])
 
     def next(self, rng: np.random.Generator) -> tuple[Block, int]:
-        """The next instant."""
+        """Return the next instant."""
         if self.block is None:
             raise RuntimeError("an episode has to begin with first() before next()")
         self._index += 1
@@ -186,7 +186,7 @@ class TrajectorySource(DropSource):
 
 
 class StoredTrajectories(TrajectorySource):
-    """The episodes of a `Scenario` with a time axis, in order and from the beginning again."""
+    """Episodes of a `Scenario` with a time axis, played in order and repeatedly."""
 
     def __init__(self, episodes: Episodes, velocities: bool = True) -> None:
         self._episodes, self._velocities = episodes, velocities
@@ -199,11 +199,11 @@ class StoredTrajectories(TrajectorySource):
         self._played = -1
 
     def first(self, rng: np.random.Generator, drop: int | None = None) -> tuple[Block, int]:
-        """The episode that is asked for, or the next one, at its first instant."""
+        """Return the first instant of the selected episode, or of the next one."""
         self._played = (self._played + 1) % self.count if drop is None else drop
         return self._begin(self._episodes[self._played])
 
     def configure(self, config: SystemConfig) -> None:
-        """Go on under other requirements."""
+        """Change the requirements."""
         super().configure(config)
         self._episodes = replace(self._episodes, scenario=replace(self._episodes.scenario, config=config))

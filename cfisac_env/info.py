@@ -1,4 +1,4 @@
-"""What a step says besides observation and reward: one place for the names and kinds of all of it, on every environment."""
+"""Reward and info of a step, common to all environments."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ def scored(
     switching: Switching | None = None,
     energy_j: Array | float = 0.0,
 ) -> tuple[Array, Info]:
-    """The reward and the information of decisions, one or a batch; nothing returned shares memory with the arguments.
+    """Compute reward and info of one decision or a batch, without sharing memory with the arguments.
 
     - `total_power_w`, `transmit_power_w`, `circuit_power_w` (…,), `active_aps` (…,)
     - `sinr_db` (…, K), `crlb_m2` (…, S)
     - `feasible` (…,): whether this decision meets every requirement
-    - `is_success` (…,): whether this one and the last one on each instant of the episode before did; at its end, whether the episode did
-    - `cost` (…,): sum of `costs` (…, K + S): by how much, relatively, each user's SINR and each target's CRLB misses its requirement
+    - `is_success` (…,): whether this decision and the last one at each previous instant of the episode are feasible
+    - `cost` (…,): sum of `costs` (…, K + S), the relative violations of each user's SINR and each target's CRLB
     - `reward_terms`: those of `reward.terms`, (…,) each; their sum is the reward
-    - where switching costs: `switched_on`, `waking_aps`, `switching_energy_j`, `energy_j` of the step, all included, and
+    - with switching costs: `switched_on`, `waking_aps`, `switching_energy_j`, `energy_j` of the step, all included, and
       `episode_energy_j`
 
     Args:
-        problem: of the drops; leading axes ….
-        decision: for them.
-        outcome: of the decision.
-        config: gives the kind of reward.
-        served: (…,) whether every instant of the episode before ended with its requirements met.
-        switching: the state before the decision, where switching costs.
-        energy_j: (…,) of the episode before, then.
+        problem: drops with leading axes ….
+        decision: decisions on them.
+        outcome: of the decisions.
+        config: with the kind of reward.
+        served: (…,) whether all previous instants of the episode ended with their requirements met.
+        switching: state before the decision, with switching costs.
+        energy_j: (…,) energy of the episode so far.
     """
     xp = physics.namespace(outcome.sinr)
     missed = reward.missed(outcome)
@@ -54,7 +54,7 @@ def scored(
         "crlb_m2": xp.asarray(outcome.crlb, copy=True),
         "feasible": xp.asarray(
             outcome.feasible, copy=True
-        ),  # an array also of one decision, which vectors of environments want
+        ),  # an array also for a single decision, as vector environments require
         "is_success": xp.asarray(outcome.feasible & served),
         "cost": missed[0] + missed[1],
         "costs": xp.concat([outcome.sinr_violation, outcome.crlb_violation], axis=-1),
@@ -79,10 +79,10 @@ def scored(
 
 
 def sinr_db(sinr: Array) -> Array:
-    """10 log10 γ, with −300 dB for a user that gets nothing."""
+    """Compute 10 log10 γ, at least −300 dB."""
     return 10.0 * physics.namespace(sinr).log10(physics.clip(sinr, 1e-30))
 
 
 def _count(flags: Array) -> Array:
-    """How many of the last axis are set; int64."""
+    """Count the set flags along the last axis, as int64."""
     return flags.sum(-1) if flags.ndim > 1 else np.int64(np.count_nonzero(flags))

@@ -1,4 +1,4 @@
-"""`CfIsacMobile-v0`: a network that lives. Users walk, targets drive, and switching an AP on costs energy and takes time."""
+"""`CfIsacMobile-v0`: a network over time with walking users, driving targets and switching costs."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ from cfisac_env.types import Decision, Outcome, Problem
 __all__ = ["MAX_STEPS", "CfIsacMobileEnv", "Switching", "switching"]
 
 MAX_STEPS = 1000
-"""Longest episode, as one is drawn whole and shadowing correlates all of its instants."""
+"""Maximum episode length, as shadowing correlates all instants of an episode."""
 
 
 class CfIsacMobileEnv(CfIsacEnv):
-    """Which access points to keep on while users walk and targets drive, when switching costs.
+    """AP activation and power allocation over time, with mobility and switching costs.
 
     ## Description
 
-    An episode is so many instants of one network (50 of 1 s). Users walk to random waypoints at 1.5 m/s, targets drive at 15 m/s in smooth
-    turns, nobody leaves the disc, and the shadowing of every link follows its user with the correlation exp(−d/13 m), independent from
-    AP to AP. Each of the three is a strategy object of `cfisac_env.mobility` that can be replaced. Everything else stays as it is
-    through an episode: the scenario changes as much as the geometry does.
+    An episode consists of consecutive instants of one network (50 of 1 s). Users walk to random waypoints at 1.5 m/s, targets drive at
+    15 m/s in smooth turns, all within the disc, and the shadowing of every link varies along its user's path with the correlation
+    exp(−d/13 m), independent across APs. Each of the three is a replaceable strategy object of `cfisac_env.mobility`. Everything else is
+    constant during an episode.
 
-    Switching an AP on costs `switching_energy_j`, and for `wake_up_steps` instants it draws circuit power and serves nobody: whatever
-    the action has it radiate is not radiated. An AP switched off while it wakes up begins anew. Both are 0 by default.
+    Switching an AP on costs `switching_energy_j`, and for `wake_up_steps` instants it draws circuit power without serving: the
+    powers that the action assigns to it are not radiated. An AP switched off during its wake-up must start again. Both are 0 by default.
 
     ## Action Space
 
@@ -61,44 +61,44 @@ class CfIsacMobileEnv(CfIsacEnv):
 
     That of `CfIsac-v0`, where `ap[:, 2]` is the previous activation, and
 
-    - `wait` (M,): for how many instants an AP that is on from now on will not serve yet (0: it serves now)
-    - `sequence` (4,): seconds an instant, switching energy in J, wake-up steps, decisions left in the episode
-    - `ue_velocity` (K, 2), `target_velocity` (S, 2): present velocity in radii of the disc a second
-    - `ue_turn_rate` (K,), `target_turn_rate` (S,): present turn rate in rad/s, counterclockwise
+    - `wait` (M,): remaining instants until an AP that is on from now on serves (0: it serves now)
+    - `sequence` (4,): seconds per instant, switching energy in J, wake-up steps, remaining decisions of the episode
+    - `ue_velocity` (K, 2), `target_velocity` (S, 2): current velocity in radii of the disc per second
+    - `ue_turn_rate` (K,), `target_turn_rate` (S,): current turn rate in rad/s, counterclockwise
 
-    With `velocities=False` the last four are left out.
+    With `velocities=False` the last four are omitted.
 
     ## State
 
-    The future depends on the past through the following alone. In the observation: positions, velocities, turn rates, gains, pilots,
+    The future depends on the past only through the following. Observed: positions, velocities, turn rates, gains, pilots,
     radar gains, which APs are on and awake, and the time left; with the default dynamics that is the whole state of APs, receivers and
-    targets, which are Markov. Not in the observation: how far each user's waypoint is (it lies ahead, in the direction of the velocity),
-    and the shadowing at points that a user has passed, which it finds again if it comes back (along a straight way the shadowing is
-    Markov). Own strategies may keep more to themselves.
+    targets, which are Markov. Not observed: the distance of each user's waypoint (in the direction of the velocity), and
+    the shadowing at points that a user has passed and may revisit (on a straight path the shadowing is Markov). Custom strategies may
+    have further hidden state.
 
     ## Rewards
 
-    Those of `CfIsac-v0`, where switching draws `switching_energy_j` · (APs switched on)/`step_s` W besides. So without violations,
+    Those of `CfIsac-v0`, where the switching power `switching_energy_j` · (APs switched on)/`step_s` adds to the total. Without violations,
     −reward · `step_s` is the energy of the step in J.
 
     ## Starting State
 
-    A network of which every AP is on and awake, so that the first activation costs nothing.
+    A network with every AP on and awake, so that the first activation is free.
 
     ## Episode End
 
     Truncated after `episode_steps` decisions.
 
-    ## Trajectories of your own
+    ## Custom Trajectories
 
     `drops=` takes a `Scenario`, or a file of one, with a time axis: leading axes (instants,), or (episodes, instants), `step_s` apart.
-    Episodes are played in order, `options={"drop": i}` picks one, and a seed starts from the first again. Velocities are differences of
-    positions. APs and receivers must stay where they are.
+    Episodes are played in order, `options={"drop": i}` selects one, and a seed restarts from the first. Velocities are differences of
+    positions. APs and receivers must be fixed.
 
     ## Information
 
     That of `CfIsac-v0`, and `switched_on` and `waking_aps` (numbers of APs), `switching_energy_j` of the step, `energy_j` of the step, all
-    included, and `episode_energy_j` so far. `trajectory` holds the whole episode, which only a clairvoyant policy may look at.
+    included, and `episode_energy_j` so far. `trajectory` holds the whole episode, for clairvoyant policies only.
 
     ## Arguments
 
@@ -112,25 +112,25 @@ class CfIsacMobileEnv(CfIsacEnv):
     ```
 
     Args:
-        episode_steps: decisions an episode, at most 1000; 50, or with `drops` as many as the trajectories have instants.
-        step_s: seconds from one to the next.
-        switching_energy_j: what switching an AP on costs, in J.
-        wake_up_steps: instants during which an AP that was switched on serves nobody.
+        episode_steps: decisions per episode, at most 1000; 50 by default, or with `drops` the length of the trajectories.
+        step_s: seconds between instants.
+        switching_energy_j: energy for switching an AP on, in J.
+        wake_up_steps: instants until an AP that was switched on serves.
         user_speed_m_s: of the default user motion, 1.5 m/s.
         target_speed_m_s: of the default target motion, 15 m/s.
         decorrelation_m: of the default shadowing, 13 m.
-        user_motion: a `Motion` instead of the default; takes the place of `user_speed_m_s`. A specification that goes through JSON holds
-            it as a dict, `{"strategy": "module:Class", …}` with the fields of the dataclass, which is taken, too.
+        user_motion: `Motion` of the users, instead of `user_speed_m_s`; also in its serialised form, `{"strategy": "module:Class", …}` with
+            the fields of the dataclass.
         target_motion: the same for the targets.
-        shadowing: a `Shadowing` instead of the default; takes the place of `decorrelation_m`.
-        velocities: whether the observation has velocities and turn rates.
-        drops: trajectories to play instead of random ones; takes the place of speeds and strategies.
+        shadowing: `Shadowing` of the links, instead of `decorrelation_m`.
+        velocities: whether the observation contains velocities and turn rates.
+        drops: trajectories to play, which exclude speeds and strategies.
         render_mode: `rgb_array` or `human`.
         fields: any field of `SystemConfig`, and `preset`.
 
     Raises:
-        ValueError: a number out of its range, both a strategy and the number that it takes the place of, or trajectories that are
-            shorter than an episode, have no time axis, or whose APs move.
+        ValueError: a number out of range, a strategy together with the number that it replaces, or trajectories that are shorter than an
+            episode, have no time axis, or whose APs move.
     """
 
     not_taken: Mapping[str, str] = {"decisions_per_drop": "time goes on with every decision"}
@@ -197,7 +197,7 @@ class CfIsacMobileEnv(CfIsacEnv):
                 raise ValueError(f"{name} belongs to the default strategy; leave it out when {other} is given")
         self.switching_energy_j = checked_number("switching_energy_j", switching_energy_j, 1e9)
         self.wake_up_steps = int(wake_up_steps)
-        # A speed is checked by its own name, which is the one that was given.
+        # Validated here for the argument's name in the message.
         for name, number in (("user_speed_m_s", user_speed_m_s), ("target_speed_m_s", target_speed_m_s)):
             if number is not None:
                 checked_number(name, number, 1e3)
@@ -229,34 +229,34 @@ class CfIsacMobileEnv(CfIsacEnv):
 
     @property
     def trajectory(self) -> Scenario:
-        """The whole episode, one leading axis: the past, the present and the future."""
+        """The whole episode, including its future, with one leading axis."""
         if self._trajectories.block is None:
             raise RuntimeError("the environment has to be reset before it has a trajectory: call reset()")
         return self._trajectories.block.scenario
 
     @property
     def switching(self) -> Switching:
-        """Where the network stands before the next decision."""
+        """Switching state before the next decision."""
         return self._state
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Begin an episode with a new network, every AP on."""
+        """Start an episode in a new network with every AP on."""
         observation, info = super().reset(seed=seed, options=options)
         self._state = self.beginning()
         self._energy_j = 0.0
         return self._completed(observation), info
 
     def step(self, action: NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Score a decision and go on to the next instant.
+        """Score a decision and advance to the next instant.
 
         Raises:
-            ValueError: the action has another shape than (M, K + 1), holds NaN, or isn't numbers.
-            RuntimeError: the environment hasn't been reset, or its episode is over.
+            ValueError: an action of another shape than (M, K + 1), with NaN, or not numeric.
+            RuntimeError: the environment has not been reset, or its episode is over.
         """
-        observation, reward, terminated, truncated, said = super().step(action)
-        return self._completed(observation), reward, terminated, truncated, said
+        observation, reward, terminated, truncated, information = super().step(action)
+        return self._completed(observation), reward, terminated, truncated, information
 
     def _realised(self, action: Any) -> NDArray[np.float32]:
         realised = super()._realised(action)
@@ -264,13 +264,15 @@ class CfIsacMobileEnv(CfIsacEnv):
         return realised
 
     def _scored(self, problem: Problem, decision: Decision, outcome: Outcome) -> tuple[float, info.Info]:
-        reward, said = info.scored(problem, decision, outcome, self.config, self._served, self._state, self._energy_j)
-        self._energy_j = said["episode_energy_j"]
+        reward, information = info.scored(
+            problem, decision, outcome, self.config, self._served, self._state, self._energy_j
+        )
+        self._energy_j = information["episode_energy_j"]
         self._state = self._state.after(decision.active)
-        return reward, said
+        return reward, information
 
     def beginning(self) -> Switching:
-        """Where the network stands before the first decision: every AP on and awake."""
+        """Return the initial switching state: every AP on and awake."""
         M = self.config.M
         return Switching(
             step_s=self.step_s,
@@ -282,7 +284,7 @@ class CfIsacMobileEnv(CfIsacEnv):
         )
 
     def _completed(self, observation: Observation) -> Observation:
-        """The observation with what `CfIsac-v0` has no entry for."""
+        """Add the entries beyond those of `CfIsac-v0`."""
         state = self._state
         assert state.previous_active is not None
         assert state.wait is not None
@@ -295,5 +297,5 @@ class CfIsacMobileEnv(CfIsacEnv):
 
 
 def _given(strategy: Any, default: Callable[[float], Any], number: float | None, usual: float) -> Any:
-    """The strategy that was given, or the default one with the number that was given, or the usual."""
+    """Return the given strategy, or the default one with the given or usual number."""
     return default(usual if number is None else number) if strategy is None else strategy

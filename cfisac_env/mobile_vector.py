@@ -1,4 +1,4 @@
-"""`CfIsacMobile-v0` many times over: episodes drawn, observed and scored as batches."""
+"""Vector environment `CfIsacMobile-v0`: episodes generated, observed and scored as batches."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from cfisac_env.types import Array
 from cfisac_env.vector import CfIsacVectorEnv
 
 _DRAWN_LINKS = 2**13
-"""AP–user links whose episodes are drawn at once: few enough to stay in the caches."""
+"""Number of AP–user links whose episodes are generated together, limited to fit the caches."""
 
 _SHARD_LINKS = 2**14
 
 
 class CfIsacMobileVectorEnv(CfIsacVectorEnv):
-    """N environments `CfIsacMobile-v0` in one, step for step what N single ones give from the same seeds.
+    """Batch of N environments `CfIsacMobile-v0`, identical step by step to N single ones with the same seeds.
 
     ```python
     import gymnasium as gym
@@ -37,16 +37,16 @@ class CfIsacMobileVectorEnv(CfIsacVectorEnv):
     observations, rewards, terminations, truncations, infos = envs.step(envs.action_space.sample())
     ```
 
-    Whole episodes are drawn at once and kept, gains and observations of all instants: about 0.25 MB an environment at (30, 6) and 50
-    instants.
+    Whole episodes are generated and stored, with gains and observations of all instants: about 0.25 MB per environment at (30, 6) and
+    50 instants.
 
     Args:
         num_envs: N.
         autoreset_mode: as for `CfIsacVectorEnv`, like the next four.
-        threads: to work on the environments with.
-        backend: `numpy` or `torch`; episodes are drawn with NumPy in both.
+        threads: number of threads.
+        backend: `numpy` or `torch`; episodes are generated with NumPy in both.
         device: of torch tensors.
-        max_episode_steps: steps after which an episode is cut off.
+        max_episode_steps: steps after which episodes are truncated.
         options: of `CfIsacMobileEnv`.
 
     Raises:
@@ -74,7 +74,7 @@ class CfIsacMobileVectorEnv(CfIsacVectorEnv):
 
 
 class MobileShard(Shard):
-    """A shard whose instants are kept in arrays of leading axes (instants, environments)."""
+    """Shard with stored instants, in arrays of leading axes (instants, environments)."""
 
     def __init__(self, single: CfIsacMobileEnv, span: slice, episode: Episode, backend: Backend) -> None:
         super().__init__(single.config, span, episode, backend)
@@ -90,7 +90,7 @@ class MobileShard(Shard):
         self._views: dict[str, Array] = {}
 
     def configure(self, config: SystemConfig) -> None:
-        """Go on under other requirements."""
+        """Change the requirements."""
         super().configure(config)
         if self._brought is not None:
             self._brought = replace(self._brought, scenario=replace(self._brought.scenario, config=config))
@@ -106,13 +106,13 @@ class MobileShard(Shard):
         generators: Generators,
         observation: Mapping[str, Array],
     ) -> None:
-        """Begin new episodes and observe, as `Shard.reset`."""
+        """Start new episodes and observe, as `Shard.reset`."""
         self._index[rows & seeded] = -1
         self._draw_all(rows, drop, generators)
         self._observe(observation)
 
     def step(self, action: Array, generators: Generators, observation: Mapping[str, Array]) -> None:
-        """Score decisions, go on to the next instants and observe, as `Shard.step`."""
+        """Score decisions, advance to the next instants and observe, as `Shard.step`."""
         playing = ~self.over
         self._decide(action, playing)
         beginning = self._count(playing)
@@ -144,7 +144,7 @@ class MobileShard(Shard):
         return decision.active
 
     def _draw_all(self, rows: Rows, drop: NDArray[np.int64] | None, generators: Generators) -> None:
-        """Draw new episodes, every AP on and awake, in the rows."""
+        """Generate new episodes in the rows, with every AP on and awake."""
         chosen = np.flatnonzero(rows)
         some = max(1, _DRAWN_LINKS // (self._config.M * self._config.K))
         for first in range(0, len(chosen), some):
@@ -179,11 +179,11 @@ class MobileShard(Shard):
                 kept[name][:, index] = self._backend.array(np.swapaxes(value, 0, 1))
 
     def _place(self) -> None:
-        """Bring `scenario` to the instants at hand."""
+        """Set `scenario` to the current instants."""
         self.scenario = Scenario(self._config, **self._at(self._numbers))
 
     def _at(self, kept: Mapping[str, Array]) -> dict[str, Array]:
-        """What is kept, at the instants at hand: a view where all environments are at the same."""
+        """Select the current instants of stored arrays; a view if they are equal for all environments."""
         instant = np.minimum(self._steps, self._episode.decisions - 1)
         if (instant == instant[0]).all():
             return {name: value[int(instant[0])] for name, value in kept.items()}
@@ -192,15 +192,15 @@ class MobileShard(Shard):
         return {name: value[index, each] for name, value in kept.items()}
 
     def _now(self) -> dict[str, Array]:
-        """Fresh observations."""
+        """Build the current observations, as copies."""
         xp, state = self._backend.xp, self._switching
-        seen = {name: xp.asarray(value, copy=True) for name, value in self._at(self._views).items()}
-        seen["ap"][..., 2] = state.previous_active
-        seen["wait"] = xp.astype(state.wait, xp.float32)
+        entries = {name: xp.asarray(value, copy=True) for name, value in self._at(self._views).items()}
+        entries["ap"][..., 2] = state.previous_active
+        entries["wait"] = xp.astype(state.wait, xp.float32)
         sequence = np.empty((len(self._steps), 4), np.float32)
         sequence[:, :3], sequence[:, 3] = self._sequence, self._episode.decisions - self._steps
-        seen["sequence"] = self._backend.array(sequence)
-        return seen
+        entries["sequence"] = self._backend.array(sequence)
+        return entries
 
     def _observe(self, observation: Mapping[str, Array], moved: bool = True) -> None:
         for key, entry in self._now().items():

@@ -189,7 +189,7 @@ def root(x: Array) -> Array:
 
 
 def fisher_matrix(ap_power: Array, fisher: Array) -> Array:
-    """Fisher information about each target's position, paper (5):  J_s = Σ_m P_m Q_ms.
+    """Compute the Fisher information about each target's position, paper (5):  J_s = Σ_m P_m Q_ms.
 
     Args:
         ap_power: (…, M) P_m in W.
@@ -220,7 +220,7 @@ def crlb(ap_power: Array, fisher: Array) -> Array:
 
 
 def trace_inverse(information: Array) -> Array:
-    """tr(J⁻¹) = tr J/det J in m² of Fisher matrices (…, 3), see `fisher_matrix`; infinite where they are singular to rounding."""
+    """Compute tr(J⁻¹) = tr J/det J in m² of Fisher matrices (…, 3), see `fisher_matrix`; infinite where they are singular to rounding."""
     xp = namespace(information)
     a, b, c = information[..., 0], information[..., 1], information[..., 2]
     determinant = a * b - c * c
@@ -229,7 +229,7 @@ def trace_inverse(information: Array) -> Array:
 
 
 def precision(information: Array) -> Array:
-    """1/tr(J⁻¹) in 1/m² of Fisher matrices (…, 3), see `fisher_matrix`; zero where they are singular to rounding.
+    """Compute 1/tr(J⁻¹) in 1/m² of Fisher matrices (…, 3), see `fisher_matrix`; zero where they are singular to rounding.
 
     The matrix is divided by its trace first, so that gradients are finite and bounded for every power, also in float32.
     """

@@ -1,4 +1,4 @@
-"""The reward: negative power, and what a missed requirement costs, as a sum of named terms."""
+"""Reward as a sum of named terms: negative power and penalties for violated requirements."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cfisac_env.types import Array, Outcome, Problem
 
 
 def missed(outcome: Outcome) -> tuple[Array, Array]:
-    """Σ_k max(0, 1 − γ_k/γ_thr) and Σ_s max(0, 1 − ν/CRLB_s), each (…,)."""
+    """Compute Σ_k max(0, 1 − γ_k/γ_thr) and Σ_s max(0, 1 − ν/CRLB_s), each (…,)."""
     return outcome.sinr_violation.sum(-1), outcome.crlb_violation.sum(-1)
 
 
@@ -22,10 +22,10 @@ def terms(
     switching_w: Array | None = None,
     most_switching_w: float = 0.0,
 ) -> dict[str, Array]:
-    """The terms whose sum is the reward, each (…,).
+    """Compute the terms of the reward, each (…,).
 
-    With the power P in W, its greatest value P_most = M (P_max + P_cir), what switching draws (W and W_most, zero on most ids) and the
-    K + S relative violations v, `config.reward` decides:
+    With the power P, its maximum P_most = M (P_max + P_cir), the switching power W and its maximum W_most (zero without switching costs),
+    and the K + S relative violations v, `config.reward` selects:
 
     - `penalty`: −P − W where every requirement is met, else −(P_most + W_most) (1 + mean v).
     - `log`: −ln((P + W)/P_floor) where every requirement is met, else −ln((P_most + W_most)/P_floor) (1 + mean v), with the drop's floor
@@ -33,14 +33,14 @@ def terms(
     - `power`: −P − W.
     - `linear`: −P − W − `sinr_penalty` Σ_k v_k − `crlb_penalty` Σ_s v_s.
 
-    Terms are `power` and `switching` (where it costs), and what is lost to missed requirements: `sinr` and `crlb`, which grow with the
-    violations, and the fixed charge `infeasible`, which brings the others up to P_most + W_most.
+    The terms are `power`, `switching` (with switching costs), `sinr` and `crlb`, which increase with the violations, and the fixed penalty
+    `infeasible`, which raises the total to P_most + W_most.
 
     Args:
         outcome: leading axes ….
-        config: gives the kind of reward and its weights.
+        config: with the kind of reward and its weights.
         problem: of the outcome.
-        misses: `missed(outcome)`, if it is there already.
+        misses: `missed(outcome)`, if already computed.
         switching_w: (…,) W.
         most_switching_w: W_most.
     """
@@ -67,7 +67,7 @@ def _watts(power_w: Array) -> Array:
 
 
 def _logarithm(problem: Problem) -> Callable[[Array], Array]:
-    """ln(P/P_floor), zero below the floor."""
+    """Return the function ln(P/P_floor), zero below the floor."""
     floor_w = physics.fewest_active(problem) * problem.circuit_power_w
 
     def scaled(power_w: Array) -> Array:

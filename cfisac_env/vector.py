@@ -1,4 +1,4 @@
-"""`CfIsac-v0` many times over: the drops of all environments drawn, observed and scored as batches."""
+"""Vector environment `CfIsac-v0`: drops generated, observed and scored as batches."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from cfisac_env.scenario import Scenario, joined
 from cfisac_env.shard import Episode, Rows, Shard
 from cfisac_env.types import Array, Decision, Outcome
 
-_SHARD_LINKS = 2**17  # AP–user links in a shard: fewer leave the caches less often, more leave Python less often
+_SHARD_LINKS = 2**17  # AP–user links per shard, a trade-off of cache use and Python overhead
 _SHARD_ENVS = 512
 _Results = dict[str, Any]
 
 
 class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
-    """N environments `CfIsac-v0` in one, step for step what N single ones give from the same seeds.
+    """Batch of N environments `CfIsac-v0`, identical step by step to N single ones with the same seeds.
 
     ```python
     import gymnasium as gym
@@ -43,27 +43,26 @@ class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
     observations, rewards, terminations, truncations, infos = envs.step(envs.action_space.sample())
     ```
 
-    Observations, rewards and infos are those of `CfIsacEnv` with a leading axis over the environments, laid out as
-    `gymnasium.vector.SyncVectorEnv` lays them out: an info `x` comes with a mask `_x` of the environments that gave it; with `SAME_STEP`,
-    `final_obs` and `final_info` hold what an episode ended with. `reset(options={"reset_mask": mask})` resets the environments in the
-    mask and leaves the others where they are.
+    Observations, rewards and infos are those of `CfIsacEnv` with a leading axis over the environments, in the layout of
+    `gymnasium.vector.SyncVectorEnv`: an info `x` has a mask `_x` of the environments that provide it; with `SAME_STEP`, `final_obs` and
+    `final_info` hold the end of an episode. `reset(options={"reset_mask": mask})` resets only the environments in the mask.
 
     Args:
         num_envs: N.
         autoreset_mode: `NEXT_STEP` (a finished environment is reset by the next step, which ignores its action), `SAME_STEP`, or
-            `DISABLED`: finished environments have to be reset with a mask before the next step.
-        threads: to work on the environments with; the numbers don't depend on it.
-        backend: `numpy` or `torch`: what kind of arrays everything is computed with and returned as. Random numbers are NumPy's in both.
-        device: of torch tensors; None is the processor.
-        max_episode_steps: steps after which an episode is cut off, as with `gym.make`; None and −1 are no limit.
+            `DISABLED`: finished environments must be reset with a mask before the next step.
+        threads: number of threads; results do not depend on it.
+        backend: array library of all computations and results, `numpy` or `torch`. Random numbers are NumPy's in both.
+        device: of torch tensors; None is the CPU.
+        max_episode_steps: steps after which episodes are truncated, as with `gym.make`; None and −1 are no limit.
         episode_steps: as for `CfIsacEnv`.
-        decisions_per_drop: as for `CfIsacEnv`; a step on which every drop stays draws and encodes nothing.
+        decisions_per_drop: as for `CfIsacEnv`.
         drops: as for `CfIsacEnv`; every environment plays them from the first.
-        render_mode: None; only single environments draw.
+        render_mode: None; only single environments are rendered.
         fields: any field of `SystemConfig`, and `preset`.
 
     Raises:
-        ValueError, TypeError: as `CfIsacEnv`; or fewer than one environment or thread; or a device that isn't there.
+        ValueError, TypeError: as `CfIsacEnv`; or fewer than one environment or thread; or an unavailable device.
     """
 
     episode_steps = Fixed[int]()
@@ -102,7 +101,7 @@ class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
         ]
 
     def _check_keywords(self, single: type[CfIsacEnv], fields: Mapping[str, Any]) -> None:
-        """Refuse keywords that neither this environment nor a single one has."""
+        """Refuse unknown keywords."""
         valid = dict.fromkeys([*keywords(type(self)), *keywords(single), *FIELDS])
         check_keywords(
             f"{type(self).__name__}.__init__()", [name for name in fields if name not in single.not_taken], valid
@@ -118,7 +117,7 @@ class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
         device: Any,
         max_episode_steps: int | None,
     ) -> None:
-        """Everything but the shards, of environments like `single`."""
+        """Initialise everything but the shards, for environments like `single`."""
         self.num_envs = checked_count("num_envs", num_envs)
         modes = [mode.value for mode in AutoresetMode]
         if not isinstance(autoreset_mode, AutoresetMode) and autoreset_mode not in modes:
@@ -144,7 +143,7 @@ class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
         self.single_observation_space, self.single_action_space = single.observation_space, single.action_space
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
-        if self._backend.name == "torch":  # TorchRL takes rewards for float32 unless it is told
+        if self._backend.name == "torch":  # TorchRL assumes float32 rewards otherwise
             self.reward_space = gym.spaces.Box(-np.inf, 0.0, (self.num_envs,), np.float64)
         self._generators: list[np.random.Generator | None] = [None] * self.num_envs
         self._seeds = [-1] * self.num_envs
@@ -152,7 +151,7 @@ class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
 
     def _spans(self, links: int) -> list[slice]:
-        """The environments in shards of about so many AP–user links."""
+        """Divide the environments into shards of about so many AP–user links."""
         size = max(1, min(_SHARD_ENVS, links // (self.config.M * self.config.K)))
         if self._backend.name == "torch":  # torch has its own threads, and devices want large batches
             size = self.num_envs
@@ -169,23 +168,23 @@ class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
 
     @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
-        """The generator of every environment."""
+        """Generators of the environments."""
         return tuple(self._begun_generators())
 
     @property
     def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
-        """The seed of every environment."""
+        """Seeds of the environments."""
         self._begun_generators()
         return tuple(self._seeds)
 
     @property
     def backend(self) -> str:
-        """Kind of the arrays: `numpy` or `torch`."""
+        """Array library, `numpy` or `torch`."""
         return self._backend.name
 
     @property
     def scenario(self) -> Scenario:
-        """The drops that the next decisions are for, with a leading axis over the environments."""
+        """Current drops, with a leading axis over the environments."""
         self._check_began()
         return joined([shard.scenario for shard in self._shards])
 
@@ -193,8 +192,8 @@ class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
         """Score decisions, `active` (N, M) and `power` (N, M, K), or one for all of them, on the current drops without stepping.
 
         Raises:
-            ValueError: other shapes, or powers that aren't finite and at least zero.
-            RuntimeError: the environments haven't been reset.
+            ValueError: other shapes, or powers that are not finite and nonnegative.
+            RuntimeError: the environments have not been reset.
         """
         scenario, xp = self.scenario, self._backend.xp
         if self._backend.name == "numpy":
@@ -207,15 +206,15 @@ class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Array], dict[str, Any]]:
-        """Begin new episodes, in all environments or those of `options["reset_mask"]`.
+        """Start new episodes in all environments, or in those of `options["reset_mask"]`.
 
         Args:
-            seed: an int for seed, seed + 1, …; or one for every environment, where None goes on with its generator.
-            options: `reset_mask` (N,) bool; `drop`, an int or one for every environment: which of the given drops to play.
+            seed: an int for seed, seed + 1, …; or one per environment, where None continues its generator.
+            options: `reset_mask` (N,) bool; `drop`, index of the stored drop to play, an int or one per environment.
 
         Raises:
-            ValueError, TypeError: not one seed for every environment, a mask that is none, or options that no environment takes.
-            RuntimeError: the mask leaves out environments that have never been reset.
+            ValueError, TypeError: a wrong number of seeds, an invalid mask, or unknown options.
+            RuntimeError: a mask without environments that have never been reset.
         """
         check_options(options, ("reset_mask", *(() if self._stored is None else ("drop",))))
         seeds = self._checked_seeds(seed)
@@ -245,8 +244,8 @@ class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
             actions: (N, M, K + 1).
 
         Raises:
-            ValueError: another shape, or NaN, or no numbers.
-            RuntimeError: an environment hasn't been reset, or (`DISABLED`) its episode is over.
+            ValueError: another shape, NaN, or not numeric.
+            RuntimeError: an environment has not been reset, or (`DISABLED`) its episode is over.
         """
         self._check_began()
         over = self._flags("over")
@@ -256,7 +255,7 @@ class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
             )
         playing = ~over
         action = self._checked_actions(actions, playing)
-        generators: Any = self._generators  # all of them, since a reset
+        generators: Any = self._generators  # none is None after a reset
         observation = self._observation()
 
         def play(shard: Shard) -> None:
@@ -269,16 +268,16 @@ class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
         return observation, rewards, terminations, truncations, self._infos(scores, playing, ended)
 
     def render(self) -> None:
-        """Draw nothing, as single environments do without a `render_mode`."""
+        """Warn that only single environments are rendered."""
         logger.warn('only single environments draw; use gym.make, or vectorization_mode="sync", with a render_mode')
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """Call a method of every environment, or read an attribute, and give the result of each.
+        """Call a method of every environment, or read an attribute; return one result per environment.
 
-        Methods that environments of a batch have are `configure`, which changes all of them, and `evaluate`.
+        Available methods are `configure`, which changes all environments, and `evaluate`.
 
         Raises:
-            AttributeError: there is no such attribute or method.
+            AttributeError: an unknown attribute or method.
         """
         if name == "configure":
             self.configure(*args, **kwargs)
@@ -300,7 +299,7 @@ class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
         return tuple(value[i] if each else value for i in range(self.num_envs))
 
     def get_attr(self, name: str) -> tuple[Any, ...]:
-        """An attribute of every environment: its own where they differ, such as `scenario`, the common one otherwise."""
+        """Return an attribute for every environment, individual where they differ, such as `scenario`."""
         return self.call(name)
 
     def set_attr(self, name: str, values: Any) -> None:
@@ -308,11 +307,11 @@ class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
 
         Args:
             name: one of `cfisac_env.config.REQUIREMENT_FIELDS`.
-            values: the value, or a list of one for each environment, all the same.
+            values: the value, or a list with the same value for each environment.
 
         Raises:
-            AttributeError: an attribute that there isn't, or that is fixed.
-            ValueError: values that differ, or another number of them.
+            AttributeError: an unknown or read-only attribute.
+            ValueError: different values, or a wrong number of them.
         """
         each = list(values) if isinstance(values, list | tuple) else [values] * self.num_envs
         if len(each) != self.num_envs or any(value != each[0] for value in each):
@@ -329,18 +328,18 @@ class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
         setattr(self, name, each[0])
 
     def close_extras(self, **kwargs: Any) -> None:
-        """End the threads."""
-        pool = getattr(self, "_pool", None)  # there is none before the arguments are accepted
+        """Stop the threads."""
+        pool = getattr(self, "_pool", None)  # missing if the constructor failed
         if pool is not None and pool[0] == os.getpid():
             pool[1].shutdown()
         self._pool = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy starts its own threads."""
+        """Exclude the threads from copies."""
         return {**self.__dict__, "_pool": None}
 
     def _flags(self, name: str) -> Rows:
-        """A flag of every environment; a copy."""
+        """Return a copy of a flag of every environment."""
         flags: list[Rows] = [getattr(shard, name) for shard in self._shards]
         return flags[0].copy() if len(flags) == 1 else np.concatenate(flags)
 
@@ -367,7 +366,7 @@ class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
         return [None if one is None else int(one) for one in seed]
 
     def _checked_drops(self, drop: Any) -> NDArray[np.int64] | None:
-        """The given drop that every environment plays, −1 for the next; None is the next for all."""
+        """Return the index of the stored drop of every environment, −1 for the next; None is the next for all."""
         if self._stored is None or drop is None:
             return None
         each = drop if isinstance(drop, Sequence | np.ndarray) and not isinstance(drop, str) else [drop] * self.num_envs
@@ -396,7 +395,7 @@ class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
         return mask
 
     def _checked_actions(self, actions: Any, playing: Rows) -> Array:
-        """The actions, rounded to float32, or a ValueError that says what is wrong with them."""
+        """Validate actions and round them to float32."""
         xp, numpy = self._backend.xp, self._backend.name == "numpy"
         shape: Any = self.action_space.shape
         array: Any = real_array(actions, "the actions") if numpy else self._backend.array(actions)
@@ -411,7 +410,7 @@ class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
         if array.dtype != xp.float32:
             array = xp.astype(physics.clip(array, -1.0, 1.0), xp.float32)
         with np.errstate(invalid="ignore", over="ignore"):
-            finite = xp.isfinite(array.sum())  # then there is no NaN, and this is sooner known
+            finite = xp.isfinite(array.sum())  # a fast test for the absence of NaN
         if not finite:
             bad = xp.any(xp.isnan(array), axis=(1, 2)) & self._backend.array(playing)
             if bad.any():
@@ -425,7 +424,7 @@ class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
         return {key: self._backend.empty((self.num_envs, *entry.shape), "float32") for key, entry in space.items()}
 
     def _scored(self, played: Rows) -> tuple[Array, _Results]:
-        """Rewards, zero where nothing was played, and the information, of no meaning there."""
+        """Return rewards and infos; where no decision was played, rewards are zero and infos undefined."""
         results = [shard.scored for shard in self._shards]
         known = next((one for one in results if one is not None), None)
         if known is None:
@@ -451,8 +450,8 @@ class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
             if shard.final is not None:
                 each: list[dict[str, Array]] = [{} for _ in range(int(shard.ended.sum()))]
                 for name in space:
-                    for seen, row in zip(each, shard.final[name], strict=True):
-                        seen[name] = row
+                    for entries, row in zip(each, shard.final[name], strict=True):
+                        entries[name] = row
                 final[shard.span][shard.ended] = each
         going = played & ~ended
         return {
@@ -464,7 +463,7 @@ class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
         }
 
     def _masked(self, results: Mapping[str, Any], rows: Rows) -> _Results:
-        """An info in Gymnasium's layout: every value beside a mask of the rows that have it, and zero in the others."""
+        """Convert infos to Gymnasium's layout, with masks of the valid rows and zeros elsewhere."""
         chosen = None if rows.all() else self._backend.array(rows)
 
         def laid_out(values: Mapping[str, Any]) -> _Results:
@@ -487,12 +486,10 @@ class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
         return mask if self._backend.name == "numpy" else self._backend.array(mask)
 
     def _each(self, work: Callable[[Shard], None]) -> None:
-        """Do the work of every shard, on as many threads as there are shards and processors for."""
+        """Process every shard, in parallel if there are several shards and threads."""
         shards = iter(self._shards)
         workers = min(self._threads, len(self._shards))
-        if workers > 1 and (
-            self._pool is None or self._pool[0] != os.getpid()
-        ):  # a forked child has none of its parent's threads
+        if workers > 1 and (self._pool is None or self._pool[0] != os.getpid()):  # threads do not survive a fork
             self._pool = os.getpid(), ThreadPoolExecutor(self._threads - 1, thread_name_prefix="cfisac")
 
         def take_turns() -> None:
@@ -506,7 +503,7 @@ class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
 
 
 def _at(results: Mapping[str, Any], span: slice) -> _Results:
-    """Views of the rows of some environments."""
+    """Return views of the rows of some environments."""
     return {name: _at(value, span) if isinstance(value, dict) else value[span] for name, value in results.items()}
 
 
@@ -515,7 +512,7 @@ def _is_seed(seed: Any) -> bool:
 
 
 def _stacked(xp: Any, results: Sequence[Any]) -> Any:
-    """Results of several shards, one after the other."""
+    """Concatenate the results of several shards."""
     first = results[0]
     if isinstance(first, tuple):
         return tuple(_stacked(xp, entries) for entries in zip(*results, strict=True))
@@ -525,7 +522,7 @@ def _stacked(xp: Any, results: Sequence[Any]) -> Any:
 
 
 def _blank(results: Any, n: int) -> Any:
-    """Zeros of the kinds of the results, for n environments."""
+    """Build zeros with the structure of the results, for n environments."""
     if isinstance(results, tuple):
         return tuple(_blank(entry, n) for entry in results)
     if isinstance(results, dict):
@@ -535,6 +532,6 @@ def _blank(results: Any, n: int) -> Any:
 
 
 def _some(rows: Array) -> str:
-    """The first ten of the rows that are marked."""
+    """List the first ten marked rows for messages."""
     marked = [i for i, is_marked in enumerate(rows.tolist()) if is_marked]
     return f"{marked[:10]}{f' and {len(marked) - 10} more' if len(marked) > 10 else ''}"
