@@ -1,4 +1,4 @@
-"""Gymnasium wrappers for every environment of the suite; `cfisac_env.wrappers.vector` has those for vector environments."""
+"""Gymnasium wrappers for all environments of the suite; see `cfisac_env.wrappers.vector` for vector environments."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ __all__ = ["CanonicalOrder", "FlatAction", "FlatObservation", "Order", "SafetyGy
 
 
 class CanonicalOrder(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
-    """Show APs and users in their canonical order, and take actions for them in that order.
+    """Reorder APs and users of observations and actions canonically.
 
-    As numbered, AP i is another kind of AP in every drop, which a policy that isn't permutation-equivariant can't learn. In this order
-    (`Order`) the first APs know most about the targets. Infos stay as numbered.
+    The index of an AP carries no information, so that policies without permutation equivariance cannot learn from it. In canonical order
+    (`Order`) the first APs are the most informative about the targets. Infos keep the original order.
 
     Args:
         env: any environment of the suite with the observation of `CfIsac-v0`.
 
     Raises:
-        TypeError: its observations or actions have no such order.
+        TypeError: unsupported observations or actions.
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
@@ -36,24 +36,24 @@ class CanonicalOrder(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
     @property
     def order(self) -> Order:
-        """Of the last observation."""
+        """Canonical order of the last observation."""
         if self._order is None:
             raise RuntimeError("the environment has to be reset before its APs have an order: call reset()")
         return self._order
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """(M + 1,) bool: the mask of the wrapped environment, for the places."""
+        """Return the mask of the wrapped environment in canonical order, (M + 1,)."""
         mask: NDArray[np.bool_] = np.asarray(self.env.get_wrapper_attr("action_masks")())
         M = len(self.order.aps)
         return np.concatenate([mask[self.order.aps], mask[M:]])
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Reset, and arrange the observation."""
+        """Reset, and reorder the observation."""
         observation, info = self.env.reset(seed=seed, options=options)
         return self._arranged(observation), info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Step with an action for the places."""
+        """Step with an action in canonical order."""
         observation, *rest = self.env.step(self.order.restore(action, self.env.action_space))
         return (self._arranged(observation), *rest)  # type: ignore[return-value]
 
@@ -63,9 +63,9 @@ class CanonicalOrder(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
 
 class FlatObservation(gym.ObservationWrapper[Any, Any, Any], RecordConstructorArgs):
-    """Show the observation as one 1-D array, entry after entry, for code that takes no `Dict` (CleanRL, RLlib's default models).
+    """Flatten the observation to a 1-D array, for code without support of `Dict` (CleanRL, RLlib's default models).
 
-    Unlike `gymnasium.wrappers.FlattenObservation`, it can be pickled, so that it goes to worker processes.
+    Unlike `gymnasium.wrappers.FlattenObservation`, it can be pickled for worker processes.
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
@@ -74,12 +74,12 @@ class FlatObservation(gym.ObservationWrapper[Any, Any, Any], RecordConstructorAr
         self.observation_space = spaces.flatten_space(env.observation_space)
 
     def observation(self, observation: Any) -> Any:
-        """The entries one after the other."""
+        """Concatenate the entries."""
         return spaces.flatten(self.env.observation_space, observation)
 
 
 class FlatAction(gym.ActionWrapper[Any, Any, Any], RecordConstructorArgs):
-    """Take actions as 1-D arrays, row after row.
+    """Accept actions as 1-D arrays in row-major order.
 
     Args:
         env: with a `Box` of actions.
@@ -94,14 +94,14 @@ class FlatAction(gym.ActionWrapper[Any, Any, Any], RecordConstructorArgs):
         self.action_space = flat_actions(env.action_space)
 
     def action(self, action: Any) -> Any:
-        """The action in the shape of the wrapped environment."""
+        """Reshape the action for the wrapped environment."""
         return unflattened(action, self.action_space.shape, self.env.action_space.shape)
 
 
 class SafetyGymnasium(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     """Return the six-tuple of Safety-Gymnasium: observation, reward, cost, terminated, truncated, info.
 
-    The cost is `info["cost"]`, the sum of the relative violations. Made with `reward="power"`, the reward is the negative power alone.
+    The cost is `info["cost"]`, the sum of the relative violations. With `reward="power"`, the reward is the negative power alone.
 
     Args:
         env: any environment of the suite.
@@ -112,20 +112,20 @@ class SafetyGymnasium(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         super().__init__(env)
 
     def step(self, action: Any) -> tuple[Any, float, float, bool, bool, dict[str, Any]]:  # type: ignore[override]
-        """Step; the cost stands after the reward."""
+        """Step, and return the cost after the reward."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         return observation, float(reward), float(info["cost"]), terminated, truncated, info
 
 
 def flat_actions(space: gym.Space[Any]) -> spaces.Box:
-    """The 1-D Box of a Box of any shape, or a TypeError."""
+    """Flatten a Box, or raise a TypeError."""
     if not isinstance(space, spaces.Box):
         raise TypeError(f"FlatAction flattens a Box of actions, got {space}; other spaces are taken as they are")
     return spaces.Box(space.low.reshape(-1), space.high.reshape(-1), dtype=space.dtype.type)
 
 
 def unflattened(action: Any, flat: Any, wanted: Any) -> Any:
-    """The action in the shape that is wanted, or a ValueError."""
+    """Reshape a flat action, or raise a ValueError."""
     if tuple(np.shape(action)) != tuple(flat):
         raise ValueError(
             f"the flat action must have shape {tuple(flat)}, got {tuple(np.shape(action))}; was the policy built for this size?"

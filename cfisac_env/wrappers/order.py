@@ -1,4 +1,4 @@
-"""The canonical order of access points and users, in which place i means the same kind of AP in every drop."""
+"""Canonical order of access points and users."""
 
 from __future__ import annotations
 
@@ -15,19 +15,18 @@ _AXES = {
     "ap": "M", "comm": "MK", "pilots": "KK", "power": "MK", "radar": "M", "sensing": "M", "ue": "K", "ue_turn_rate": "K",
     "ue_velocity": "K", "wait": "M",
 }  # fmt: skip
-"""What the axes of an entry run over: APs or users. Entries and axes that aren't here stay as they are."""
+"""Axes of the entries over APs and users; other entries and axes are not reordered."""
 
 
 @dataclass(frozen=True, eq=False)
 class Order:
     """Canonical order of the APs and users of one drop, or of a batch of drops along one leading axis.
 
-    APs stand by Σ_s q_a + q_b, the most informative first; users by the place of their strongest AP, those of one AP by their gain to it,
-    the strongest first.
+    APs are sorted by decreasing Σ_s q_a + q_b; users by the position of their strongest AP, and by decreasing gain to it.
 
     Attributes:
-        aps: (…, M) the AP at every place.
-        users: (…, K) the user at every place.
+        aps: (…, M) index of the AP at every position.
+        users: (…, K) index of the user at every position.
     """
 
     aps: NDArray[np.intp]
@@ -35,14 +34,14 @@ class Order:
 
     @classmethod
     def of(cls, observation: Mapping[str, NDArray[Any]]) -> Order:
-        """The order for the `sensing` and `comm` of an observation, or of a batch."""
+        """Determine the order from `sensing` and `comm` of an observation or a batch."""
         information = (10.0 ** observation["sensing"][..., :2].astype(np.float64)).sum((-2, -1))
         aps = np.argsort(-information, axis=-1, kind="stable")
         gain = np.take_along_axis(observation["comm"][..., 0], aps[..., None], -2)
         return cls(aps, np.lexsort((-gain.max(-2), gain.argmax(-2)), axis=-1))
 
     def arrange(self, observation: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """The observation with APs and users at their places."""
+        """Reorder an observation canonically."""
         places = {"M": self.aps, "K": self.users}
         arranged = dict(observation)
         for key in arranged.keys() & _AXES.keys():
@@ -51,10 +50,10 @@ class Order:
         return arranged
 
     def restore(self, action: Any, space: gym.Space[Any]) -> Any:
-        """The action for APs and users as they are numbered, from one for their places.
+        """Convert an action in canonical order to the original order.
 
         Args:
-            action: (…, M, K + 1), (…, M), or of `Discrete(M + 1)`, whose last one isn't an AP.
+            action: (…, M, K + 1), (…, M), or of `Discrete(M + 1)`, whose last value is not an AP.
             space: of a single environment.
         """
         if isinstance(space, spaces.Discrete):
@@ -68,17 +67,17 @@ class Order:
 
 
 def _take(values: NDArray[Any], order: NDArray[np.intp], axis: int) -> NDArray[Any]:
-    """values[…, order[…, j], …] along an axis that is counted after the leading axes of the order."""
+    """Take values[…, order[…, j], …] along an axis, counted after the leading axes of the order."""
     lead = order.ndim - 1
     index = order.reshape(*order.shape[:-1], *(1,) * axis, order.shape[-1], *(1,) * (values.ndim - lead - axis - 1))
     return np.take_along_axis(values, index, lead + axis)
 
 
 def check_ordered(observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> None:
-    """Refuse environments whose APs and users have no order to be brought into.
+    """Refuse environments with unsupported observations or actions.
 
     Raises:
-        TypeError: naming what is missing.
+        TypeError: names the missing entries or the unsupported action space.
     """
     entries = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {}
     if missing := [key for key in ("sensing", "comm") if key not in entries]:

@@ -1,4 +1,4 @@
-"""The wrappers of `cfisac_env.wrappers` for vector environments, batched."""
+"""Batched versions of `cfisac_env.wrappers` for vector environments."""
 
 from __future__ import annotations
 
@@ -21,37 +21,39 @@ _Step = tuple[Any, Any, Any, Any, dict[str, Any]]
 
 
 class _Observation(VectorWrapper[Any, Any, Any, Any, Any]):
-    """A wrapper of observations, the last ones of episodes (`final_obs`) included."""
+    """Wrapper of observations, including the final ones of episodes (`final_obs`)."""
 
     @abstractmethod
-    def _shown(self, observation: Any) -> Any:
-        """The observation of any number of environments as it is shown."""
+    def _converted(self, observation: Any) -> Any:
+        """Convert the observation of any number of environments."""
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Reset, and show the observation."""
+        """Reset, and convert the observation."""
         observation, infos = self.env.reset(seed=seed, options=options)
-        return self._shown(observation), infos
+        return self._converted(observation), infos
 
     def step(self, actions: Any) -> _Step:
-        """Step, and show the observation."""
+        """Step, and convert the observation."""
         observation, *rest, infos = self.env.step(actions)
         if "final_obs" in infos:
             final = infos["final_obs"].copy()
             for i in np.flatnonzero(np.asarray(infos["_final_obs"])):
-                shown = self._shown({key: value[None] for key, value in final[i].items()})
-                final[i] = {key: value[0] for key, value in shown.items()} if isinstance(shown, dict) else shown[0]
+                converted = self._converted({key: value[None] for key, value in final[i].items()})
+                final[i] = (
+                    {key: value[0] for key, value in converted.items()} if isinstance(converted, dict) else converted[0]
+                )
             infos = {**infos, "final_obs": final}
-        return (self._shown(observation), *rest, infos)
+        return (self._converted(observation), *rest, infos)
 
 
 class CanonicalOrder(_Observation):
-    """Show APs and users in their canonical order, as `cfisac_env.wrappers.CanonicalOrder`.
+    """Reorder APs and users canonically, as `cfisac_env.wrappers.CanonicalOrder`.
 
     Args:
         env: of NumPy arrays.
 
     Raises:
-        TypeError: observations or actions have no such order, or are tensors.
+        TypeError: unsupported observations or actions, or tensors.
     """
 
     def __init__(self, env: _Envs) -> None:
@@ -65,22 +67,22 @@ class CanonicalOrder(_Observation):
 
     @property
     def order(self) -> Order:
-        """Of the last observations, (N, M) and (N, K)."""
+        """Canonical order of the last observations, (N, M) and (N, K)."""
         if self._order is None:
             raise RuntimeError("the environments have to be reset before their APs have an order: call reset()")
         return self._order
 
     def step(self, actions: Any) -> _Step:
-        """Step with actions for the places."""
+        """Step with actions in canonical order."""
         return super().step(self.order.restore(actions, self.env.single_action_space))
 
-    def _shown(self, observation: Any) -> Any:
+    def _converted(self, observation: Any) -> Any:
         self._order = Order.of(observation)
         return self._order.arrange(observation)
 
 
 class FlatObservation(_Observation):
-    """Show observations as rows (N, …), entry after entry, as `cfisac_env.wrappers.FlatObservation`.
+    """Flatten observations to rows (N, …), as `cfisac_env.wrappers.FlatObservation`.
 
     Args:
         env: with a `Dict` of observations.
@@ -92,14 +94,14 @@ class FlatObservation(_Observation):
         self.single_observation_space = flat
         self.observation_space = batch_space(flat, env.num_envs)
 
-    def _shown(self, observation: Any) -> Any:
+    def _converted(self, observation: Any) -> Any:
         space: Any = self.env.single_observation_space
         rows = [observation[key].reshape(observation[key].shape[0], -1) for key in space]
         return namespace(rows[0]).concat(rows, axis=-1)
 
 
 class FlatAction(VectorWrapper[Any, Any, Any, Any, Any]):
-    """Take actions as rows (N, …), as `cfisac_env.wrappers.FlatAction`.
+    """Accept actions as rows (N, …), as `cfisac_env.wrappers.FlatAction`.
 
     Args:
         env: with a `Box` of actions.
@@ -114,25 +116,24 @@ class FlatAction(VectorWrapper[Any, Any, Any, Any, Any]):
         self.action_space = batch_space(self.single_action_space, env.num_envs)
 
     def step(self, actions: Any) -> _Step:
-        """Step with actions in the shape of the wrapped environments."""
+        """Step with the reshaped actions."""
         return self.env.step(unflattened(actions, self.action_space.shape, self.env.action_space.shape))
 
 
 class SafetyGymnasium(VectorWrapper[Any, Any, Any, Any, Any]):
     """Return observations, rewards, costs (N,), terminations, truncations and infos, as `cfisac_env.wrappers.SafetyGymnasium`.
 
-    The cost of the step that ends an episode is among them also where the same step resets the environment; a step that only resets
-    costs nothing.
+    Costs include those of final steps with same-step autoreset, and are zero for steps that only reset.
 
     Args:
         env: any vector environment of the suite.
     """
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, Any, dict[str, Any]]:  # type: ignore[override]
-        """Step; costs stand after the rewards."""
+        """Step, and return the costs after the rewards."""
         observation, rewards, terminations, truncations, infos = self.env.step(actions)
         costs = rewards * 0.0
         for info in (infos, infos.get("final_info", {})):
             if "cost" in info:
-                costs = costs + info["cost"]  # zero where an environment didn't give it
+                costs = costs + info["cost"]  # zero where missing
         return observation, rewards, costs, terminations, truncations, infos
