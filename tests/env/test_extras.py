@@ -165,7 +165,7 @@ def test_the_command_without_agents_imports_all_but_what_is_about_learning(tmp_p
     )
     done = python(code, ROOT, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    learning = {"bench.ablation", "bench.cards", "curves", "hetgnn", "labelling"}
+    learning = {"bench.ablation", "bench.cards", "bench.tracks", "curves", "hetgnn", "labelling"}
     assert set(done.stdout.split("\n")[1].split()) == {f"experiments.{name}" for name in learning}
 
 
