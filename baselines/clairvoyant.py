@@ -340,7 +340,7 @@ class ClairvoyantPolicy(SequentialPolicy):
         if not 0 <= step < len(schedule.active):
             raise ValueError(
                 f"the observation is {state.steps_left} instants before the end of its episode, but the plan is for "
-                f"{len(schedule.active)}: show clairvoyant the whole episode that it plays"
+                f"{len(schedule.active)}: pass the whole episode to clairvoyant"
             )
         decision = Decision(active=schedule.active[step], power=schedule.power[step])
         return Answer(decision, feasible=bool(schedule.feasible[step]))

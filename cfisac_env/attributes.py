@@ -121,7 +121,7 @@ def unknown_attribute(instance: Any, name: str) -> AttributeError:
 def _fixed(instance: Any, name: str, value: Any) -> AttributeError:
     return AttributeError(
         f"{name} of {type(instance).__name__} is fixed when it is made: make another one with {name}={value!r}. "
-        f"What may change is {', '.join(REQUIREMENT_FIELDS)}"
+        f"Writable attributes are {', '.join(REQUIREMENT_FIELDS)}"
     )
 
 

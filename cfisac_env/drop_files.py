@@ -140,7 +140,7 @@ def _read(path: Path, archive: zipfile.ZipFile) -> tuple[SystemConfig, _Arrays]:
     inflated = sum(info.file_size for info in members.values())
     if inflated > max(_LARGE_BYTES, _MAX_RATIO * path.stat().st_size):
         raise _RefusedError(
-            f"{path} has {path.stat().st_size:,} bytes and would take {inflated / 2**30:.1f} GiB of memory: no drops are like that"
+            f"{path} has {path.stat().st_size:,} bytes and would take {inflated / 2**30:.1f} GiB of memory, which is implausible"
         )
     arrays = {}
     for name in headers:

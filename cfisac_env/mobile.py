@@ -170,9 +170,7 @@ class CfIsacMobileEnv(CfIsacEnv):
                 "user_motion": user_motion, "target_motion": target_motion, "shadowing": shadowing,
             }  # fmt: skip
             if given := [name for name, value in moving.items() if value is not None]:
-                raise ValueError(
-                    f"{given[0]} doesn't go with drops, which say how everything moves; leave one of them out"
-                )
+                raise ValueError(f"{given[0]} doesn't go with drops, which define the motion; leave one of them out")
             stored = load(drops, fields)
             fields = stored.config.as_dict()
             steps = None if episode_steps is None else checked_count("episode_steps", episode_steps)

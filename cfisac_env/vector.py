@@ -323,7 +323,7 @@ class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
             raise unknown_attribute(self, name)
         if name not in FIELDS:
             raise AttributeError(
-                f"{name} of {type(self).__name__} can't be set; what can is {', '.join(REQUIREMENT_FIELDS)}"
+                f"{name} of {type(self).__name__} is read-only; writable attributes are {', '.join(REQUIREMENT_FIELDS)}"
             )
         setattr(self, name, each[0])
 
