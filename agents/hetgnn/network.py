@@ -9,6 +9,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -114,10 +115,14 @@ class Embedding:
     target: Tensor  # (B, S, F)
     drops: Drops
 
+    def __getitem__(self, index: Any) -> Embedding:
+        """The embeddings at an index of the leading axis."""
+        return Embedding(self.ap[index], self.ue[index], self.target[index], self.drops[index])
+
     def repeated(self, times: int) -> Embedding:
         """Repeat every drop `times` times in a row, one for each of several sets."""
         index = torch.arange(len(self.ap), device=self.ap.device).repeat_interleave(times)
-        return Embedding(self.ap[index], self.ue[index], self.target[index], self.drops[index])
+        return self[index]
 
 
 class HetGnn(nn.Module):

@@ -46,7 +46,8 @@ class Agent(ObservationPolicy):
     ) -> None:
         super().__init__(M=M, K=K)
         self.policy, self.run, self.name = policy, run, run.algorithm
-        self.trained = tuple(trained_fields(config, every_size=run.every_size) for config in run.configs)
+        fields = [trained_fields(config, every_size=run.every_size) for config in run.configs]
+        self.trained = tuple(one for i, one in enumerate(fields) if one not in fields[:i])
         self.watch = Watch(self.name, self.trained)
         self._rng = np.random.default_rng(seed)
         policy.set_training_mode(False)
@@ -96,7 +97,7 @@ class SetAgent(Agent):
     Args:
         policy: trained policy.
         run: that trained it.
-        options: `completions`, `search` and `budget`, see `SetPolicy`, and those of `Agent`.
+        options: `completions`, `advised`, `search` and `budget`, see `SetPolicy`, and those of `Agent`.
 
     Raises:
         ValueError: an option is out of range.
@@ -187,9 +188,9 @@ class _Episode:
 
 
 def agent_of(policy: BasePolicy, run: Run) -> Agent:
-    """Wrap a policy as it is during training; that of `ddpg` without its search, which would hide what the actor has learned."""
+    """Wrap a policy as it is during training; that of `ddpg` is the actor alone, without the critic's advice and search."""
     if isinstance(policy, SetPolicy):
-        return SetAgent(policy, run, search=False)
+        return SetAgent(policy, run, advised=False, search=False)
     return (MaskableAgent if isinstance(policy, GraphMaskablePolicy) else MlpAgent)(policy, run)
 
 

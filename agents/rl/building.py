@@ -46,7 +46,8 @@ def build(run: Run, venv: VecEnv, device: str = "cpu") -> BaseAlgorithm:
     if isinstance(p, SetOffPolicy):
         options |= {
             "buffer_size": p.buffer_size, "tau": p.tau, "train_freq": p.decisions, "gradient_steps": p.gradient_steps,
-            "policy_delay": p.policy_delay, "actor_from": p.actor_from, "replay_buffer_kwargs": {"decisions": p.decisions},
+            "policy_delay": p.policy_delay, "actor_from": p.actor_from, "imitation": p.imitation,
+            "replay_buffer_kwargs": {"decisions": p.decisions},
         }  # fmt: skip
     elif isinstance(p, OffPolicy):
         options |= {

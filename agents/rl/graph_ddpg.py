@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from stable_baselines3 import DDPG
-from stable_baselines3.common.utils import polyak_update
 from stable_baselines3.common.vec_env import VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+from torch import Tensor
 from torch.nn import functional
 
 from agents.hetgnn.graph import build
@@ -30,11 +30,8 @@ from baselines.set_search import Budget, neighbours
 RANKINGS = 4
 """Decisions on a fresh drop that the actor grows, the first without noise; the critic names the others."""
 
-EXPLORING = Budget(moves=32, patience=1, rounds=6)
+EXPLORING = Budget(moves=32, patience=1, rounds=12)
 """Of the search whose answer is the decision after the rankings."""
-
-SEARCHED = 0.25
-"""Share of the drops that are searched; on the others that decision is the best set again."""
 
 ROUND = 5
 """Moves that the critic names, from the best set so far, for the decisions after that."""
@@ -45,7 +42,7 @@ POOL = 96
 NOISE = 2.0
 """Largest scale of the Gumbel noise on the scores of a ranking."""
 
-TEMPERATURE = 0.25
+TEMPERATURE = 0.05
 """Of the softmax over the critic's values that the actor follows."""
 
 UNSERVED, WORST = 1.5, 3.0
@@ -70,6 +67,7 @@ class RelativePower(VecEnvWrapper):
         """Reset all."""
         observation = self.venv.reset()
         self._observation: Any = observation
+        self.num_envs = self.venv.num_envs
         return observation
 
     def step_wait(self) -> VecEnvStepReturn:
@@ -87,7 +85,7 @@ class RelativePower(VecEnvWrapper):
                 sinr = np.maximum(0.0, 1.0 - 10.0 ** (np.asarray(info["sinr_db"]) / 10.0) / gamma[i]).sum()
                 crlb = np.maximum(0.0, 1.0 - nu[i] / np.asarray(info["crlb_m2"])).sum()
                 rewards[i] = -UNSERVED - min(sinr + crlb, WORST)
-        self._observation = observation
+        self._observation, self.num_envs = observation, self.venv.num_envs
         return observation, rewards, dones, infos
 
 
@@ -108,6 +106,7 @@ class GraphDDPG(DDPG):
         policy_delay: gradient steps of the critic for one of the actor.
         actor_from: gradient steps of the critic before the actor's first.
         training_completions: APs that are priced as the last one of a set while sets grow for training.
+        imitation: weight of the actor's loss towards the best sets that were played.
         options: as for Stable-Baselines3's DDPG.
     """
 
@@ -123,10 +122,11 @@ class GraphDDPG(DDPG):
         batch_size: int = 48,
         tau: float = 0.02,
         train_freq: int = 10,
-        gradient_steps: int = 8,
-        policy_delay: int = 4,
-        actor_from: int = 80,
+        gradient_steps: int = 4,
+        policy_delay: int = 1,
+        actor_from: int = 40,
         training_completions: int = 4,
+        imitation: float = 1.0,
         **options: Any,
     ) -> None:
         defaults = {"learning_starts": 0, "replay_buffer_class": DropReplay, "gamma": 0.0}
@@ -136,6 +136,7 @@ class GraphDDPG(DDPG):
         )  # fmt: skip
         self.policy_delay = policy_delay
         self.actor_from, self.training_completions = actor_from, training_completions
+        self.imitation = imitation
         self._batch: DropBatch | None = None
         self._plan: list[NDArray[np.bool_]] = []
         self._searched = False
@@ -157,7 +158,7 @@ class GraphDDPG(DDPG):
         assert self._batch is not None
         if not self._plan:
             self._plan = self._moves() if self._searched else [self._search()]
-        action, _ = self._batch.actions(self._plan.pop(0), np.arange(n_envs))
+        action, _ = self._batch.actions(self._plan.pop(0), np.arange(len(self._batch)))
         return action, action
 
     @torch.no_grad()
@@ -169,8 +170,14 @@ class GraphDDPG(DDPG):
         drop = np.tile(np.arange(B), RANKINGS)
         noise = np.random.gumbel(size=(len(drop), batch.M)) * np.random.uniform(0.0, NOISE, (len(drop), 1))  # noqa: NPY002
         noise[:B] = 0.0
+        embedding = actor.embed(batch.graph)
         grown = grow(
-            actor, actor.embed(batch.graph), batch.scaled, batch.fewest, self.training_completions, drop, noise
+            lambda rows, on: actor(embedding[rows], on),
+            batch.scaled,
+            batch.fewest,
+            self.training_completions,
+            drop,
+            noise,
         )
         self._plan = list(grown.sets.reshape(RANKINGS, B, -1))
         self._views = self.policy.critic_target.embed(batch.graph)
@@ -181,8 +188,9 @@ class GraphDDPG(DDPG):
         self._searched = True
         assert self._batch is not None
         sets, rewards = self._best()
-        some = (rewards > -UNSERVED) & (np.random.random(len(sets)) < SEARCHED)  # noqa: NPY002
-        return searched(self.policy.critic_target, self._batch, sets, some, EXPLORING)
+        rng = np.random.default_rng(np.random.randint(2**31))  # noqa: NPY002
+        critic = self.policy.critic_target
+        return searched(critic, self._batch, self._views, sets, rewards > -UNSERVED, EXPLORING, rng, POOL)
 
     def _best(self) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
         """The best set of every drop so far, and what it earned."""
@@ -225,7 +233,10 @@ class GraphDDPG(DDPG):
                 logs["actor_loss"].append(self._learn_actor(played, rng))
             for name in ("actor", "critic"):
                 module, average = getattr(self.policy, name), getattr(self.policy, f"{name}_target")
-                polyak_update(module.parameters(), average.parameters(), max(self.tau, 1.0 / self._n_updates))
+                with torch.no_grad():
+                    torch._foreach_lerp_(
+                        list(average.parameters()), list(module.parameters()), max(self.tau, 1.0 / self._n_updates)
+                    )
         for name, losses in logs.items():
             if losses:
                 self.logger.record(f"train/{name}", float(np.mean(losses)))
@@ -250,39 +261,53 @@ class GraphDDPG(DDPG):
         return float(loss.detach())
 
     def _learn_actor(self, played: PlayedDrops, rng: np.random.Generator) -> float:
-        """KL divergence of the actor from the softmax of the critic over all next APs, at prefixes of the actor's own."""
+        """Two losses: towards the softmax of the critic over all next APs, and towards the best set that was played on the drop.
+
+        The first is a KL divergence at prefixes of the actor's own. The second, at prefixes of the best set, is the negative logarithm
+        of the probability that the next AP is one of those that are left of it.
+        """
         actor, critic = self.policy.actor, self.policy.critic
         graph = build(played.observation)
         embedding = actor.embed(graph)
-        sizes = played.sets[np.arange(len(played.sets)), np.nanargmax(played.rewards, 1)].sum(-1)
+        rows = np.arange(len(played.sets))
+        place = np.nanargmax(played.rewards, 1)
+        best = torch.from_numpy(played.sets[rows, place])
+        served = torch.from_numpy(played.rewards[rows, place] > -UNSERVED)
         with torch.no_grad():
             views = critic.embed(graph)
-            on = torch.zeros(played.sets.shape[0], played.sets.shape[2], dtype=torch.bool)
-            states = []
-            for size in range(int(sizes.max())):
-                states.append((on, torch.from_numpy(sizes > size)))
-                scores = actor(embedding, on)
-                noise = torch.from_numpy(rng.gumbel(size=tuple(scores.shape)) * rng.uniform(0, 1, (len(scores), 1)))
-                on = on.scatter(1, (scores + noise.float()).argmax(1, keepdim=True), True)
-        loss, count = torch.zeros(()), 0
-        M = on.shape[1]
-        for on, use in states:
-            rows = torch.nonzero(use)[:, 0]
-            here = on[rows]
-            with torch.no_grad():
-                view = Embedding(views.ap[rows], views.ue[rows], views.target[rows], views.drops[rows])
-                longer = here[:, None] | torch.eye(M, dtype=torch.bool)
-                wanted = critic(view, longer)[..., 1].masked_fill(here, -torch.inf) / TEMPERATURE
-                target = wanted.softmax(-1)
-            some = Embedding(embedding.ap[rows], embedding.ue[rows], embedding.target[rows], embedding.drops[rows])
-            score = actor(some, here).log_softmax(-1).masked_fill(here, 0.0)
-            loss = loss + (torch.xlogy(target, target) - target * score).sum()
-            count += len(rows)
-        loss = loss / count
+            own, ours = self._prefixes(embedding, torch.ones_like(best), best.sum(-1), rng)
+            some = torch.from_numpy(rng.permutation(len(own))[: len(best)])
+            own, ours = own[some], ours[some]
+            longer = own[:, None] | torch.eye(own.shape[1], dtype=torch.bool)
+            wanted = critic(views[ours], longer)[..., 1].masked_fill(own, -torch.inf) / TEMPERATURE
+            target = wanted.softmax(-1)
+            part, theirs = self._prefixes(embedding, best, best.sum(-1) * served, rng)
+        both, drop = torch.cat([own, part]), torch.cat([ours, theirs])
+        score = actor(embedding[drop], both).log_softmax(-1)
+        first = (torch.xlogy(target, target) - target * score[: len(own)].masked_fill(own, 0.0)).sum() / len(own)
+        left = best[theirs] & ~part
+        second = -torch.logsumexp(score[len(own) :].masked_fill(~left, -torch.inf), -1).sum() / max(len(part), 1)
+        loss = first + self.imitation * second
         actor.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         actor.optimizer.step()
         return float(loss.detach())
+
+    def _prefixes(
+        self, embedding: Embedding, allowed: Tensor, sizes: Tensor, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Sets (n, M) of 0 to `sizes` (B,) less one APs that the actor grows with noise of those `allowed` (B, M); their drops (n,)."""
+        on = torch.zeros_like(allowed)
+        scale = torch.from_numpy(rng.uniform(0, 1, (len(on), 1)))
+        sets, drops = [], []
+        for size in range(int(sizes.max())):
+            use = torch.nonzero(sizes > size)[:, 0]
+            sets.append(on[use])
+            drops.append(use)
+            scores = self.policy.actor(embedding, on).masked_fill(~allowed, -torch.inf)
+            noise = torch.from_numpy(rng.gumbel(size=tuple(scores.shape))) * scale
+            on = on.scatter(1, (scores + noise).argmax(1, keepdim=True), True)
+        return torch.cat(sets), torch.cat(drops)
 
 
 def best_containing(sets: NDArray[np.bool_], played: PlayedDrops) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ from agents.rl.maskable_policy import GraphMaskablePolicy
 from agents.rl.set_policy import SetPolicy
 from cfisac_env import SystemConfig
 
-SET_OPTIONS = ("completions", "search", "budget")
+SET_OPTIONS = ("completions", "advised", "search", "budget")
 WEIGHTS = Path(__file__).parent / "weights"
 
 

@@ -17,13 +17,12 @@ class MixedVecEnv(VecEnv):
 
     Args:
         parts: with the same action space and the same shapes of observations; the spaces are those of the first.
-        seed_step: distance of the seeds of two parts.
 
     Raises:
         ValueError: there are no parts, or their spaces differ in shape.
     """
 
-    def __init__(self, parts: Sequence[VecEnv], seed_step: int = 250) -> None:
+    def __init__(self, parts: Sequence[VecEnv]) -> None:
         if not parts:
             raise ValueError("a mixed environment needs at least one part, got none")
         shapes = [{key: space.shape for key, space in part.observation_space.items()} for part in parts]  # type: ignore[attr-defined]
@@ -32,7 +31,7 @@ class MixedVecEnv(VecEnv):
                 raise ValueError(
                     f"parts must share one size, but part {i} has observations {shape} and the first {shapes[0]}"
                 )
-        self.parts, self._seed_step = list(parts), seed_step
+        self.parts = list(parts)
         edges = np.cumsum([0, *(part.num_envs for part in parts)])
         self._spans = [slice(int(a), int(b)) for a, b in itertools.pairwise(edges)]
         super().__init__(int(edges[-1]), parts[0].observation_space, parts[0].action_space)
@@ -57,10 +56,10 @@ class MixedVecEnv(VecEnv):
         return _joined(observations), np.concatenate(rewards), np.concatenate(dones), joined
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
-        """Seed every part, `seed_step` apart."""
+        """Seed every environment with the number after that of the one before."""
         given: list[int | None] = []
-        for i, part in enumerate(self.parts):
-            given += part.seed(None if seed is None else seed + i * self._seed_step)
+        for part in self.parts:
+            given += part.seed(None if seed is None else seed + len(given))
         return given
 
     def close(self) -> None:
@@ -99,6 +98,78 @@ class MixedVecEnv(VecEnv):
                 answers = ask(part, [i - span.start for i in mine])
                 found.update(zip(mine, answers or [None] * len(mine), strict=True))
         return [found[i] for i in wanted]
+
+
+class RotatingVecEnv(VecEnv):
+    """Environments of several sizes in turn: when the episodes of one part end, the next part plays.
+
+    All episodes of a part end in the same step. Spaces are those of the first part; `num_envs` is that of the part that plays.
+
+    Args:
+        parts: one a size.
+    """
+
+    def __init__(self, parts: Sequence[VecEnv]) -> None:
+        if not parts:
+            raise ValueError("a rotating environment needs at least one part, got none")
+        self.parts, self._turn = list(parts), 0
+        self._waiting: list[VecEnvObs] = []
+        super().__init__(parts[0].num_envs, parts[0].observation_space, parts[0].action_space)
+
+    def reset(self) -> VecEnvObs:
+        """Reset all; the first part plays."""
+        self._waiting, self._turn = [part.reset() for part in self.parts], 0
+        return self._play()
+
+    def _play(self) -> VecEnvObs:
+        part = self.parts[self._turn]
+        self.num_envs, self.reset_infos = part.num_envs, part.reset_infos
+        return self._waiting[self._turn]
+
+    def step_async(self, actions: np.ndarray[Any, Any]) -> None:
+        """Hand the part that plays its actions."""
+        self.parts[self._turn].step_async(actions)
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Step it."""
+        observation, rewards, dones, infos = self.parts[self._turn].step_wait()
+        self._waiting[self._turn] = observation
+        if dones.all():
+            self._turn = (self._turn + 1) % len(self.parts)
+        return self._play(), rewards, dones, infos
+
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        """Seed every environment with the number after that of the one before."""
+        given: list[int | None] = []
+        for part in self.parts:
+            given += part.seed(None if seed is None else seed + len(given))
+        return given
+
+    def close(self) -> None:
+        """Close all."""
+        for part in self.parts:
+            part.close()
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """An attribute of all environments of all parts."""
+        return [value for part in self.parts for value in part.get_attr(attr_name)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Set an attribute of all environments of all parts."""
+        for part in self.parts:
+            part.set_attr(attr_name, value)
+
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
+    ) -> list[Any]:
+        """Call a method of all environments of all parts."""
+        return [value for part in self.parts for value in part.env_method(method_name, *method_args, **method_kwargs)]
+
+    def env_is_wrapped(
+        self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
+    ) -> list[bool]:
+        """Whether environments have a wrapper."""
+        return [value for part in self.parts for value in part.env_is_wrapped(wrapper_class)]
 
 
 def _joined(observations: Sequence[Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ choose a set of APs at once (`sets`, `agents.rl.set_policy`) or AP by AP (`graph
 ALGORITHMS = tuple(POLICIES)
 """`maskable-ppo` plays `CfIsacSequential-v0`, the others play `CfIsac-v0`."""
 
-FROM_ZERO = ("warm_up", "actor_from", "margin_db", "entropy", "noise_std", "penalty")
+FROM_ZERO = ("warm_up", "actor_from", "margin_db", "entropy", "noise_std", "penalty", "imitation")
 """Hyper-parameters that may be 0; the others are positive."""
 
 MOST = {
@@ -169,6 +169,7 @@ class SetOffPolicy(HyperParameters):
         gradient_steps: of the critic after every drop of the environments.
         policy_delay: gradient steps of the critic per gradient step of the actor.
         tau: of the moving averages that decide.
+        imitation: weight of the actor's loss towards the best sets that were played.
     """
 
     steps: int = 480_000
@@ -179,11 +180,12 @@ class SetOffPolicy(HyperParameters):
     checkpoint_every: int = 48_000
     decisions: int = 10
     buffer_size: int = 40_000
-    actor_learning_rate: float = 5e-4
-    actor_from: int = 80
-    gradient_steps: int = 8
-    policy_delay: int = 4
+    actor_learning_rate: float = 1e-3
+    actor_from: int = 40
+    gradient_steps: int = 4
+    policy_delay: int = 1
     tau: float = 0.02
+    imitation: float = 1.0
 
     @property
     def learns_from(self) -> int:

@@ -29,7 +29,7 @@ class Run:
         parameters: hyper-parameters of the algorithm.
         seed: of all random numbers.
         network: sizes of the layers of `ddpg` and `maskable-ppo`; None takes the default. The MLPs of the others are fixed.
-        mixed: presets on which `ddpg` trains besides that of `config`, equally often; M and K are those of `config`.
+        mixed: presets on which `ddpg` trains besides that of `config`, at its size or, as in `urban:50x20`, at another.
         validation_drops: number of drops by which the best agent is chosen.
 
     Raises:
@@ -82,8 +82,14 @@ class Run:
     @property
     def configs(self) -> list[SystemConfig]:
         """Configurations of the training drops."""
-        M, K = self.config.M, self.config.K
-        return [self.config, *(SystemConfig(M, K, preset=preset) for preset in self.mixed)]
+        return [self.config, *(self._mixed_in(name) for name in self.mixed)]
+
+    def _mixed_in(self, name: str) -> SystemConfig:
+        preset, _, size = name.partition(":")
+        M, _, K = size.partition("x")
+        if size and not (M.isdecimal() and K.isdecimal()):
+            raise ValueError(f"mixed takes presets, or PRESET:MxK such as urban:50x20, got {name!r}")
+        return SystemConfig(int(M or self.config.M), int(K or self.config.K), preset=preset)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the run as JSON values, which `Run.from_dict` reads."""

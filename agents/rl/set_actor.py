@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,6 +50,9 @@ class SetActor(nn.Module):
         return self.network.propose(embedding, on).masked_fill(on, -torch.inf)
 
 
+Score = Callable[[Tensor, Tensor], Tensor]
+
+
 @dataclass(frozen=True, eq=False)
 class Grown:
     """Sets that grew along scores."""
@@ -60,8 +64,7 @@ class Grown:
 
 @torch.no_grad()
 def grow(
-    actor: SetActor,
-    embedding: Embedding,
+    score: Score,
     scaled: ScaledDrops,
     fewest: NDArray[np.int64],
     completions: int,
@@ -73,16 +76,15 @@ def grow(
     From n_min on, the set so far is priced with each of the `completions` APs of the highest scores; the cheapest that serves ends it.
 
     Args:
-        actor: that scores.
-        embedding: of B drops.
-        scaled: the same drops.
+        score: of every AP (n, M) as the next one, for n of the drops and a set (n, M) of each.
+        scaled: B drops.
         fewest: (B,) n_min.
         completions: APs that are priced as the last one.
         drop: (n,) the drop of each set; None for one set a drop.
         noise: (n, M) added to the scores throughout; None for none.
     """
     drop = np.arange(len(fewest)) if drop is None else drop
-    n, M = len(drop), embedding.ap.shape[1]
+    n, M = len(drop), scaled.gain.shape[1]
     sets, served = np.zeros((n, M), dtype=bool), np.zeros(n, dtype=bool)
     order, most = np.full((n, M), np.inf), np.minimum(M, 2 * fewest[drop] + SLACK)
     live = np.arange(n)
@@ -90,9 +92,7 @@ def grow(
         live = live[most[live] >= size]
         if len(live) == 0:
             break
-        rows = torch.from_numpy(drop[live])
-        some = Embedding(embedding.ap[rows], embedding.ue[rows], embedding.target[rows], embedding.drops[rows])
-        scores = actor(some, torch.from_numpy(sets[live])).numpy().astype(np.float64)
+        scores = score(torch.from_numpy(drop[live]), torch.from_numpy(sets[live])).numpy().astype(np.float64)
         if noise is not None:
             scores += noise[live]
         best = np.argsort(-scores, axis=1, kind="stable")[:, : min(completions, M - size + 1)]

@@ -16,15 +16,21 @@ from stable_baselines3.common.type_aliases import Schedule
 from agents.hetgnn.config import NetworkConfig
 from agents.hetgnn.network import Embedding
 from agents.rl.drop_batch import DropBatch
-from agents.rl.set_actor import NETWORK, SetActor, grow
+from agents.rl.set_actor import NETWORK, Score, SetActor, grow
 from agents.rl.set_critic import SetCritic
 from baselines.policy import read_observation, with_margin
-from baselines.set_search import Budget, guided_search
+from baselines.set_search import Budget, SetScore, guided_search
 
 Bools = NDArray[np.bool_]
 
 DECIDING = Budget()
 """Of the search behind a decision."""
+
+ETA = 0.04
+"""Of the critic's advice to the actor, in units of the reward."""
+
+SEEN = 256
+"""Neighbours of a set that the critic compares."""
 
 
 class SetPolicy(BasePolicy):
@@ -39,6 +45,7 @@ class SetPolicy(BasePolicy):
         network: sizes of the layers.
         actor_learning_rate: of the actor at first.
         completions: APs that are priced as the last one of a set.
+        advised: whether the critic has a say in the next AP.
         search: whether the critic's moves follow.
         budget: of these moves.
     """
@@ -52,6 +59,7 @@ class SetPolicy(BasePolicy):
         network: NetworkConfig = NETWORK,
         actor_learning_rate: float = 5e-4,
         completions: int = 8,
+        advised: bool = True,
         search: bool = True,
         budget: Budget = DECIDING,
     ) -> None:
@@ -60,14 +68,19 @@ class SetPolicy(BasePolicy):
         self.actor_target, self.critic_target = copy.deepcopy(self.actor), copy.deepcopy(self.critic)
         self.actor_target.requires_grad_(False)
         self.critic_target.requires_grad_(False)
-        self.actor.optimizer = torch.optim.Adam(self.actor.parameters(), lr=actor_learning_rate)
-        self.critic.optimizer = torch.optim.Adam(self.critic.parameters(), lr=lr_schedule(1.0))
+        self.actor.optimizer = torch.optim.Adam(self.actor.parameters(), lr=actor_learning_rate, fused=True)
+        self.critic.optimizer = torch.optim.Adam(self.critic.parameters(), lr=lr_schedule(1.0), fused=True)
         self.actor_learning_rate = actor_learning_rate
         self.network, self.completions = network, completions
-        self.search, self.budget = search, budget
+        self.advised, self.search, self.budget = advised, search, budget
 
     def configure(
-        self, *, completions: int | None = None, search: bool | None = None, budget: Budget | None = None
+        self,
+        *,
+        completions: int | None = None,
+        advised: bool | None = None,
+        search: bool | None = None,
+        budget: Budget | None = None,
     ) -> None:
         """Change how it decides; None leaves an option as it is.
 
@@ -79,10 +92,11 @@ class SetPolicy(BasePolicy):
             if not whole or completions < 1:
                 raise ValueError(f"completions must be a whole number of 1 or more, got {completions!r}")
             self.completions = int(completions)
-        if search is not None:
-            if not isinstance(search, bool | np.bool_):
-                raise ValueError(f"search must be True or False, got {search!r}")
-            self.search = bool(search)
+        for name, value in (("advised", advised), ("search", search)):
+            if value is not None:
+                if not isinstance(value, bool | np.bool_):
+                    raise ValueError(f"{name} must be True or False, got {value!r}")
+                setattr(self, name, bool(value))
         if budget is not None:
             if not isinstance(budget, Budget):
                 raise ValueError(f"budget must be a Budget (baselines.set_search), got {budget!r}")
@@ -90,7 +104,7 @@ class SetPolicy(BasePolicy):
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         data = super()._get_constructor_parameters()
-        names = ("network", "actor_learning_rate", "completions", "search", "budget")
+        names = ("network", "actor_learning_rate", "completions", "advised", "search", "budget")
         return {**data, "lr_schedule": lambda _: 1e-3, **{name: getattr(self, name) for name in names}}
 
     def _predict(self, observation: Any, deterministic: bool = False) -> torch.Tensor:
@@ -124,14 +138,33 @@ class SetPolicy(BasePolicy):
         actions = self.decide(batch)
         return actions[0] if single else actions, state
 
+    def _score(self, batch: DropBatch, views: Embedding) -> Score:
+        """The actor's logarithm of probability and, if it is advised, Q/η of the critic: the actor after one regularised improvement.
+
+        π exp(Q/η) is the maximum of E Q − η KL(· ‖ π), with Q the best that a set with the AP can come to.
+        """
+        embedding = self.actor_target.embed(batch.graph)
+        if not self.advised:
+            return lambda rows, on: self.actor_target(embedding[rows], on)
+        one = torch.eye(batch.M, dtype=torch.bool, device=embedding.ap.device)
+
+        def score(rows: torch.Tensor, on: torch.Tensor) -> torch.Tensor:
+            own = self.actor_target(embedding[rows], on).log_softmax(-1)
+            value = self.critic_target(views[rows], on[:, None] | one)[..., 1]
+            total: torch.Tensor = own + value / ETA
+            return total
+
+        return score
+
     @torch.no_grad()
     def decide(self, batch: DropBatch) -> NDArray[np.float32]:
         """Raw actions (B, M, K + 1)."""
-        embedding = self.actor_target.embed(batch.graph)
-        grown = grow(self.actor_target, embedding, batch.scaled, batch.fewest, self.completions)
+        views = self.critic_target.embed(batch.graph)
+        grown = grow(self._score(batch, views), batch.scaled, batch.fewest, self.completions)
         sets = grown.sets
         if self.search:
-            sets = searched(self.critic_target, batch, sets, grown.served, self.budget)
+            rng = np.random.default_rng(0)  # a decision depends on its drop alone
+            sets = searched(self.critic_target, batch, views, sets, grown.served, self.budget, rng)
         actions, served = batch.actions(sets, np.arange(len(batch)))
         for i in np.flatnonzero(~(served & grown.served)):
             actions[i], _ = batch.fallback(int(i), grown.ranking[i])
@@ -139,16 +172,49 @@ class SetPolicy(BasePolicy):
 
 
 @torch.no_grad()
-def searched(critic: SetCritic, batch: DropBatch, sets: Bools, served: Bools, budget: Budget) -> Bools:
-    """Sets (B, M) after a search on each drop whose set serves it; the critic says which neighbours are priced first."""
-    views = critic.embed(batch.graph)
+def searched(
+    critic: SetCritic,
+    batch: DropBatch,
+    views: Embedding,
+    sets: Bools,
+    served: Bools,
+    budget: Budget,
+    rng: np.random.Generator,
+    seen: int = SEEN,
+) -> Bools:
+    """Sets (B, M) after a search on each drop whose set serves it, neighbours in the order of `alternating`.
+
+    Args:
+        critic: that values neighbours.
+        batch: the drops.
+        views: the critic's embedding of them.
+        sets: (B, M) to begin with.
+        served: (B,) whether they serve.
+        budget: of each search.
+        rng: of the random half of the order.
+        seen: neighbours of a set that the critic compares.
+    """
     result = sets.copy()
     for i in np.flatnonzero(served).tolist():
-        view = Embedding(views.ap[[i]], views.ue[[i]], views.target[[i]], views.drops[[i]])
-
-        def value(pool: Bools, view: Embedding = view) -> NDArray[np.float64]:
-            values: NDArray[np.float64] = critic(view, torch.from_numpy(pool)[None])[0, :, 0].double().numpy()
-            return values
-
-        result[i] = guided_search(with_margin(batch.problem(i)), sets[i], value, budget, int(batch.fewest[i]))
+        order = alternating(critic, views[i : i + 1], rng, seen)
+        result[i] = guided_search(with_margin(batch.problem(i)), sets[i], order, budget, int(batch.fewest[i]))
     return result
+
+
+def alternating(critic: SetCritic, view: Embedding, rng: np.random.Generator, seen: int) -> SetScore:
+    """An order of sets of one drop: in turn the one that the critic values most and a random one.
+
+    The random ones keep a critic that errs, at sizes far from those of training for instance, from hiding every move that pays. The critic
+    sees at most `seen` sets, drawn at random.
+    """
+
+    def order(pool: Bools) -> NDArray[np.float64]:
+        drawn = rng.permutation(len(pool))
+        values = critic(view, torch.from_numpy(pool[drawn[:seen]])[None])[0, :, 0].numpy()
+        place = np.empty(len(pool))
+        place[drawn] = 2.0 * np.arange(len(pool)) + 1.0
+        named = drawn[np.argsort(-values, kind="stable")]
+        place[named] = np.minimum(place[named], 2.0 * np.arange(len(named)))
+        return -place
+
+    return order

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import gymnasium as gym
@@ -9,10 +10,11 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from agents.rl.graph_ddpg import RelativePower
-from agents.rl.mixed_vec_env import MixedVecEnv
+from agents.rl.mixed_vec_env import MixedVecEnv, RotatingVecEnv
 from agents.rl.parameters import SetOffPolicy
 from agents.rl.run import Run
 from agents.rl.vec_env import SB3VecEnv
+from cfisac_env import SystemConfig
 
 
 class ScaledReward(VecEnvWrapper):
@@ -37,7 +39,7 @@ class ScaledReward(VecEnvWrapper):
         return observation, rewards * self.scale, dones, infos
 
 
-def training_environments(run: Run) -> ScaledReward:
+def training_environments(run: Run) -> VecEnvWrapper:
     """Build the environments of a run, neither seeded nor reset.
 
     Requirements are tightened by the run's margin, except in `CfIsacSequential-v0`, whose powers are exact.
@@ -47,7 +49,7 @@ def training_environments(run: Run) -> ScaledReward:
     """
     parameters = run.parameters
     if isinstance(parameters, SetOffPolicy):
-        return ScaledReward(RelativePower(_mixed(run, parameters)), 1.0)
+        return RelativePower(_mixed(run, parameters))
     fields = run.config.changed(sinr_penalty=parameters.penalty, crlb_penalty=parameters.penalty).as_dict()
     if run.environment == "CfIsacSequential-v0":
         venv: VecEnv = DummyVecEnv([partial(gym.make, run.environment, **fields)] * parameters.envs)
@@ -60,14 +62,24 @@ def training_environments(run: Run) -> ScaledReward:
 
 
 def _mixed(run: Run, parameters: SetOffPolicy) -> VecEnv:
-    """Build equally many environments of each configuration."""
-    each = parameters.envs // len(run.configs)
-    if each < 1:
-        raise ValueError(f"{len(run.configs)} presets need as many envs or more, got {parameters.envs}")
-    many = [
-        gym.make_vec(
-            run.environment, num_envs=each, autoreset_mode="SameStep", decisions_per_drop=parameters.decisions, **config.as_dict()
-        )
-        for config in run.configs
-    ]  # fmt: skip
-    return MixedVecEnv([SB3VecEnv(one) for one in many], seed_step=1000 // len(run.configs))
+    """Build environments in which the configurations of one size play together and the sizes in turn.
+
+    Of the run's own size there are `envs`; of another, fewer by the root of the ratio of their numbers of links, and at most `envs`.
+    """
+    together: dict[tuple[int, int], list[SystemConfig]] = {}
+    for config in run.configs:
+        together.setdefault((config.M, config.K), []).append(config)
+    parts: list[VecEnv] = []
+    for (M, K), configs in together.items():
+        envs = parameters.envs * min(1.0, math.sqrt(run.config.M * run.config.K / (M * K)))
+        each = int(envs / len(configs))
+        if each < 1:
+            raise ValueError(f"{len(configs)} presets need as many envs or more, got {int(envs)}")
+        many = [
+            gym.make_vec(
+                run.environment, num_envs=each, autoreset_mode="SameStep", decisions_per_drop=parameters.decisions, **config.as_dict()
+            )
+            for config in configs
+        ]  # fmt: skip
+        parts.append(MixedVecEnv([SB3VecEnv(one) for one in many]))
+    return RotatingVecEnv(parts)

@@ -184,6 +184,45 @@ class BenchSelection(Command):
 
 
 @dataclass(frozen=True)
+class BenchDecisions(Command):
+    """Hold the agent ddpg against the rule that learns nothing, at several budgets and sizes; writes JSON and Markdown."""
+
+    cases: tuple[str, ...] = (
+        "paper:20x5:50", "paper:30x6:50", "paper:30x10:50", "paper:50x10:50", "paper:50x20:25", "paper:100x20:10", "urban:30x6:50",
+        "urban:50x10:50", "urban:50x20:25",
+    )  # fmt: skip
+    """preset:APs x users:drops."""
+    weights: Annotated[tuple[Path, ...], open_option("FILE [FILE ...]")] = ()
+    """Weights of agents trained alike, such as best.safetensors of runs that differ in their seed; by default the shipped ones."""
+    seed: Seed = seeds.TEST
+    """Seed of the first drop of each case; the others follow."""
+    out: Path = Path("runs/bench")
+    """Folder of the results."""
+
+    def run(self, fields: dict[str, Any], console: Console) -> None:
+        """Measure, write, print."""
+        import torch
+
+        from experiments.bench import decisions
+        from experiments.results import Result
+
+        torch.set_num_threads(1)
+        cases = [decisions.parse_case(text) for text in self.cases]
+        names = [name for name, makers in decisions.policies(self.weights).items() for _ in makers]
+        rows: list[decisions.Row] = []
+        with progress() as bar:
+            task = bar.add_task("deciding", total=len(names) * sum(case.drops for case in cases))
+
+            def step(name: str) -> None:
+                bar.update(task, advance=1, description=name)
+
+            for case in cases:
+                rows += decisions.measure(case, self.weights, self.seed, step)
+        content = {"seed": self.seed, "threads": 1, "weights": [str(path) for path in self.weights], "rows": rows}
+        Result("decisions", [decisions.table(rows)], content).publish(self.out, console)
+
+
+@dataclass(frozen=True)
 class AblateHetGnn(Command):
     """Train small variants of the network that differ in one thing each, and measure them on validation drops."""
 
@@ -255,7 +294,7 @@ class AblateHetGnn(Command):
 
 
 BENCH: Mapping[str, type[Command]] = {
-    "allocator": BenchAllocator, "env": BenchEnv, "scale": BenchScale, "selection": BenchSelection,
+    "allocator": BenchAllocator, "decisions": BenchDecisions, "env": BenchEnv, "scale": BenchScale, "selection": BenchSelection,
 }  # fmt: skip
 """Second words of `cfisac bench`."""
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from rich.console import Console
 
@@ -47,10 +47,8 @@ class TrainRl(Command):
     """Resume the run in the folder; --no-resume refuses a folder that holds one."""
     validation_drops: int = 50
     """Number of fixed drops on which the agent is compared with local-search."""
-    mixed: Annotated[
-        tuple[Literal["paper", "high-rate", "urban"], ...], open_option("{paper,high-rate,urban} [...]")
-    ] = ()
-    """Presets on which ddpg trains besides that of the configuration, equally often."""
+    mixed: Annotated[tuple[str, ...], open_option("PRESET[:MxK] [...]")] = ()
+    """Presets on which ddpg trains besides that of the configuration, at its size or, as in urban:50x20, at another."""
     device: str = "cpu"
     """Device of torch."""
 

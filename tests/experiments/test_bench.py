@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,21 @@ def test_selection_bench_measures_each_drop_once(tmp_path: Path, capsys: pytest.
     assert "3 of" in capsys.readouterr().out
 
 
+def test_decisions_bench_holds_the_agent_against_the_rule_on_drops_that_can_be_served(tmp_path: Path) -> None:
+    weights = [str(Path(str(files("agents.rl") / "weights" / "ddpg.safetensors")))] * 2
+    assert main(["bench", "decisions", "--cases", "paper:10x3:6", "--weights", *weights, "--out", str(tmp_path)]) == 0
+    rows = {row["policy"]: row for row in json.loads((tmp_path / "decisions.json").read_text())["rows"]}
+    assert 0 < rows["ddpg"]["servable"] < 6  # full-ap is feasible on 118 of 200 drops of this size
+    for name, row in rows.items():
+        agents = 2 if name.startswith("ddpg") else 1
+        assert row["served"] == [row["servable"]] * agents
+        assert len(set(row["gap"])) == 1
+        assert row["gap"][0] >= 0.0
+    assert rows["most-informative"]["gap"][0] >= rows["most-informative-search"]["gap"][0]
+    assert min(row["gap"][0] for row in rows.values()) < 1e-9
+    assert "100 %" in (tmp_path / "decisions.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -91,6 +107,8 @@ def test_selection_bench_measures_each_drop_once(tmp_path: Path, capsys: pytest.
         (["allocator", "--agreement", "-1"], "--agreement must be 0 or more, got -1"),
         (["allocator", "--agreement", "2", "--preset", "urban"], "leave out preset"),
         (["selection", "--cases", "paper:30x6"], "a case is preset:MxK:seconds:drops"),
+        (["decisions", "--cases", "paper:30x6"], "a case is preset:MxK:drops"),
+        (["decisions", "--cases", "papre:30x6:1"], "papre"),
         (["selection", "--cases", "papre:30x6:1:1"], "unknown preset 'papre'"),
         (["selection", "--cases", "paper:30x6:0:1"], "must be positive"),
         (["selection", "--elimination-solves", "1"], "--elimination-solves must be 2 or more"),

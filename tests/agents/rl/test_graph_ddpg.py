@@ -15,18 +15,28 @@ import baselines
 from agents.rl.drop_batch import KEYS, DropBatch
 from agents.rl.drop_replay import DropReplay, PlayedDrops
 from agents.rl.graph_ddpg import GraphDDPG, RelativePower, best_containing
+from agents.rl.mixed_vec_env import MixedVecEnv, RotatingVecEnv
 from agents.rl.set_actor import SetActor, grow
 from agents.rl.set_critic import SetCritic
-from agents.rl.set_policy import SetPolicy
+from agents.rl.set_policy import SetPolicy, alternating
 from agents.rl.vec_env import SB3VecEnv
 from cfisac_env import PRESETS, SystemConfig, actions, observations, sample
 
 SIZE = {"M": 10, "K": 3}
 
 
-def environments(count: int = 4, **fields: Any) -> RelativePower:
+def part(count: int, **fields: Any) -> SB3VecEnv:
     options: dict[str, Any] = {**SIZE, "decisions_per_drop": 10, **fields}
-    return RelativePower(SB3VecEnv(gym.make_vec("CfIsac-v0", num_envs=count, autoreset_mode="SameStep", **options)))
+    return SB3VecEnv(gym.make_vec("CfIsac-v0", num_envs=count, autoreset_mode="SameStep", **options))
+
+
+def environments(count: int = 4, **fields: Any) -> RelativePower:
+    return RelativePower(part(count, **fields))
+
+
+def two_sizes() -> RelativePower:
+    small = MixedVecEnv([part(2), part(2, preset="urban")])
+    return RelativePower(RotatingVecEnv([small, part(3, M=14, K=4)]))
 
 
 def policy(**options: Any) -> SetPolicy:
@@ -101,7 +111,9 @@ def test_grown_sets_are_prefixes_of_their_rankings_up_to_the_last_ap() -> None:
     batch, actor = DropBatch(observations.encode(observed("urban", 6))), SetActor()
     noise = np.random.default_rng(0).gumbel(size=(12, 10))
     embedding = actor.embed(batch.graph)
-    grown = grow(actor, embedding, batch.scaled, batch.fewest, 3, np.tile(np.arange(6), 2), noise)
+    grown = grow(
+        lambda rows, on: actor(embedding[rows], on), batch.scaled, batch.fewest, 3, np.tile(np.arange(6), 2), noise
+    )
     for active, ranking, fewest in zip(grown.sets, grown.ranking, np.tile(batch.fewest, 2), strict=True):
         size = int(active.sum())
         assert sorted(ranking.tolist()) == list(range(10))
@@ -121,6 +133,55 @@ def test_the_critic_values_a_set_whatever_else_is_asked() -> None:
     for i in range(7):
         torch.testing.assert_close(critic(view, sets[:, i : i + 1]), together[:, i : i + 1])
     assert torch.isfinite(critic(view, torch.zeros(2, 1, 10, dtype=torch.bool))).all()
+
+
+def test_every_second_move_is_the_one_that_the_critic_values_most_the_others_are_random() -> None:
+    critic: Any = SetCritic()
+    torch.nn.init.normal_(critic.head[-1].weight)
+    view = critic.embed(DropBatch(observations.encode(observed("urban", 1))).graph)
+    pool = np.random.default_rng(2).random((40, 10)) < 0.4
+    with torch.no_grad():
+        value = critic(view, torch.from_numpy(pool)[None])[0, :, 0].numpy()
+        orders = [np.argsort(-alternating(critic, view, np.random.default_rng(i), 100)(pool)) for i in range(2)]
+        blind = np.argsort(-alternating(critic, view, np.random.default_rng(0), 1)(pool))
+    for ranked in (*orders, blind):
+        assert sorted(ranked) == list(range(40))
+    best = np.argsort(-value)
+    for ranked in orders:
+        for k in range(20):
+            assert best[k] in ranked[: 2 * k + 1]
+        assert not np.isin(ranked[:20], best[:15]).all()
+    assert (orders[0] != orders[1]).any()
+
+
+def test_sizes_take_turns_and_the_replay_keeps_them_apart() -> None:
+    env: Any = two_sizes()
+    assert env.seed(7) == [7, 8, 9, 10, 11, 12, 13]
+    observation: Any = env.reset()
+    replay = DropReplay(40, env.observation_space, env.action_space, n_envs=4)
+    rng = np.random.default_rng(0)
+    sizes = []
+    for _ in range(40):
+        n, M, K = observation["comm"].shape[:3]
+        assert n == env.num_envs
+        sizes.append((n, M, K))
+        after, reward, done, infos = env.step(rng.uniform(-1, 1, (n, M, K + 1)))
+        assert len(reward) == len(infos) == n
+        replay.add(observation, after, rng.uniform(-1, 1, (n, M, K + 1)), reward, done, infos)
+        observation = after
+    assert sizes == 2 * ([(4, 10, 3)] * 10 + [(3, 14, 4)] * 10)
+    assert replay.size() == 2 * (4 + 3)
+    drawn = [replay.draw(8, rng) for _ in range(20)]
+    assert {played.sets.shape for played in drawn} == {(8, 10, 10), (6, 10, 14)}
+    assert len(env.get_attr("np_random")) == 7
+    env.close()
+
+
+def test_it_learns_on_several_sizes_at_once() -> None:
+    model = GraphDDPG(SetPolicy, two_sizes(), seed=0, batch_size=8, actor_from=2, device="cpu")
+    model.learn(4 * 10 + 3 * 10 + 4 * 10)
+    assert {name: ring.size for name, ring in model.replay_buffer.rings.items()} == {"10x3": 8, "14x4": 6}
+    assert all(bool(torch.isfinite(value).all()) for value in model.policy.state_dict().values())
 
 
 def test_the_best_set_that_contains_another_is_found_as_by_hand() -> None:
@@ -158,8 +219,9 @@ def test_the_replay_keeps_a_drop_once_with_every_decision_and_survives_a_file() 
     assert np.isnan(current.rewards[:, 2:]).all()
     copy = DropReplay(40, env.observation_space, env.action_space, n_envs=3, decisions=4)
     copy.load_state(replay.state())
-    for first, second in zip(replay.state().values(), copy.state().values(), strict=True):
-        np.testing.assert_array_equal(first, second)
+    assert copy.state().keys() == {"10x3"}
+    for name, stored in replay.state()["10x3"].items():
+        np.testing.assert_array_equal(copy.state()["10x3"][name], stored)
 
 
 def test_relative_power_orders_decisions_as_the_watts_do_and_puts_what_is_not_served_below() -> None:
@@ -185,7 +247,7 @@ def test_it_learns_in_stable_baselines3_and_plays_the_same_after_saving(tmp_path
         return model
 
     model = trained()
-    assert model._n_updates == 32
+    assert model._n_updates == 16
     assert model.replay_buffer.size() == 16
     fresh = GraphDDPG(SetPolicy, environments(), seed=0, device="cpu")
     for name in ("actor", "critic", "actor_target", "critic_target"):
@@ -197,6 +259,34 @@ def test_it_learns_in_stable_baselines3_and_plays_the_same_after_saving(tmp_path
     model.save(tmp_path / "model")
     loaded = GraphDDPG.load(tmp_path / "model", device="cpu")
     np.testing.assert_array_equal(loaded.predict(observation)[0], action)
+
+
+def test_its_actor_alone_learns_to_beat_the_rule_at_as_many_completions() -> None:
+    drops = observed("urban", 60, M=14)
+    observation = observations.encode(drops)
+
+    def above(policy: Any) -> float:
+        action, _ = policy.predict(observation)
+        outcome = drops.evaluate(actions.decode(action, drops.config.max_ap_power_w))
+        assert (outcome.feasible == np.isfinite(best)).all()
+        return float(np.mean(outcome.total_power[outcome.feasible] / best[outcome.feasible]) - 1.0)
+
+    oracle = baselines.make("local-search")
+    answers = [oracle.decide(drops[i].problem) for i in range(60)]
+    best = np.array(
+        [drops[i].evaluate(a.decision).total_power if a.feasible else np.inf for i, a in enumerate(answers)]
+    )
+    model = GraphDDPG(
+        SetPolicy, environments(24, M=14, preset="urban"), seed=0, batch_size=24, actor_from=8, device="cpu"
+    )
+    model.policy.configure(advised=False, search=False, completions=1)
+    untrained = above(model.policy)
+    model.learn(24 * 10 * 24)
+    for completions in (1, 8):
+        model.policy.configure(completions=completions)
+        assert above(model.policy) < 0.85 * above(baselines.make("most-informative", completions=completions))
+    model.policy.configure(completions=1)
+    assert above(model.policy) < 0.5 * untrained
 
 
 @pytest.mark.parametrize(

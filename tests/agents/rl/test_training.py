@@ -418,6 +418,7 @@ def test_seeds_of_training_validation_and_test_never_meet() -> None:
         ("ddpg-paper", ["--M", "100000", "--K", "10000"], "agents are trained for at most 1,000,000 AP–user links"),
         ("ddpg-paper", ["--crlb-threshold-m2", "1e-9"], "local-search serves none of the 2 validation drops"),
         ("ddpg", ["--envs", "1", "--mixed", "urban", "high-rate"], "3 presets need as many envs or more, got 1"),
+        ("ddpg", ["--mixed", "urban:9"], "mixed takes presets, or PRESET:MxK such as urban:50x20, got 'urban:9'"),
         ("ddpg", ["--decisions", "2"], "decisions must be 5 or more"),
         ("ppo", ["--rollout", "0"], "rollout must be a whole number above 0, got 0"),
     ],
