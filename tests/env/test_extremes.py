@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cfisac_env import PRESETS, CfIsacEnv, CfIsacMobileEnv, Scenario, SystemConfig, sample
-from cfisac_env.config import CHOICES, RANGES
+from cfisac_env.config import CHOICES, RANGES, WEIGHTS
 
 SEED = 1_000_077
 FEW = {"M": 4, "K": 4, "T": 3, "S": 3, "pilot_length": 5}
@@ -25,6 +25,8 @@ def configurations(count: int, seed: int = SEED) -> Iterator[SystemConfig]:
         fields: dict[str, Any] = {"preset": str(rng.choice(list(PRESETS)))}
         fields |= {name: str(rng.choice(choices)) for name, choices in CHOICES.items()}
         for name, (low, high) in RANGES.items():
+            if name in WEIGHTS and fields["reward"] != "linear":
+                continue
             if name in FEW:
                 fields[name] = int(rng.integers(1, FEW[name] + 1))
             elif rng.random() < 0.7:
