@@ -37,6 +37,8 @@ def configurations(count: int, seed: int = SEED) -> Iterator[SystemConfig]:
                 else:
                     value = float(rng.uniform(low, high))
                 fields[name] = int(value) if name == "integration_symbols" else value
+        if fields["reward"] == "log" and fields.get("circuit_power_w") == 0.0:
+            fields["circuit_power_w"] = RANGES["circuit_power_w"][1]
         yield SystemConfig(**fields)
 
 
