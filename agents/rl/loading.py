@@ -40,7 +40,7 @@ def load(
         weights: file written by a training run; None takes the shipped one.
         device: of torch, or `gpu`, or `auto`.
         seed: of the actions sampled when `predict` gets `deterministic=False`.
-        options: of `ddpg`: `completions`, `search` and `budget`, see `SetPolicy`.
+        options: of `ddpg`: `completions`, `advised`, `search` and `budget`, see `SetPolicy`.
 
     Raises:
         TypeError: the algorithm has no such option.
