@@ -119,7 +119,7 @@ SCHEMAS: Mapping[str, Any] = {
                     _object(
                         {
                             "seeds": _list(_SEED, minItems=1), "steps": {"type": "integer", "minimum": 1},
-                            "core_minutes": {"type": "number", "exclusiveMinimum": 0},
+                            "core_minutes": {"type": ["number", "null"], "exclusiveMinimum": 0},
                         }
                     ),
                 ]

@@ -31,8 +31,8 @@ class Training:
     """Cost of a policy's training."""
 
     seeds: tuple[int, ...]
-    steps: int  # environment steps a seed
-    core_minutes: float  # a seed
+    steps: int  # environment steps a seed, or labelled drops
+    core_minutes: float | None  # a seed; None: not recorded
 
 
 class _Named:

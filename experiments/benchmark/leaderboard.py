@@ -32,7 +32,7 @@ class Standing:
     milliseconds: float  # median a decision, mean over tiers
     seeds: int  # of training; 0 without
     steps: int
-    core_minutes: float
+    core_minutes: float | None
 
 
 def standing(entry: Mapping[str, Any], reference: Mapping[str, Any]) -> Standing:
@@ -61,7 +61,7 @@ def standing(entry: Mapping[str, Any], reference: Mapping[str, Any]) -> Standing
         milliseconds=mean(np.array([time for time in times if time is not None], dtype=np.float64)),
         seeds=0 if training is None else len(training["seeds"]),
         steps=0 if training is None else training["steps"],
-        core_minutes=0.0 if training is None else training["core_minutes"],
+        core_minutes=None if training is None else training["core_minutes"],
     )
 
 
@@ -87,9 +87,7 @@ def table(standings: Sequence[Standing], reference: Mapping[str, Any]) -> Table[
         Column("ms", lambda one: milliseconds(1e-3 * one.milliseconds), rank=2),
         Column("training seeds", lambda one: str(one.seeds) if one.seeds else None, "not trained", rank=4),
         Column("steps", lambda one: f"{one.steps:,}" if one.seeds else None, "not trained", rank=4),
-        Column(
-            "core minutes", lambda one: number(one.core_minutes, "{:.0f}") if one.seeds else None, "not trained", rank=4
-        ),
+        Column("core minutes", lambda one: number(one.core_minutes, "{:.0f}"), "not trained, or not recorded", rank=4),
     ]
     counts = []
     for tier in tiers():

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar
 
 from rich.console import Console
 
+import agents
 from cfisac_env import files
 from experiments.commands.common import GOES_ON, Command, Natural, Output, Range, open_option, progress
 from experiments.errors import UserError
@@ -28,9 +29,9 @@ class Run(Command):
     training_seeds: Annotated[tuple[Natural, ...], open_option("SEED [SEED ...]")] = ()
     """Training seeds of the policies, in their order; five are expected. None for policies that aren't trained."""
     steps: Natural = 0
-    """Environment steps of training with each seed."""
+    """Environment steps of training with each seed, or labelled drops."""
     core_minutes: Annotated[float, Range(0.0, 1e9)] = 0.0
-    """Minutes of training with each seed, times the number of cores."""
+    """Minutes of training with each seed, times the number of cores; may be left out for the suite's own weights, if it isn't known."""
     tiers: Annotated[tuple[str, ...], open_option("TIER [TIER ...]")] = ()
     """Names of tiers; by default all."""
     trust: bool = False
@@ -70,12 +71,13 @@ class Run(Command):
 
         if not trained and not self.training_seeds:
             return None
-        if len(self.training_seeds) != len(self.policy) or not self.steps or not self.core_minutes:
+        shipped = all(one in agents.AGENTS for one in self.policy)
+        if len(self.training_seeds) != len(self.policy) or not self.steps or not (self.core_minutes or shipped):
             raise UserError(
                 f"a trained policy needs --training-seeds, one for each --policy, --steps and --core-minutes above 0; got "
                 f"{len(self.policy)} policies, {len(self.training_seeds)} seeds, {self.steps} steps and {self.core_minutes:g} minutes"
             )
-        return Training(self.training_seeds, self.steps, self.core_minutes)
+        return Training(self.training_seeds, self.steps, self.core_minutes or None)
 
 
 @dataclass(frozen=True)

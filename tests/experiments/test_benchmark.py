@@ -133,7 +133,7 @@ def test_decisions_are_not_made_again(small: dict[str, Tier], monkeypatch: pytes
             "1 policies, 2 seeds",
         ),
         (["--policy", "ddpg", "--training-seeds", "0", "--core-minutes", "1"], "0 steps"),
-        (["--policy", "ddpg", "--training-seeds", "0", "--steps", "5"], "0 minutes"),
+        (["--policy", "ddpg=x", "--training-seeds", "0", "--steps", "5"], "0 minutes"),
         (["--policy", "most-informative", "--tiers", "nosuch"], "no tier 'nosuch'"),
         (["--policy", "own_policy:nothing"], "has no method predict"),
         (["--policy", "own_policy:nosuch"], "cannot be imported"),
