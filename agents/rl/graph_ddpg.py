@@ -46,7 +46,7 @@ TEMPERATURE = 0.05
 """Of the softmax over the critic's values that the actor follows."""
 
 UNSERVED, WORST = 1.5, 3.0
-"""What a drop that isn't served costs in `RelativePower`, and the most that its violations add."""
+"""Cost of an unserved drop in `RelativePower`, and the largest amount that its violations add."""
 
 
 class RelativePower(VecEnvWrapper):
@@ -184,7 +184,7 @@ class GraphDDPG(DDPG):
         self._searched = False
 
     def _search(self) -> NDArray[np.bool_]:
-        """Where the critic's moves lead from the best set of every drop."""
+        """Return the sets at which the critic's moves from the best set of every drop end."""
         self._searched = True
         assert self._batch is not None
         sets, rewards = self._best()

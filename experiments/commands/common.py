@@ -49,7 +49,7 @@ class Command(Protocol):
     itself. The command line checks that it can be written before anything is computed."""
 
     kept: ClassVar[str] = NOTHING_KEPT
-    """What an interrupted run leaves and how to go on; `{out}` stands for the folder."""
+    """Results that an interrupted run keeps, and how to resume it; `{out}` stands for the folder."""
 
     def run(self, fields: dict[str, Any], console: Console) -> None:
         """Compute, write, and only then print, so that an output that fails loses nothing.
