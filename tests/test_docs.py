@@ -25,6 +25,11 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert target.startswith("http") or (page.parent / target).exists(), target
 
 
+def test_the_benchmark_shows_the_stored_leaderboard() -> None:
+    table = (ROOT / "docs" / "results" / "leaderboard" / "leaderboard.md").read_text(encoding="utf-8")
+    assert table in (ROOT / "docs" / "benchmark.md").read_text(encoding="utf-8")
+
+
 def test_readme_shows_the_stored_comparison() -> None:
     table = (ROOT / "docs" / "results" / "compare" / "compare.md").read_text(encoding="utf-8")
     assert table in (ROOT / "README.md").read_text(encoding="utf-8")

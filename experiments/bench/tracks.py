@@ -70,7 +70,7 @@ class TracksCommand:
 
 
 @dataclass(frozen=True)
-class Row:
+class TrackResult:
     """One policy over the test drops."""
 
     policy: str
@@ -142,9 +142,9 @@ class Marks(BaseCallback):
         return bool(self._seconds)
 
 
-def compare(command: TracksCommand, report: Callable[[list[Row]], None]) -> None:
+def compare(command: TracksCommand, report: Callable[[list[TrackResult]], None]) -> None:
     """Compare rules first, then the agent at every time; all rows so far are reported after each."""
-    found: list[Row] = []
+    found: list[TrackResult] = []
     torch.set_num_threads(1)
     env, plain = environment(command), gym.make("CfIsac-v0", M=command.M, K=command.K, preset=command.preset)
 
@@ -152,7 +152,7 @@ def compare(command: TracksCommand, report: Callable[[list[Row]], None]) -> None
         total, ms = played(on, choose, seeds.TEST, command.drops)
         both = ~np.isnan(best) & ~np.isnan(total)
         served, gap = both.sum() / (~np.isnan(best)).sum(), (total[both] / best[both] - 1.0).mean()
-        found.append(Row(name, steps, float(served), float(gap), ms))
+        found.append(TrackResult(name, steps, float(served), float(gap), ms))
         report(found)
 
     def policy(name: str, **options: Any) -> Choose:
@@ -175,7 +175,7 @@ def compare(command: TracksCommand, report: Callable[[list[Row]], None]) -> None
     model.learn(10**9, callback=Marks(command.seconds, reached))
 
 
-COLUMNS: tuple[Column[Row], ...] = (
+COLUMNS: tuple[Column[TrackResult], ...] = (
     Column("policy", lambda row: row.policy),
     Column("steps", lambda row: None if row.steps is None else f"{row.steps:,}", "nothing is trained"),
     Column("served", lambda row: f"{row.served:.1%}"),
@@ -187,10 +187,10 @@ COLUMNS: tuple[Column[Row], ...] = (
 def main() -> None:
     """Run the command; its table is written after every row and shown at the end."""
     command = tyro.cli(TracksCommand, description=TracksCommand.__doc__)
-    rows: list[Row] = []
+    rows: list[TrackResult] = []
     name = f"{command.track}-{command.preset}-{command.M}x{command.K}-{command.algorithm}-seed{command.seed}"
 
-    def report(found: list[Row]) -> None:
+    def report(found: list[TrackResult]) -> None:
         rows[:] = found
         content = {"settings": {**vars(command), "out": str(command.out)}, "rows": [vars(row) for row in rows]}
         results.write(command.out, {f"{name}.md": Table(COLUMNS, rows).markdown(), f"{name}.json": content})
