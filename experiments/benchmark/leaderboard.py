@@ -29,7 +29,7 @@ class Standing:
     served: float  # share of the drops that can be served, over its tiers
     gap: float  # mean relative distance to the best known power where it serves
     certified: float  # the same, to the certified bound
-    milliseconds: float  # median a decision, mean over tiers
+    milliseconds: Mapping[str, float]  # median a decision, by tier
     seeds: int  # of training; 0 without
     steps: int
     core_minutes: float | None
@@ -50,7 +50,10 @@ def standing(entry: Mapping[str, Any], reference: Mapping[str, Any]) -> Standing
             served.append(met)
             gaps.append((total / best[can] - 1.0)[met])
             certified.append((total / bound[can] - 1.0)[met])
-    times = [run["milliseconds"] for tier in played for run in entry["tiers"][tier]["runs"]]
+    times = {
+        tier: mean(np.array([run["milliseconds"] for run in entry["tiers"][tier]["runs"]], dtype=np.float64))
+        for tier in played
+    }
     return Standing(
         name=entry["name"],
         tiers={tier: scores.summarise([values]) for tier, values in played.items()},
@@ -58,7 +61,7 @@ def standing(entry: Mapping[str, Any], reference: Mapping[str, Any]) -> Standing
         served=mean(np.concatenate(served).astype(np.float64)),
         gap=mean(np.concatenate(gaps)),
         certified=mean(np.concatenate(certified)),
-        milliseconds=mean(np.array([time for time in times if time is not None], dtype=np.float64)),
+        milliseconds=times,
         seeds=0 if training is None else len(training["seeds"]),
         steps=0 if training is None else training["steps"],
         core_minutes=None if training is None else training["core_minutes"],
@@ -84,7 +87,7 @@ def table(standings: Sequence[Standing], reference: Mapping[str, Any]) -> Table[
         Column("served", lambda one: percent(one.served, 1), rank=1),
         Column("to best", lambda one: percent(one.gap), "it served no drop", rank=1),
         Column("certified", lambda one: percent(one.certified), "it served no drop", rank=2),
-        Column("ms", lambda one: milliseconds(1e-3 * one.milliseconds), rank=2),
+        Column("ms", lambda one: milliseconds(1e-3 * float(np.mean(list(one.milliseconds.values())))), rank=2),
         Column("training seeds", lambda one: str(one.seeds) if one.seeds else None, "not trained", rank=4),
         Column("steps", lambda one: f"{one.steps:,}" if one.seeds else None, "not trained", rank=4),
         Column("core minutes", lambda one: number(one.core_minutes, "{:.0f}"), "not trained, or not recorded", rank=4),
@@ -105,28 +108,34 @@ def table(standings: Sequence[Standing], reference: Mapping[str, Any]) -> Table[
 
 def figure(standings: Sequence[Standing]) -> Figure:
     """Draw score against time a decision, one panel a tier."""
-    picture = Figure(figsize=(3.1 * len(tiers()), 3.4), layout="constrained")
+    picture = Figure(figsize=(2.7 * len(tiers()) + 2.2, 3.4), layout="constrained")
     FigureCanvasAgg(picture)
     panels = picture.subplots(1, len(tiers()), sharey=True)
     for panel, tier in zip(panels, tiers(), strict=True):
-        for i, one in enumerate(one for one in standings if tier in one.tiers):
-            value = one.tiers[tier]
-            miss = [[max(value.value - value.low, 0.0)], [max(value.high - value.value, 0.0)]]
-            colour = _COLOURS[i % len(_COLOURS)]
-            panel.errorbar(
-                [one.milliseconds], [value.value], miss, fmt="o" if one.seeds else "s", color=colour, capsize=2
-            )
-            panel.annotate(
-                results.escaped(one.name),
-                (one.milliseconds, value.value),
-                (3, 3),
-                textcoords="offset points",
-                fontsize=6,
-            )
+        for i, one in enumerate(standings):
+            if tier in one.tiers:
+                value = one.tiers[tier]
+                miss = [[max(value.value - value.low, 0.0)], [max(value.high - value.value, 0.0)]]
+                marker = "os^Dv"[i // len(_COLOURS) % 5]
+                colour, label = _COLOURS[i % len(_COLOURS)], results.escaped(one.name)
+                panel.errorbar(
+                    [one.milliseconds[tier]],
+                    [value.value],
+                    miss,
+                    fmt=marker,
+                    color=colour,
+                    capsize=2,
+                    label=label,
+                    alpha=0.85,
+                )
         panel.set_xscale("log")
         panel.set_title(tier, fontsize=9)
         panel.set_xlabel("ms a decision")
         panel.spines[["top", "right"]].set_visible(False)
+    shown = {
+        label: handle for panel in panels for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
+    picture.legend(shown.values(), shown.keys(), loc="outside right center", frameon=False, fontsize=8)
     panels[0].set_ylabel("score (rule 0, best known 100)")
     return picture
 
