@@ -94,7 +94,8 @@ def _importer() -> str | None:
         file = frame.f_code.co_filename
         if frame.f_globals.get("__name__") == "importlib.util":
             return None  # `find_spec` only, no import
-        if file != __file__ and "importlib" not in file:
+        hook = "import" in frame.f_code.co_name  # of a package that replaces `__import__`
+        if file != __file__ and "importlib" not in file and not hook:
             path = Path(file)
             ours = path.is_relative_to(ROOT) and path.relative_to(ROOT).parts[0] in PACKAGES
             return path.relative_to(ROOT).as_posix() if ours else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import importlib.metadata
 import itertools
 import json
@@ -165,7 +166,7 @@ def test_the_command_without_agents_imports_all_but_what_is_about_learning(tmp_p
     )
     done = python(code, ROOT, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    learning = {"bench.ablation", "bench.cards", "bench.tracks", "curves", "hetgnn", "labelling"}
+    learning = {"bench.ablation", "bench.cards", "bench.decisions", "bench.tracks", "curves", "hetgnn", "labelling"}
     assert set(done.stdout.split("\n")[1].split()) == {f"experiments.{name}" for name in learning}
 
 
@@ -202,12 +203,21 @@ def test_asking_whether_a_package_is_there_is_no_import(monkeypatch: pytest.Monk
         return names
 
     monkeypatch.setattr(extras, "EXTRAS", {"no_such_package": "render"})
+    extras.watch()
     own = ROOT / "experiments" / "own.py"
     assert run("import importlib.util\nfound = importlib.util.find_spec('no_such_package')", own)["found"] is None
     with pytest.raises(ModuleNotFoundError, match="the extra 'experiments' brings it"):
         run("import no_such_package", own)
     with pytest.raises(ModuleNotFoundError, match="No module named"):
         run("import no_such_package", ROOT / "elsewhere.py")
+    original = builtins.__import__
+
+    def hooked_import(*arguments: Any, **options: Any) -> Any:
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(builtins, "__import__", hooked_import)
+    with pytest.raises(ModuleNotFoundError, match="the extra 'experiments' brings it"):
+        run("import no_such_package", own)
 
 
 @pytest.mark.parametrize(

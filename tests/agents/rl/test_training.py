@@ -487,7 +487,9 @@ def test_shipped_files_name_the_run_that_trained_them() -> None:
         run, _, card = storage.read(path)
         size = "" if run.every_size else f"-{run.config.M}x{run.config.K}"
         assert path.stem == f"{run.algorithm}{size}"
-        assert card["steps"] <= run.parameters.steps + run.parameters.envs
+        assert (
+            card["steps"] < run.parameters.steps + 10 * run.parameters.envs
+        )  # whole rounds of at most ten decisions a drop
         assert card["seconds"] > 0
         loaded = loading.load(run.algorithm, M=run.config.M, K=run.config.K)
         observation, _ = gym.make("CfIsac-v0", M=run.config.M, K=run.config.K).reset(seed=0)
