@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import importlib.metadata
 import itertools
 import json
@@ -196,28 +195,39 @@ def test_the_pinned_versions_are_allowed_by_every_requirement() -> None:
             assert one.specifier.contains(pinned[canonicalize_name(one.name)]), one
 
 
-def test_asking_whether_a_package_is_there_is_no_import(monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(code: str, file: Path) -> dict[str, Any]:
-        names: dict[str, Any] = {}
+ASKING = """
+import builtins, importlib.util, pathlib, sys
+from cfisac_env import extras
+
+def run(code, file):
+    names = {}
+    try:
         exec(compile(code, str(file), "exec"), names)
-        return names
+    except ModuleNotFoundError as error:
+        print(error)
+    return names
 
-    monkeypatch.setattr(extras, "EXTRAS", {"no_such_package": "render"})
-    extras.watch()
-    own = ROOT / "experiments" / "own.py"
-    assert run("import importlib.util\nfound = importlib.util.find_spec('no_such_package')", own)["found"] is None
-    with pytest.raises(ModuleNotFoundError, match="the extra 'experiments' brings it"):
-        run("import no_such_package", own)
-    with pytest.raises(ModuleNotFoundError, match="No module named"):
-        run("import no_such_package", ROOT / "elsewhere.py")
-    original = builtins.__import__
+extras.EXTRAS = {"no_such_package": "render"}
+own, other = extras.ROOT / "experiments" / "own.py", extras.ROOT / "elsewhere.py"
+print(run("import importlib.util\\nfound = importlib.util.find_spec('no_such_package')", own)["found"])
+run("import no_such_package", own)
+run("import no_such_package", other)
+original = builtins.__import__
+def hooked_import(*arguments, **options):
+    return original(*arguments, **options)
+builtins.__import__ = hooked_import
+run("import no_such_package", own)
+"""
 
-    def hooked_import(*arguments: Any, **options: Any) -> Any:
-        return original(*arguments, **options)
 
-    monkeypatch.setattr(builtins, "__import__", hooked_import)
-    with pytest.raises(ModuleNotFoundError, match="the extra 'experiments' brings it"):
-        run("import no_such_package", own)
+def test_asking_whether_a_package_is_there_is_no_import(tmp_path: Path) -> None:
+    done = python(ASKING, ROOT, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    asked, imported, elsewhere, hooked = done.stdout.splitlines()
+    assert asked == "None"
+    assert "the extra 'experiments' brings it" in imported
+    assert elsewhere == "No module named 'no_such_package'"
+    assert hooked == imported
 
 
 @pytest.mark.parametrize(
