@@ -12,7 +12,25 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 
-class MixedVecEnv(VecEnv):
+class _Composite(VecEnv):
+    """Environments made of others, which are seeded and closed together."""
+
+    parts: list[VecEnv]
+
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        """Seed every environment with the number after that of the one before."""
+        given: list[int | None] = []
+        for part in self.parts:
+            given += part.seed(None if seed is None else seed + len(given))
+        return given
+
+    def close(self) -> None:
+        """Close all."""
+        for part in self.parts:
+            part.close()
+
+
+class MixedVecEnv(_Composite):
     """The environments of several `VecEnv`s one after the other.
 
     Args:
@@ -55,18 +73,6 @@ class MixedVecEnv(VecEnv):
         joined = [info for some in infos for info in some]
         return _joined(observations), np.concatenate(rewards), np.concatenate(dones), joined
 
-    def seed(self, seed: int | None = None) -> Sequence[int | None]:
-        """Seed every environment with the number after that of the one before."""
-        given: list[int | None] = []
-        for part in self.parts:
-            given += part.seed(None if seed is None else seed + len(given))
-        return given
-
-    def close(self) -> None:
-        """Close all."""
-        for part in self.parts:
-            part.close()
-
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """An attribute of environments."""
         return self._of_each(indices, lambda part, chosen: part.get_attr(attr_name, chosen))
@@ -100,7 +106,7 @@ class MixedVecEnv(VecEnv):
         return [found[i] for i in wanted]
 
 
-class RotatingVecEnv(VecEnv):
+class RotatingVecEnv(_Composite):
     """Environments of several sizes in turn: when the episodes of one part end, the next part plays.
 
     All episodes of a part end in the same step. Spaces are those of the first part; `num_envs` is that of the part that plays.
@@ -137,18 +143,6 @@ class RotatingVecEnv(VecEnv):
         if dones.all():
             self._turn = (self._turn + 1) % len(self.parts)
         return self._play(), rewards, dones, infos
-
-    def seed(self, seed: int | None = None) -> Sequence[int | None]:
-        """Seed every environment with the number after that of the one before."""
-        given: list[int | None] = []
-        for part in self.parts:
-            given += part.seed(None if seed is None else seed + len(given))
-        return given
-
-    def close(self) -> None:
-        """Close all."""
-        for part in self.parts:
-            part.close()
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """An attribute of all environments of all parts."""
