@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 import cfisac_env
+from baselines import ObservationPolicy
 from experiments import compare, schemas
 from experiments.benchmark.policies import build
 from experiments.benchmark.scores import RULE
@@ -36,11 +38,15 @@ class Training:
 
 
 class _Named:
-    """A policy under the name of its entry, for a store of decisions."""
+    """A policy under the name of its entry, for a store of decisions.
+
+    Decisions of foreign policies without a `digest` are not reused, since nothing tells whether the policy has changed.
+    """
 
     def __init__(self, policy: Any, name: str) -> None:
         self._policy, self.name = policy, name
-        self.digest = getattr(policy, "digest", None)
+        unknown = None if isinstance(policy, ObservationPolicy) else secrets.token_hex(8)
+        self.digest = getattr(policy, "digest", unknown)
 
     def predict(self, observation: Any, **options: Any) -> Any:
         return self._policy.predict(observation, **options)

@@ -122,6 +122,26 @@ def test_decisions_are_not_made_again(small: dict[str, Tier], monkeypatch: pytes
     assert json.loads(Path("entries/strongest-ap.json").read_text())["tiers"] == first["tiers"]
 
 
+def test_a_foreign_policy_without_a_digest_decides_anew(small: dict[str, Tier], tmp_path: Path) -> None:
+    class Foreign:
+        decided = 0
+
+        def predict(self, observation: Any, **options: Any) -> tuple[Any, None]:
+            self.decided += 1
+            M, K = observation["comm"].shape[:2]
+            return np.ones((M, K + 1), np.float32), None
+
+    class Versioned(Foreign):
+        digest = "1"
+
+    for policy, again in ((Foreign(), True), (Versioned(), False)):
+        entries.play([policy], ["a"], tmp_path / "kept", lambda: None)
+        first = policy.decided
+        entries.play([policy], ["a"], tmp_path / "kept", lambda: None)
+        assert first > 0
+        assert (policy.decided > first) == again
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
