@@ -28,7 +28,6 @@ def save(folder: Path, done: int, state: dict[str, Any]) -> Path:
     """Write a checkpoint, and remove all older ones but one.
 
     Args:
-        folder: of the run.
         done: epochs or steps completed.
         state: dicts with text as keys, lists, tensors, arrays and JSON values; tuples come back as lists.
 
@@ -61,8 +60,6 @@ def load(
     """Load the newest readable state of a folder; None without any checkpoint.
 
     Args:
-        folder: of the run.
-        schema: of the state's JSON.
         identity: of the run, compared with `state["about"]`.
         warn: called with a line about each newer checkpoint that cannot be read.
 

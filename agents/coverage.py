@@ -35,7 +35,6 @@ def trained_for(policy: Any, config: SystemConfig) -> dict[str, tuple[Any, Any]]
 
     Args:
         policy: an agent; oracles, and networks of unknown origin, aren't bound to any configuration.
-        config: to be decided by it.
 
     Returns:
         Field → (training value, value here) for the closest training configuration; empty if the agent was trained for this one.
@@ -58,7 +57,6 @@ class Watch:
     """Check of the requirements in an agent's observations, which warns once if the agent wasn't trained for them.
 
     Args:
-        name: of the agent.
         trained: fields of the training configurations; empty if unknown.
     """
 

@@ -21,9 +21,6 @@ class Events:
 
     The writers of torch and TensorBoard use a thread of their own, which ends in a traceback when the disk is full.
 
-    Args:
-        folder: of the new file.
-
     Raises:
         OSError: here or in `add`: the folder can't be written, or its disk is full.
     """

@@ -30,14 +30,10 @@ def write(
     """Write tensors with their header, atomically.
 
     Args:
-        path: of the file.
         kind: name of the format, which `read` checks.
-        tensors: by name.
-        header: JSON values by name.
         schemas: JSON schema of every entry of the header.
 
     Raises:
-        ValueError: an entry violates its schema.
         OSError: the folder can't be written, or its disk is full; an old file is unchanged.
     """
     metadata = {name: json.dumps(value) for name, value in header.items()}
@@ -61,8 +57,6 @@ def read(path: Path, kind: str, schemas: Mapping[str, Schema], maker: str) -> tu
     """Read and validate the tensors and the header of a file.
 
     Args:
-        path: of the file.
-        kind: name of the format.
         schemas: JSON schema of every required entry of the header.
         maker: command that writes such files, for messages.
 
@@ -96,8 +90,6 @@ def decoded(text: str | bytes | None, schema: Schema, what: str) -> Any:
 
     Args:
         text: JSON; None if missing.
-        schema: of the value.
-        what: name of the text, for messages.
 
     Raises:
         ValueError: the text is missing, not JSON, or violates the schema.

@@ -117,7 +117,6 @@ def removal_bounds(problem: Problem, current: Allocation, rounds: int = 12) -> F
     Args:
         problem: one drop.
         current: allocation of one set.
-        rounds: number of fixed-point iterations.
     """
     duals, on = current.multipliers, np.flatnonzero(current.active)
     if pilots_shared(problem):
@@ -243,7 +242,6 @@ class DualScreen:
 
     Args:
         problem: one drop.
-        size: capacity of the pool of multipliers.
     """
 
     def __init__(self, problem: Problem, size: int = 3) -> None:

@@ -233,9 +233,6 @@ class BranchAndBoundPolicy(Policy):
 
     Args:
         time_limit_s: per drop, see `solve`.
-        gap: see `solve`.
-        seed: of the local search.
-        sizes: `M` and `K`, as for every policy.
     """
 
     name = "branch-and-bound"

@@ -212,18 +212,13 @@ def enumerate_sets(
 ) -> tuple[int, int, int]:  # fmt: skip
     """Continue the enumeration until `found` is full, `steps` nodes are visited or no set is left.
 
+    `V`, `S`, `b` and `cap` are as in `_newton`, for all M APs; `quality`, `ranking` and `recent` as in `_ruled_out_by_knapsack`.
+
     Args:
         position: (n,) partial set to continue from; on return, where the enumeration stopped.
         depth: number of valid entries of `position`; the last one is tried next.
         n: size of the sets.
-        V: (M, K) v_mk/Σ_j v_jk.
-        S: (M, K) γ ς_mk/Σ_j v_jk.
-        b: (K,) γσ²/Σ_j v_jk, W.
-        cap: P_max, W.
         limit: W, sets above it are ruled out.
-        quality: (D, M) P_max ⟨Z, Q_m⟩ ν/(tr Z^½)², by direction.
-        ranking: (D, M) positions by decreasing quality.
-        recent: (D,) directions, the most recently successful first; updated.
         reward: (d, M) sensing credits ⟨Z, Q_m⟩ of the multipliers in the pool.
         mu: (d, M) their cap prices.
         value: (d,) their (tr Z^½)²/ν, W.

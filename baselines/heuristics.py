@@ -25,12 +25,7 @@ def answer_from(allocation: Allocation, problem: Problem) -> Answer:
 
 
 class RandomPolicy(Policy):
-    """Uniformly random actions.
-
-    Args:
-        seed: of the actions.
-        sizes: `M` and `K`, as for every policy.
-    """
+    """Uniformly random actions."""
 
     name = "random"
 

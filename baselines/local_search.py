@@ -244,7 +244,6 @@ def search(
         starts: of `START_NAMES`, in this order: `greedy` eliminates from all APs on, `sensing` and `users` take the cheapest prefix of the
             ranking by Fisher information and by channel, `random` that of a random ranking.
         kicks: number of consecutive unsuccessful random exchanges of two APs of the best set after which the search ends.
-        threads: of the allocator.
         time_limit_s: time limit after the first start, which always completes: at zero, this is greedy elimination. None for no limit.
 
     Raises:
@@ -324,8 +323,6 @@ class LocalSearchPolicy(Policy):
     Args:
         seed: of the search, the same for every drop, so that a decision depends on its drop alone.
         starts: see `search`.
-        kicks: see `search`.
-        sizes: `M` and `K`, as for every policy.
     """
 
     name = "local-search"

@@ -33,9 +33,7 @@ def shortest_prefix(drops: ScaledDrops, ranking: NDArray[np.int64], fewest: int,
     At each size n, the first n − 1 APs are completed by each of the next `completions`, and the cheapest feasible set is taken.
 
     Args:
-        drops: one drop.
         ranking: (M,) APs.
-        fewest: first size n.
         completions: number of candidates for the last AP of a set.
 
     Returns:
@@ -75,7 +73,6 @@ class MostInformativePolicy(AllocatingPolicy):
 
     Args:
         completions: number of candidates in the ranking for the last AP, of which the cheapest is taken.
-        options: `backend`, `M` and `K`.
 
     Raises:
         ValueError: fewer than one completion.
@@ -111,11 +108,8 @@ class MostInformativeSearchPolicy(MostInformativePolicy):
 
     Args:
         completions: as for `most-informative`.
-        moves: neighbours solved per round, the cheapest of which is accepted if it improves.
-        patience: number of consecutive rounds without improvement after which the search ends.
-        rounds: maximum number of rounds.
+        moves: as in `Budget`, like `patience` and `rounds`.
         seed: of the order, the same for every drop, so that a decision depends on its drop alone.
-        options: `backend`, `M` and `K`.
 
     Raises:
         ValueError: moves, patience or rounds below one, or as for `most-informative`.

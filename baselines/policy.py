@@ -93,10 +93,6 @@ class ObservationPolicy(ABC):
 def read_observation(observation: Any, name: str) -> tuple[Problem, Observation]:
     """Validate and decode one observation, or a batch along one leading axis.
 
-    Args:
-        observation: of a `CfIsac` environment.
-        name: of the policy, for messages.
-
     Returns:
         The decoded problem, and the observation as arrays.
 
@@ -120,12 +116,7 @@ def read_observation(observation: Any, name: str) -> tuple[Problem, Observation]
 
 
 class Policy(ObservationPolicy):
-    """Policy that decides each drop separately from its `Problem`.
-
-    Args:
-        M: required number of APs; None accepts any.
-        K: required number of users; None accepts any.
-    """
+    """Policy that decides each drop separately from its `Problem`."""
 
     takes_shared_pilots: ClassVar[bool] = True
     """Whether shared pilots are supported; otherwise they raise a ValueError."""
@@ -145,7 +136,6 @@ class AllocatingPolicy(Policy):
 
     Args:
         backend: of the allocator, see `baselines.allocation.Allocator`.
-        sizes: `M` and `K`, as for every policy.
     """
 
     def __init__(self, *, backend: str = "fast", **sizes: Any) -> None:

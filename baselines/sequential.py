@@ -35,12 +35,7 @@ class SequentialPolicy(Policy):
 
     @abstractmethod
     def decide_next(self, problem: Problem, state: Switching) -> Answer:
-        """Decide on one instant.
-
-        Args:
-            problem: the instant.
-            state: switching state of the network.
-        """
+        """Decide on one instant."""
 
     def decide(self, problem: Problem) -> Answer:
         """Decide on a single drop, without switching costs."""
@@ -66,8 +61,6 @@ class CausalPolicy(SequentialPolicy):
         """Switch the target set on, and keep serving until it is awake.
 
         Args:
-            problem: the instant.
-            state: switching state of the network.
             target: (M,), or None when no set serves the drop.
         """
         if target is None:

@@ -49,7 +49,6 @@ def guided_search(problem: Problem, active: Bools, score: SetScore, budget: Budg
         problem: one drop with orthogonal pilots, including the feasibility margin.
         active: (M,) starting set; if it is infeasible, any feasible neighbour improves it.
         score: score of sets (n, M); neighbours with the highest scores are solved first.
-        budget: limits of the search.
         fewest: minimum number of APs of a set.
     """
     total = float(total_power(problem, active[None], np.inf)[0])

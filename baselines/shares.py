@@ -85,7 +85,6 @@ class ShareRelaxation:
 
         Args:
             theta: (3K + 3S,), positive, every Z positive definite.
-            size: of the sets.
             state: (M,) 1 for APs fixed on, −1 off, 0 free; all free by default.
         """
         M = self.problem.M
@@ -110,7 +109,6 @@ class ShareRelaxation:
 
         Args:
             point: starting point, updated.
-            size: of the sets.
             state: see `bound_w`.
             target_w: stop once the bound exceeds it, or exceeds the sum of the caps.
             evaluations: maximum number of evaluations of the Lagrangian.
@@ -132,8 +130,6 @@ class ShareRelaxation:
         """Compute multipliers and bound (W) for all sets of a size from the all-on allocation, by continuation in softness.
 
         Args:
-            all_on: allocation with all APs on.
-            size: of the sets.
             target_w: see `tighten`.
         """
         point, best = self.start(all_on), -np.inf

@@ -29,7 +29,6 @@ def decode(action: Array, max_ap_power_w: float) -> Decision:
 
     Args:
         action: (…, M, K + 1), clipped to [-1, 1].
-        max_ap_power_w: P_max.
     """
     return compiled.decode(action, max_ap_power_w) or _decode(action, max_ap_power_w)
 
@@ -54,7 +53,6 @@ def encode(decision: Decision, max_ap_power_w: float, estimate_gain: Array | Non
 
     Args:
         decision: `active` (…, M), `power` (…, M, K) W within the caps.
-        max_ap_power_w: P_max.
         estimate_gain: (…, M, K) v in any unit.
 
     Returns:

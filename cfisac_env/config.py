@@ -90,11 +90,7 @@ def nearest(name: str, valid: list[str]) -> str:
 
 
 def check_keywords(callee: str, given: Iterable[str], valid: Iterable[str]) -> None:
-    """Refuse unknown keywords of a callable, in Python's wording, which frameworks detect, with the nearest valid name.
-
-    Raises:
-        TypeError: names the first unknown keyword.
-    """
+    """Refuse unknown keywords of a callable, in Python's wording, which frameworks detect, with the nearest valid name."""
     names = list(valid)
     for name in given:
         if name not in names:

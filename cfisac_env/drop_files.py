@@ -33,7 +33,6 @@ def checked(config: SystemConfig, arrays: Mapping[str, Any], where: str = "") ->
     Args:
         config: M, K, T and S must be those of the arrays.
         arrays: `gain`, the four positions, and `rcs_gain` and `pilot`, which may be None.
-        where: location for messages, after the name of an array.
 
     Raises:
         ValueError: a wrong shape or type, non-finite values, or a likely mistake, which the message names: complex coefficients,

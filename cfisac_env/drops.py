@@ -168,12 +168,7 @@ def chosen_drop(options: Mapping[str, Any] | None, count: int | None) -> int | N
 
 
 def check_options(options: Mapping[str, Any] | None, known: tuple[str, ...]) -> None:
-    """Refuse unknown options of a reset.
-
-    Raises:
-        TypeError: options that are no mapping.
-        ValueError: an unknown option; the message lists the valid ones.
-    """
+    """Refuse unknown options of a reset."""
     if options is not None and not isinstance(options, Mapping):
         raise TypeError(f"options must be a dict or None, got {options!r}")
     for name in options or {}:

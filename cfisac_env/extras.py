@@ -75,11 +75,7 @@ class _Finder:
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return None, or refuse a missing package.
-
-        Raises:
-            ModuleNotFoundError: a file of this project imports one of `EXTRAS`.
-        """
+        """Return None, or refuse a missing package."""
         if path is None and name in EXTRAS:
             importer = _importer()
             if importer is not None:

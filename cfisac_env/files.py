@@ -90,10 +90,6 @@ def write_text(path: Path, text: str) -> Path:
 def check_writable(path: Path, *, folder: bool) -> None:
     """Refuse an unwritable output path before results are computed, without side effects.
 
-    Args:
-        path: of a file or folder, which need not exist.
-        folder: whether it is a folder.
-
     Raises:
         OSError: a file where a folder is needed or the reverse, no permission, or a full disk.
     """
@@ -126,7 +122,6 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises:
         BlockingIOError: another process holds the lock; the message names it.
-        ModuleNotFoundError: filelock isn't installed; every extra that writes results includes it.
     """
     import filelock
 

@@ -35,10 +35,6 @@ def scored(
       `episode_energy_j`
 
     Args:
-        problem: drops with leading axes ….
-        decision: decisions on them.
-        outcome: of the decisions.
-        config: with the kind of reward.
         served: (…,) whether all previous instants of the episode ended with their requirements met.
         switching: state before the decision, with switching costs.
         energy_j: (…,) energy of the episode so far.

@@ -128,9 +128,6 @@ class Kernel:
 
         Returns:
             The compiled function; with `NUMBA_DISABLE_JIT`, the Python function.
-
-        Raises:
-            ModuleNotFoundError: numba isn't installed.
         """
         with _COMPILING:
             if self._ready is None:

@@ -11,9 +11,6 @@ def refuse_beyond_memory(needed: int, what: str) -> None:
     Args:
         needed: bytes.
         what: description for the message, such as `gains of 3 drops`.
-
-    Raises:
-        MemoryError: states the required and available bytes.
     """
     if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:  # Windows does not overcommit
         return

@@ -96,11 +96,7 @@ class Shadowing(Protocol):
 
 @dataclass(frozen=True)
 class RandomWaypoint:
-    """Random waypoint motion at constant speed, with waypoints uniform in the disc and without pauses.
-
-    Raises:
-        ValueError: a speed out of range.
-    """
+    """Random waypoint motion at constant speed, with waypoints uniform in the disc and without pauses."""
 
     speed_m_s: float = 1.5
 
@@ -175,9 +171,6 @@ class SmoothTurns:
     The turn rate ω is an Ornstein–Uhlenbeck process, ω ← ρω + √(1 − ρ²) σ_ω N(0, 1) with ρ = exp(−step_s/`memory_s`) and σ_ω half of the
     limit `lateral_m_s2`/v (at least 2v/R, so that the disc is wide enough). An arc is accepted only if a tightest circle from its end, to
     either side, lies within the disc; otherwise the vehicle follows the tightest circle, on which it remains within the disc.
-
-    Raises:
-        ValueError: a number out of range.
     """
 
     speed_m_s: float = 15.0
@@ -330,16 +323,9 @@ def moved(
     """Compute and validate the tracks of a motion for n episodes.
 
     Args:
-        motion: strategy.
-        what: `users` or `targets`, for messages.
-        rngs: one generator per episode.
         start_xy: (n, N, 2) m.
-        config: defines the disc.
-        steps: number of instants.
-        step_s: s.
 
     Raises:
-        TypeError: a strategy without `trajectory`.
         ValueError: a result of another shape than (steps, N, 2), non-finite values, or positions beyond `FAR` radii of the disc.
     """
     radius_m = config.area_diameter_m / 2
@@ -358,7 +344,6 @@ def shadowed(shadowing: Shadowing, rngs: Generators, ap_xy: Floats, ue_xy: Float
     """Compute and validate the shadowing of n episodes, (n, steps, M, K) dB.
 
     Raises:
-        TypeError: a strategy without `series`.
         ValueError: a result of another shape, non-finite values, or magnitudes above `MAX_SHADOWING_DB`.
     """
     if type(shadowing) is CorrelatedShadowing:
@@ -421,11 +406,7 @@ def _distinct(xy: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def checked_number(name: str, value: Any, high: float, positive: bool = False) -> float:
-    """Validate a number in [0, high], or in (0, high] if `positive`.
-
-    Raises:
-        ValueError: another value or type.
-    """
+    """Validate a number in [0, high], or in (0, high] if `positive`."""
     wanted = f"a number in {'(' if positive else '['}0, {high:g}]"
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise ValueError(f"{name} must be {wanted}, got {value!r}")

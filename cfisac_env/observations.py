@@ -71,7 +71,6 @@ def encode(
     """Encode a drop, or a batch of drops, as an observation of `space`.
 
     Args:
-        scenario: leading axes ….
         previous_active: (…, M) bool; None is all off.
         out: float32 arrays for the entries, instead of new ones.
 

@@ -53,8 +53,6 @@ def draw_map(ax: Axes, scenario: Scenario, decision: Decision | None, outcome: O
     J = Σ_m P_m Q_m, magnified by the factor in the legend, and dashed where truncated.
 
     Args:
-        ax: cleared first.
-        scenario: a single drop.
         decision: None draws every AP off.
         outcome: of the decision; None leaves users and targets neutral.
 

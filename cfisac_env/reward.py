@@ -37,9 +37,6 @@ def terms(
     `infeasible`, which raises the total to P_most + W_most.
 
     Args:
-        outcome: leading axes ….
-        config: with the kind of reward and its weights.
-        problem: of the outcome.
         misses: `missed(outcome)`, if already computed.
         switching_w: (…,) W.
         most_switching_w: W_most.

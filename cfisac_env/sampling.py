@@ -87,8 +87,6 @@ def sample(
     """Draw drops: positions uniform in the disc, the first target at its centre, independent shadowing on every link.
 
     Args:
-        config: of the drops.
-        rng: source of randomness.
         n: number of drops; None draws one without a leading axis.
         network: single drop whose APs, receivers and targets are kept for a new instant of users, shadowing and radar cross-sections.
 
@@ -108,8 +106,6 @@ def build(config: SystemConfig, inputs: RandomInputs, network: Scenario | None =
     """Compute drops from their random inputs.
 
     Args:
-        config: of the drops.
-        inputs: leading axes ….
         network: single drop or batch with the APs, receivers and targets, for `inputs` with `moving_only`; its leading axes broadcast
             against ….
     """

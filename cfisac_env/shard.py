@@ -109,7 +109,6 @@ class Shard:
             rows: (n,) environments to reset; the others are only observed.
             seeded: (n,) environments that were seeded, for which stored drops restart.
             drop: (n,) index of the stored drop, −1 for the next; None is the next for all.
-            generators: one per environment.
             observation: output.
         """
         self._index[rows & seeded] = -1
@@ -124,7 +123,6 @@ class Shard:
 
         Args:
             action: (n, M, K + 1); ignored where an episode is over.
-            generators: one per environment.
             observation: output.
         """
         playing = ~self.over

@@ -109,11 +109,8 @@ def run(
     `branch-and-bound`.
 
     Args:
-        config: of the drops.
         policies: objects with Stable-Baselines3's `predict`, each with a `name` of its own.
         drops: number of random drops, with seeds from `seed` on; or the drops themselves.
-        seed: of the first drop.
-        step: called with the policy's name after each decision, for a progress bar.
         store: decisions of earlier runs on drops of this configuration; decisions that it lacks are added.
 
     Raises:
@@ -203,7 +200,6 @@ def summarise(comparison: Comparison, reference: str | None = None) -> list[Poli
     """Summarise every policy over the drops that aren't certified infeasible.
 
     Args:
-        comparison: as `run` returns it.
         reference: policy that differences are taken to; by default the cheapest of those that are feasible everywhere.
     """
     served = ~comparison.infeasible

@@ -19,7 +19,6 @@ def read(folder: Path, presets: Sequence[str], drops: int | None, warn: Callable
     """Read the labels in a folder, skipping damaged files.
 
     Args:
-        folder: of `cfisac label`.
         presets: to use; empty for all.
         drops: of each configuration, the first ones; None for all.
         warn: called with a line about every skipped file or repeated drop.
@@ -60,11 +59,7 @@ def read(folder: Path, presets: Sequence[str], drops: int | None, warn: Callable
 
 
 def check_seeds(labels: Sequence[Labels], validation: Sequence[Labels]) -> None:
-    """Validate that no drop is in both.
-
-    Raises:
-        ValueError: naming a configuration and a seed.
-    """
+    """Validate that no drop is in both."""
     for ours in labels:
         for theirs in validation:
             if ours.config == theirs.config and (both := set(ours.seeds.tolist()) & set(theirs.seeds.tolist())):

@@ -23,11 +23,7 @@ VERSION: Mapping[str, Any] = {"format": 1, "cfisac": cfisac_env.__version__}
 
 
 def check_header(found: Record, wanted: Mapping[str, Any], path: Path) -> None:
-    """Refuse stored results of another version or of other settings.
-
-    Raises:
-        ValueError: names the file, the entry and both values.
-    """
+    """Refuse stored results of another version or of other settings."""
     for name, value in wanted.items():
         if found.get(name) != value:
             raise ValueError(
@@ -40,7 +36,6 @@ class Journal:
     """A file of JSON lines; reading leaves it unchanged.
 
     Args:
-        path: of the file, which need not exist yet.
         kind: prefix of its schemas, `KIND header` and `KIND line`.
         settings: what its lines depend on.
 
@@ -112,11 +107,6 @@ class Journal:
 
 class Store(dict[tuple[str, int], Record]):
     """Values by policy and seed, kept in a journal; the empty policy has those of the drop or episode itself.
-
-    Args:
-        path: of the journal.
-        kind: of its schemas.
-        settings: what the values depend on.
 
     Raises:
         ValueError: the file is damaged, isn't such a store, or was made with another version or other settings.

@@ -60,13 +60,9 @@ def plan(
     """Plan all shards, alternating sizes and presets, so that an unfinished run has some of each.
 
     Args:
-        presets: names.
         sizes: such as `50x10`.
         drops: for each size of each preset.
-        seed: of the first drop.
-        policy: the oracle.
         size: drops per shard.
-        fields: other fields of the configuration.
 
     Raises:
         ValueError: a seed is reserved for testing, a size is invalid, a shard is too large, or `SystemConfig` refuses a field.

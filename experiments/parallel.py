@@ -37,7 +37,6 @@ def in_order(
 
     Raises:
         ValueError: fewer than one worker.
-        ModuleNotFoundError: `ray` without Ray installed.
     """
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be 1 or more, got {workers}; leave it out to use every processor")
@@ -89,7 +88,6 @@ def _check_cluster(address: str) -> None:
     """Refuse an address at which nothing listens, for which Ray would wait minutes.
 
     Raises:
-        ValueError: no address.
         ConnectionError: nothing listens there.
     """
     if address in (LOCAL, "auto"):

@@ -91,7 +91,6 @@ class Table(Generic[T]):
         """Print the table with as many columns as fit, and name the others.
 
         Args:
-            console: terminal or log.
             where: file that has all columns.
         """
         from rich.cells import cell_len

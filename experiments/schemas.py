@@ -149,16 +149,7 @@ def _validator(name: str) -> Any:
 
 
 def check(content: Any, name: str, where: Path | str) -> None:
-    """Refuse content that violates a schema.
-
-    Args:
-        content: parsed JSON.
-        name: of the schema.
-        where: file and line, for the message.
-
-    Raises:
-        ValueError: names the file, the place in it, and the violation.
-    """
+    """Refuse content that violates a schema."""
     import jsonschema
 
     error = jsonschema.exceptions.best_match(_validator(name).iter_errors(content))
@@ -169,11 +160,7 @@ def check(content: Any, name: str, where: Path | str) -> None:
 
 
 def loads(text: str, where: Path | str) -> Any:
-    """Parse strict JSON, without the NaN and infinity that Python accepts.
-
-    Raises:
-        ValueError: names the file.
-    """
+    """Parse strict JSON, without the NaN and infinity that Python accepts."""
 
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is not a number")

@@ -52,11 +52,7 @@ _LLVM_ADVICE = (
 
 @dataclass(frozen=True)
 class Tracing:
-    """Scene, sites and solver.
-
-    Raises:
-        ValueError: a number out of its range, or an unknown mount.
-    """
+    """Scene, sites and solver."""
 
     scene: str = "etoile"
     """Bundled scene of sionna.rt.scene (etoile, munich, florence, …), or the path of a Mitsuba scene."""
@@ -92,11 +88,7 @@ class Tracing:
 
 @dataclass(frozen=True)
 class Walk:
-    """Motion of users and targets along the streets: straight to a place in sight, then to the next.
-
-    Raises:
-        ValueError: a number out of its range.
-    """
+    """Motion of users and targets along the streets: straight to a place in sight, then to the next."""
 
     instants: int = 1
     """Instants of each drop: with several, users and targets move along the streets, and CfIsacMobile-v0 plays the file."""
@@ -139,10 +131,6 @@ def trace(
 
     Args:
         config: sizes, carrier, disc and requirements; path loss and shadowing are unused.
-        tracing: scene and solver.
-        drops: number of drops.
-        seed: of the positions and the solver.
-        step: called with the number of links traced, for a progress bar.
         walk: with several instants, the drops are trajectories.
 
     Raises:
@@ -265,7 +253,6 @@ class Placement:
         """Return (count, steps, 3) m along ways that start in the streets and go straight from place to place in sight.
 
         Args:
-            count: number of ways.
             height_m: of the ways; lower walls don't block them.
             way_m: (steps,) distances along the way, rising from 0.
 

@@ -23,12 +23,7 @@ _ROUNDING = SINGULAR * float(np.finfo(np.float32).eps)
 
 
 class CompiledHead:
-    """`HetGnn.propose` for one drop, without gradients; tests hold both equal.
-
-    Args:
-        network: of the activation head.
-        embedding: of one drop.
-    """
+    """`HetGnn.propose` for one drop, without gradients; tests hold both equal."""
 
     def __init__(self, network: HetGnn, embedding: Embedding) -> None:
         head, drops = network.activation_head, embedding.drops
@@ -80,11 +75,9 @@ def _logits(sets: Any, numbers: Any, out: Any) -> None:
     """Fill `out` (n, M).
 
     Args:
-        sets: (n, M) bool.
         numbers: (M, F) embedding of the APs and (M, H) its contribution to the first layer; (2F + 4, H) first layer of the set's features,
             and (3, H) of those of an AP as its next member; (H,) second layer and (1,) its bias; (M, S, 3) Fisher information in units of
             the requirement; (M, K) v P_max/σ² over γ_thr; (1,) γ_thr.
-        out: (n, M).
     """
     ap, base, around, change, last, bias, fisher, estimate, threshold = numbers
     n, M = sets.shape

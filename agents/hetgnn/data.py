@@ -74,7 +74,6 @@ class BatchSampler:
     """Sampler of batches of about the same number of AP–user edges, and thus the same cost.
 
     Args:
-        groups: of one size each.
         edges: AP–user edges per batch; a larger drop is a batch of its own.
         seed: of the order, which differs from epoch to epoch; None keeps the order of the groups.
     """

@@ -34,20 +34,13 @@ def from_observation(observation: Mapping[str, Any]) -> list[HeteroData]:
 
     Args:
         observation: arrays or tensors with one leading axis.
-
-    Raises:
-        ValueError: see `agents.hetgnn.graph.build`.
     """
     graphs = build(observation)
     return [_from_graph(graphs[i]) for i in range(len(graphs))]
 
 
 def from_labels(shards: Sequence[Labels]) -> list[HeteroData]:
-    """Convert labels of any sizes, one graph for each drop that its oracle served.
-
-    Raises:
-        ValueError: see `agents.hetgnn.data.prepare`.
-    """
+    """Convert labels of any sizes, one graph for each drop that its oracle served."""
     converted = []
     for group in prepare(shards):
         for i in range(len(group)):

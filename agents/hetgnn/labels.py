@@ -78,14 +78,7 @@ class Labels:
         return scenario
 
     def check(self, where: object) -> None:
-        """Validate the labels as the output of an oracle.
-
-        Args:
-            where: the file, for messages.
-
-        Raises:
-            ValueError: naming the array and its fault.
-        """
+        """Validate the labels as the output of an oracle."""
 
         def refuse(name: str, wrong: Any, reason: str) -> None:
             if wrong.any():
@@ -216,11 +209,7 @@ def _check_shapes(config: SystemConfig, headers: Mapping[str, _Header], where: o
 
 
 def check_shard(config: SystemConfig, count: int) -> None:
-    """Validate that a configuration can be labelled, with so many drops in a shard.
-
-    Raises:
-        ValueError: naming the fields.
-    """
+    """Validate that a configuration can be labelled, with so many drops in a shard."""
     if config.pilots_reused:
         raise ValueError(f"labels need a pilot for every user: K = {config.K}, pilot_length = {config.pilot_length}")
     if not 1 <= count * config.M * config.K <= MAX_POWERS:
@@ -231,11 +220,7 @@ def check_shard(config: SystemConfig, count: int) -> None:
 
 
 def check_seeds(first: int, count: int) -> None:
-    """Validate label seeds, which must not be reserved for testing.
-
-    Raises:
-        ValueError: naming the range.
-    """
+    """Validate label seeds, which must not be reserved for testing."""
     if not 0 <= first <= first + count - 1 < seeds_of.TEST:
         raise ValueError(
             f"label seeds must be from 0 to {seeds_of.TEST - 1:,}, the others are for testing; got {count:,} from {first:,} on"

@@ -38,8 +38,6 @@ class Loss(nn.Module):
         """Compute the loss of B drops, and its terms by name.
 
         Args:
-            network: that made the embedding.
-            embedding: of the drops.
             active: (B, M) bool, the labels' sets A*.
             power: (B, M, K) the labels' powers over P_max.
             known: (B, M) bool, a subset of A* that the activation head has to complete.

@@ -171,7 +171,6 @@ class HetGnn(nn.Module):
         """Compute logits that an AP belongs to the best set, given that those in `on` do; with none on, the paper's activation head.
 
         Args:
-            embedding: of B drops.
             on: (B, M) bool.
 
         Returns:
@@ -183,7 +182,6 @@ class HetGnn(nn.Module):
         """Compute powers for a set by the unrolled allocation, started from the heads.
 
         Args:
-            embedding: of B drops.
             on: (B, M) bool.
             steps: of the allocation; None for as many as in training.
             drops: the embedding's drops in another precision.

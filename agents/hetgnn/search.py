@@ -26,7 +26,6 @@ class Rankings:
 
     Args:
         head: evaluated again after every AP.
-        count: number of APs.
         width: number of rankings; they differ in their first AP.
     """
 

@@ -99,8 +99,6 @@ def train(
     same processor ends with the weights of an undisturbed one.
 
     Args:
-        config: see `TrainingConfig`.
-        groups: training labels.
         validation: labels of other drops, by which the best epoch is chosen.
         folder: of this run alone.
         resume: from the checkpoint in the folder; False removes it.
@@ -108,7 +106,6 @@ def train(
         device: of torch, or `gpu`, or `auto`.
         limit_s: stop after so many seconds, counted over all runs in the folder; an epoch that is cut off counts only if it is the first.
         step: called after every batch with the number of batches done, their total, and a line about the last validation.
-        warn: called with a line about every checkpoint that cannot be read.
 
     Raises:
         BlockingIOError: another process trains in the folder.

@@ -44,12 +44,7 @@ def save(network: HetGnn, path: str | os.PathLike[str], provenance: dict[str, An
     """Write the weights, atomically.
 
     Args:
-        network: with the weights.
-        path: of the file.
         provenance: of the weights (configuration, labels, seeds, measures), as JSON values.
-
-    Raises:
-        ValueError: weights that `load` would refuse.
     """
     path, tensors = Path(path), network.state_dict()
     tensorfile.check_weights(tensors, path)

@@ -81,9 +81,6 @@ class FlatObservation(gym.ObservationWrapper[Any, Any, Any], RecordConstructorAr
 class FlatAction(gym.ActionWrapper[Any, Any, Any], RecordConstructorArgs):
     """Accept actions as 1-D arrays in row-major order.
 
-    Args:
-        env: with a `Box` of actions.
-
     Raises:
         TypeError: the actions aren't a `Box`.
     """
@@ -102,9 +99,6 @@ class SafetyGymnasium(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     """Return the six-tuple of Safety-Gymnasium: observation, reward, cost, terminated, truncated, info.
 
     The cost is `info["cost"]`, the sum of the relative violations. With `reward="power"`, the reward is the negative power alone.
-
-    Args:
-        env: any environment of the suite.
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:

@@ -74,11 +74,7 @@ def _take(values: NDArray[Any], order: NDArray[np.intp], axis: int) -> NDArray[A
 
 
 def check_ordered(observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> None:
-    """Refuse environments with unsupported observations or actions.
-
-    Raises:
-        TypeError: names the missing entries or the unsupported action space.
-    """
+    """Refuse environments with unsupported observations or actions."""
     entries = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {}
     if missing := [key for key in ("sensing", "comm") if key not in entries]:
         raise TypeError(

@@ -82,11 +82,7 @@ class CanonicalOrder(_Observation):
 
 
 class FlatObservation(_Observation):
-    """Flatten observations to rows (N, …), as `cfisac_env.wrappers.FlatObservation`.
-
-    Args:
-        env: with a `Dict` of observations.
-    """
+    """Flatten observations to rows (N, …), as `cfisac_env.wrappers.FlatObservation`."""
 
     def __init__(self, env: _Envs) -> None:
         super().__init__(env)
@@ -102,9 +98,6 @@ class FlatObservation(_Observation):
 
 class FlatAction(VectorWrapper[Any, Any, Any, Any, Any]):
     """Accept actions as rows (N, …), as `cfisac_env.wrappers.FlatAction`.
-
-    Args:
-        env: with a `Box` of actions.
 
     Raises:
         TypeError: the actions aren't a `Box`.
@@ -124,9 +117,6 @@ class SafetyGymnasium(VectorWrapper[Any, Any, Any, Any, Any]):
     """Return observations, rewards, costs (N,), terminations, truncations and infos, as `cfisac_env.wrappers.SafetyGymnasium`.
 
     Costs include those of final steps with same-step autoreset, and are zero for steps that only reset.
-
-    Args:
-        env: any vector environment of the suite.
     """
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, Any, dict[str, Any]]:  # type: ignore[override]

@@ -93,11 +93,8 @@ def run(
     """Train and measure variants one by one, except those whose measures are in the folder already.
 
     Args:
-        names: of `VARIANTS`.
         labels: by oracle: `local-search`, and `modified-bb` if its variant is among the names.
-        validation: labels by local-search for the measures.
         base: epochs, batches and learning rate of every variant.
-        folder: of the runs.
 
     Raises:
         ValueError: an unknown variant, or labels of an oracle that are missing.
@@ -139,11 +136,7 @@ def run(
 
 
 def check(names: Sequence[str]) -> None:
-    """Validate names of variants.
-
-    Raises:
-        ValueError: naming the valid ones.
-    """
+    """Validate names of variants."""
     valid = [*VARIANTS, SHIPPED]
     for name in names:
         if name not in valid:

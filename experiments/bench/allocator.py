@@ -61,12 +61,8 @@ def measure(
 
     Args:
         sizes: (M, K); every user gets a pilot of its own.
-        drops: of each size.
         sets: of each drop, for the kind `search`.
         reference_sets: sets of each drop that cvxpy solves as well.
-        seed: of the first drop; the others follow.
-        fields: of `SystemConfig`.
-        step: called after each drop of a kind.
     """
     rows = []
     for M, K in sizes:

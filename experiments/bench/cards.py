@@ -23,7 +23,6 @@ def page(weights: Path = WEIGHTS, results: Path = RESULTS) -> str:
     """Return Markdown with one section per agent, from the header of its file and the comparisons on test drops.
 
     Args:
-        weights: folder of the agents.
         results: folder of `compare-MxK.json`.
     """
     parts = [

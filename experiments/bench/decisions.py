@@ -104,10 +104,7 @@ def measure(
     """Every policy on every drop of a case, one decision at a time; drops have the seeds from `seed` on.
 
     Args:
-        case: the drops.
         weights: of agents trained alike; none for the shipped one.
-        seed: of the first drop.
-        step: called with a policy's name after each of its drops.
     """
     scenario = draw(case.config, range(seed, seed + case.drops))
     observation = observations.encode(scenario)

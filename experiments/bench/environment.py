@@ -88,11 +88,8 @@ def measure(
 
     Args:
         configs: sizes; the first one is profiled and scaled.
-        environments: number in the vector environment.
         threads: of the vector environment, besides one.
-        seed: of drops and actions.
         seconds: for each rate.
-        scaling_too: measure the rates over the number of environments and over the size.
 
     Returns:
         The tables, and the content of the JSON file.

@@ -240,11 +240,7 @@ def elimination(M: int, K: int, drops: int, solves: int, seed: int) -> dict[str,
     whose programs are built before; the times of the others are interpolated by size.
 
     Args:
-        M: APs.
-        K: users.
-        drops: number of drops.
         solves: of cvxpy on each drop.
-        seed: of the first drop.
     """
     case = Case("paper", M, K, 1.0, drops)
     rows = []

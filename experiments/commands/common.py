@@ -73,11 +73,7 @@ class Range:
     above: bool = False  # whether `low` itself is excluded
 
     def check(self, flag: str, value: float) -> None:
-        """Refuse a value outside the range.
-
-        Raises:
-            UserError: names the option, the value and the range.
-        """
+        """Refuse a value outside the range."""
         if value != value:
             raise UserError(f"{flag} must be a number, got {value}")
         if value < self.low or (self.above and value == self.low):
@@ -119,15 +115,7 @@ def options_of(kind: type[Any], prefix: str = "--") -> Iterator[tuple[str, tuple
 
 
 def check(options: Any, arguments: Sequence[str]) -> None:
-    """Refuse numbers outside their range, and options without a value.
-
-    Args:
-        options: of a command, parsed.
-        arguments: the command line.
-
-    Raises:
-        UserError: names the option.
-    """
+    """Refuse numbers outside their range, and options without a value."""
     given = {argument.split("=")[0].replace("_", "-") for argument in arguments}
     for flag, path, hint in options_of(type(options)):
         value = options

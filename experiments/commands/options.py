@@ -30,9 +30,6 @@ def left_open(
     """Return an option for a field that is None unless given, for `dataclasses.make_dataclass`.
 
     Args:
-        field: gives the name.
-        kind: type of the values.
-        text: for `--help`.
         default: for `--help`; empty if the text tells it.
         metavar: choices; by default the name of the type.
     """

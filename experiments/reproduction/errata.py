@@ -204,15 +204,7 @@ def fill(page: str, measured: Sequence[Measured]) -> str:
 
 
 def check_quotes(page: str, names: Sequence[str] | None = None) -> None:
-    """Refuse a page that quotes no measure or an unknown one.
-
-    Args:
-        page: Markdown.
-        names: of the measures; by default all.
-
-    Raises:
-        ValueError: tells how to quote a measure, or lists them.
-    """
+    """Refuse a page that quotes no measure or an unknown one."""
     known = names or [*(measure.name for measure in MEASURES), *(one.name for one in arithmetic())]
     quoted = [match[2] for match in _QUOTE.finditer(page)]
     if not quoted:

@@ -29,8 +29,6 @@ def simulate(scenario: Scenario, rng: np.random.Generator, blocks: int = 20_000)
 
     Args:
         scenario: a single drop with a pilot index for every user.
-        rng: of the channels and the noise.
-        blocks: coherence blocks.
     """
     config = scenario.config
     M, K, length = config.M, config.K, config.pilot_length

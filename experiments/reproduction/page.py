@@ -26,7 +26,6 @@ def build(study: run.Reproduction, maps: int) -> str:
     """Return the page.
 
     Args:
-        study: an open folder of results.
         maps: drops a point with a map, at most.
 
     Raises:

@@ -57,11 +57,7 @@ def order(given: Iterable[str]) -> list[str]:
 
 
 def check(given: tuple[str, ...]) -> None:
-    """Refuse unknown names.
-
-    Raises:
-        ValueError: lists the known ones.
-    """
+    """Refuse unknown names."""
     for name in given:
         if name not in names():
             raise ValueError(f"unknown policy {name!r}; the reproduction knows {', '.join(names())}")
@@ -71,8 +67,6 @@ def build(name: str, point: Point, time_limit_s: float) -> Any:
     """Build a policy for the size of a point.
 
     Args:
-        name: one of `names()`.
-        point: gives M and K.
         time_limit_s: a drop, for `branch-and-bound`.
 
     Raises:
@@ -98,11 +92,6 @@ cached = lru_cache(maxsize=64)(build)
 def check_there(name: str, point: Point, observation: Mapping[str, Any]) -> None:
     """Check that an agent can decide at a point by letting it decide once; oracles always can.
 
-    Args:
-        name: of the policy.
-        point: whose drops it is to decide.
-        observation: of such a drop.
-
     Raises:
         MissingAgentError: as `build`, or because the agent was trained for drops of another shape.
     """
@@ -116,12 +105,7 @@ def check_there(name: str, point: Point, observation: Mapping[str, Any]) -> None
 
 
 class MissingAgentError(Exception):
-    """An agent that cannot decide at a point.
-
-    Args:
-        name: of the agent.
-        why: error of loading it.
-    """
+    """An agent that cannot decide at a point."""
 
     def __init__(self, name: str, why: str) -> None:
         advice = "" if "cfisac train" in why else f"; train them with `cfisac train {name.removesuffix('-exact')}`"

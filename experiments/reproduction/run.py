@@ -50,9 +50,6 @@ class Reproduction:
         """Open a folder, which need not exist yet, to add to it.
 
         Args:
-            folder: of the results.
-            options: policies, drops and times.
-            targets: of `TARGETS`.
             again: policies whose stored decisions and times are thrown away.
 
         Raises:

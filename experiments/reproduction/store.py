@@ -25,8 +25,6 @@ class PointStore:
     """Stored drops of a point.
 
     Args:
-        folder: of the results.
-        point: of the drops.
         time_limit_s: of exact search for the decisions; None accepts any.
 
     Attributes:
@@ -58,11 +56,7 @@ class PointStore:
         return folder / "drops" / f"{point.key}.jsonl"
 
     def _check(self, line: Record, where: Path | str) -> None:
-        """Refuse a line that contradicts itself.
-
-        Raises:
-            ValueError: names the line, the policy and the contradiction.
-        """
+        """Refuse a line that contradicts itself."""
         if "infeasible" in line:
             if line["infeasible"] and line["decisions"]:
                 raise ValueError(f"{where} is damaged: a drop certified infeasible has decisions")
@@ -75,11 +69,7 @@ class PointStore:
                 raise ValueError(f"{where} is damaged: {name}: {wrong}")
 
     def _merge(self, line: Record, where: Path | str) -> None:
-        """Merge a line with the others of its drop.
-
-        Raises:
-            ValueError: it repeats or contradicts them.
-        """
+        """Merge a line with the others of its drop."""
         seed = line["seed"]
         here = self.drops.get(seed, {"seed": seed, "decisions": {}})
         certificate = ["certificate"] if "infeasible" in here and "infeasible" in line else []

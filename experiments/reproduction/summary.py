@@ -91,7 +91,6 @@ def summarise(data: PointData, reference: str, timed: Mapping[str, Sequence[floa
     """Summarise every policy at a point.
 
     Args:
-        data: of the point.
         reference: policy that differences are taken to.
         timed: policy → seconds of the timing pass.
     """

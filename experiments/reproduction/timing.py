@@ -26,9 +26,6 @@ Seconds = Mapping[str, Mapping[str, Sequence[float]]]
 class TimingStore:
     """`timing.json`, which is rewritten after every policy.
 
-    Args:
-        folder: of the results.
-
     Raises:
         ValueError: the file is damaged, or one of another version.
     """
@@ -80,14 +77,10 @@ def measure(
     """Add missing times. A policy whose decision at one point exceeds the budget is left out at larger ones.
 
     Args:
-        store: of the times.
-        sizes: points to time at.
         names: of the policies; missing agents are skipped.
         seed: of the first drop; drops certified infeasible are skipped.
         drops: number of drops, at most.
         budget_s: seconds for one policy at one point, after which no further drop is begun.
-        time_limit_s: of `branch-and-bound`.
-        step: called with policy and point, for a progress bar.
     """
     decisions.one_thread()
     for name in names:
