@@ -44,7 +44,7 @@ def save(folder: Path, done: int, state: dict[str, Any]) -> Path:
 
 
 def exists(folder: Path) -> bool:
-    """Whether a folder holds a checkpoint."""
+    """Return whether a folder holds a checkpoint."""
     return bool(_found(folder))
 
 

@@ -29,7 +29,7 @@ class Certificate:
 
     @property
     def infeasible(self) -> bool:
-        """Whether the drop is certified infeasible."""
+        """Certified infeasibility of the drop."""
         return bool(self.all_on.status == Status.INFEASIBLE)
 
     @property
@@ -71,17 +71,7 @@ def relative_gap(total_w: Float, lower_bound_w: Float) -> Float:
 
 
 def fewest_active(problem: Problem, least_transmit_w: float = 0.0) -> int:
-    """Compute a lower bound n_min on the number of active APs of feasible decisions.
-
-    See `physics.fewest_active`.
-
-    Args:
-        problem: one drop; pilot contamination is neglected, a relaxation.
-        least_transmit_w: W, lower bound on the transmit power of every set.
-
-    Returns:
-        At most M.
-    """
+    """Compute `physics.fewest_active` of one drop as a whole number."""
     return int(physics.fewest_active(problem, least_transmit_w))
 
 

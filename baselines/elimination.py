@@ -7,8 +7,7 @@ import numpy as np
 from baselines import ap_sets
 from baselines.allocation import Allocation, Allocator, Status
 from baselines.bounds import removal_bounds
-from baselines.heuristics import answer_from
-from baselines.policy import AllocatingPolicy, Answer, Policy, all_on_at_max_power, with_margin
+from baselines.policy import AllocatingPolicy, Answer, Policy, all_on_at_max_power, answer_from, with_margin
 from cfisac_env.types import Decision, Problem
 
 CHUNK = 16

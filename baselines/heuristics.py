@@ -9,19 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines import ap_sets
-from baselines.allocation import Allocation, Status
 from baselines.bounds import fewest_active
-from baselines.policy import AllocatingPolicy, Answer, Policy, all_on_at_max_power, allocate_with_margin
+from baselines.policy import AllocatingPolicy, Answer, Policy, all_on_at_max_power, allocate_with_margin, answer_from
 from cfisac_env import actions, physics
-from cfisac_env.types import Decision, Problem
-
-
-def answer_from(allocation: Allocation, problem: Problem) -> Answer:
-    """Convert an allocation of one set to an answer; an infeasible one becomes all APs on at maximum power."""
-    if allocation.feasible:
-        return Answer(Decision(active=allocation.active, power=allocation.power), feasible=True)
-    proof = allocation if allocation.status == Status.INFEASIBLE and allocation.active.all() else None
-    return Answer(all_on_at_max_power(problem), feasible=False, certificate=proof)
+from cfisac_env.types import Problem
 
 
 class RandomPolicy(Policy):

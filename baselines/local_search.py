@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 
 from baselines import ap_sets
-from baselines.allocation import Allocation, Allocator, Status
+from baselines.allocation import Allocation, Allocator
 from baselines.allocation.result import Float
 from baselines.ap_sets import Bools, Indices
 from baselines.bounds import certify
-from baselines.policy import Answer, Policy, all_on_at_max_power, with_margin
+from baselines.policy import Answer, Policy, answer_from, with_margin
 from cfisac_env.config import nearest
-from cfisac_env.types import Decision, Problem
+from cfisac_env.types import Problem
 
 START_NAMES = ("greedy", "sensing", "users", "random")
 
@@ -44,7 +44,7 @@ class Incumbent:
 
     @property
     def feasible(self) -> bool:
-        """Whether the set serves the drop; otherwise `allocation` proves that no set does."""
+        """Feasibility of the drop; without it, `allocation` proves that no set serves it."""
         return bool(np.isfinite(self.total_power_w))
 
 
@@ -336,7 +336,4 @@ class LocalSearchPolicy(Policy):
         found = search(with_margin(problem), **self._options)
         if not found.feasible:
             found = search(problem, **self._options)
-        if not found.feasible:
-            proof = found.allocation if found.allocation.status == Status.INFEASIBLE else None
-            return Answer(all_on_at_max_power(problem), feasible=False, certificate=proof)
-        return Answer(Decision(active=found.allocation.active, power=found.allocation.power), feasible=True)
+        return answer_from(found.allocation, problem)

@@ -15,8 +15,7 @@ from baselines.allocation.certificate import pilots_shared
 from baselines.allocation.closed_form import ScaledDrops
 from baselines.ap_sets import Bools, additions, prefixes
 from baselines.bounds import fewest_active
-from baselines.heuristics import answer_from
-from baselines.policy import FAST, AllocatingPolicy, Answer, allocate_with_margin, with_margin
+from baselines.policy import FAST, AllocatingPolicy, Answer, allocate_with_margin, answer_from, with_margin
 from baselines.set_search import Budget, guided_search
 from cfisac_env.env import checked_count
 from cfisac_env.types import Problem

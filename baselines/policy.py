@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.allocation import Allocation, Allocator
+from baselines.allocation import Allocation, Allocator, Status
 from cfisac_env import actions, observations
 from cfisac_env.observations import Observation
 from cfisac_env.types import Decision, Problem
@@ -119,9 +119,9 @@ class Policy(ObservationPolicy):
     """Policy that decides each drop separately from its `Problem`."""
 
     takes_shared_pilots: ClassVar[bool] = True
-    """Whether shared pilots are supported; otherwise they raise a ValueError."""
+    """Support of shared pilots; without it, they raise a ValueError."""
     certifies: ClassVar[bool] = False
-    """Whether `Answer.lower_bound_w` is set. The bound refers to the problem passed to `decide`; observations are rounded to float32."""
+    """Certification by `Answer.lower_bound_w`. The bound refers to the problem passed to `decide`; observations are rounded to float32."""
 
     @abstractmethod
     def decide(self, problem: Problem) -> Answer:
@@ -167,3 +167,11 @@ def all_on_at_max_power(problem: Problem) -> Decision:
     """Build the decision with every AP on at P_max, split equally over the users."""
     power = np.full((problem.M, problem.K), problem.max_ap_power_w / problem.K)
     return Decision(active=np.ones(problem.M, dtype=bool), power=power)
+
+
+def answer_from(allocation: Allocation, problem: Problem) -> Answer:
+    """Convert an allocation of one set to an answer; an infeasible one becomes all APs on at maximum power."""
+    if allocation.feasible:
+        return Answer(Decision(active=allocation.active, power=allocation.power), feasible=True)
+    proof = allocation if allocation.status == Status.INFEASIBLE and allocation.active.all() else None
+    return Answer(all_on_at_max_power(problem), feasible=False, certificate=proof)

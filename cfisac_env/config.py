@@ -235,7 +235,7 @@ class SystemConfig:
 
     @cached_property
     def pilots_reused(self) -> bool:
-        """Whether users share pilots, K > τ_p."""
+        """Sharing of pilots by users, K > τ_p."""
         return self.pilot_length < self.K
 
     def as_dict(self) -> dict[str, Any]:

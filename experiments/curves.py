@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -84,8 +83,7 @@ def table(runs: Sequence[dict[str, Any]]) -> Table[Line]:
 def figure(runs: Sequence[dict[str, Any]]) -> Figure:
     """Plot feasible share and gap against steps: median and range over seeds."""
     algorithms = list(dict.fromkeys(entry["run"]["algorithm"] for entry in runs))
-    picture = Figure(figsize=(9.0, 3.0 * len(algorithms)), layout="constrained")
-    FigureCanvasAgg(picture)
+    picture = results.canvas(9.0, 3.0 * len(algorithms))
     axes = picture.subplots(len(algorithms), 2, squeeze=False)
     for row, algorithm in zip(axes, algorithms, strict=True):
         groups = list(dict.fromkeys(_group(entry) for entry in runs if entry["run"]["algorithm"] == algorithm))

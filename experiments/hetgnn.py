@@ -75,19 +75,11 @@ def describe(shards: Sequence[Labels]) -> dict[str, Any]:
     for shard in shards:
         key = f"{shard.config.preset} {shard.config.M}x{shard.config.K}"
         sizes[key] = sizes.get(key, 0) + int(shard.feasible.sum())
+    trained = [trained_fields(shard.config, every_size=True) for shard in shards]
     return {
         "drops": sum(sizes.values()),
         "by_size": sizes,
-        "configurations": _distinct([trained_fields(shard.config, every_size=True) for shard in shards]),
+        "configurations": [fields for i, fields in enumerate(trained) if fields not in trained[:i]],
         "oracles": sorted({shard.policy for shard in shards}),
         "seeds": [int(min(s.seeds.min() for s in shards)), int(max(s.seeds.max() for s in shards))],
     }
-
-
-def _distinct(values: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Remove repeated values, keeping the order."""
-    found: list[dict[str, Any]] = []
-    for value in values:
-        if value not in found:
-            found.append(value)
-    return found

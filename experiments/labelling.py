@@ -36,7 +36,7 @@ class Shard:
         return label(self.config, range(self.first, self.first + self.count), self.policy)
 
     def present(self, folder: Path) -> bool:
-        """Whether the folder holds the shard already.
+        """Return whether the folder holds the shard already.
 
         Raises:
             FileExistsError: a file of its name holds other labels.

@@ -67,7 +67,7 @@ class Tracing:
     samples: int = 200_000
     """Number of rays that each AP shoots."""
     diffraction: bool = True
-    """Whether paths may be diffracted at edges."""
+    """Diffract paths at edges, too."""
     floor_db: float = -160.0
     """Gain in dB of links without a path, and the least gain of any link."""
 

@@ -62,7 +62,7 @@ class LossConfig:
     activation: Literal["straight-through", "soft"] = "straight-through"
     """Gradient of the activation threshold at 0.5."""
     multipliers: Literal["adaptive", "fixed"] = "adaptive"
-    """Whether α and β grow while constraints are violated (dual ascent)."""
+    """Multipliers α and β: adaptive ones grow while constraints are violated (dual ascent)."""
     alpha: float = 1.0
     """α, or its initial value."""
     beta: float = 1.0

@@ -25,6 +25,7 @@ from baselines.bounds import certify
 from cfisac_env import Decision, Scenario, SystemConfig, files, sample
 from cfisac_env import seeds as seeds_of
 from cfisac_env.drop_files import header
+from cfisac_env.scenario import joined
 
 FILE_FORMAT = "cfisac-labels-1"
 
@@ -229,12 +230,7 @@ def check_seeds(first: int, count: int) -> None:
 
 def draw(config: SystemConfig, seeds: Sequence[int] | NDArray[np.int64]) -> Scenario:
     """Draw the drops, (n,), that an environment of this configuration draws when reset with each of the seeds."""
-    drops = [sample(config, np.random.default_rng(int(seed)), 1) for seed in seeds]
-    arrays = ("ap_xy", "ue_xy", "sr_xy", "target_xy", "gain", "estimate_gain", "rcs_gain", "fisher")
-    pilot = None if drops[0].pilot is None else np.concatenate([drop.pilot for drop in drops])
-    return Scenario(
-        config, pilot=pilot, **{name: np.concatenate([getattr(drop, name) for drop in drops]) for name in arrays}
-    )
+    return joined([sample(config, np.random.default_rng(int(seed)), 1) for seed in seeds])
 
 
 def _fingerprint(scenario: Scenario) -> NDArray[np.float64]:

@@ -23,8 +23,7 @@ from agents.hetgnn.network import Embedding, HetGnn
 from agents.hetgnn.search import Rankings, Search
 from baselines.allocation import Status, fast
 from baselines.bounds import fewest_active
-from baselines.heuristics import answer_from
-from baselines.policy import Answer, ObservationPolicy, all_on_at_max_power, encoded, with_margin
+from baselines.policy import Answer, ObservationPolicy, all_on_at_max_power, answer_from, encoded, with_margin
 from cfisac_env.observations import Observation
 from cfisac_env.types import Decision, Problem
 

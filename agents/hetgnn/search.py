@@ -65,7 +65,7 @@ class Search:
         self.lower_bound_w = self._knapsack.least_w + self.fewest * problem.circuit_power_w
 
     def finished(self) -> bool:
-        """Whether the best set is certified to within the accepted gap."""
+        """Return whether the best set is certified to within the accepted gap."""
         return self.best_w <= self.lower_bound_w * (1.0 + self._accept)
 
     def start(self, allocation: Allocation) -> None:

@@ -49,7 +49,7 @@ class Ring:
         return min(int(self.drops[0]), len(self.played))
 
     def fresh(self, observation: Mapping[str, NDArray[Any]]) -> bool:
-        """Whether the environments have moved on to other drops."""
+        """Return whether the environments have moved on to other drops."""
         return bool((self.slot < 0).any() or (self.observation["comm"][self.slot] != observation["comm"]).any())
 
     def add(self, observation: Mapping[str, NDArray[Any]], sets: NDArray[np.bool_], rewards: NDArray[Any]) -> None:
@@ -109,7 +109,7 @@ class DropReplay(ReplayBuffer):
         return sum(ring.size for ring in self.rings.values())
 
     def fresh(self, observation: Mapping[str, NDArray[Any]]) -> bool:
-        """Whether the environments have moved on to other drops."""
+        """Return whether the environments have moved on to other drops."""
         ring = self.rings.get(_name(observation))
         return ring is None or ring is not self._ring or ring.fresh(observation)
 

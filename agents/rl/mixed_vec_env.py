@@ -92,7 +92,7 @@ class MixedVecEnv(_Composite):
     def env_is_wrapped(
         self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
     ) -> list[bool]:
-        """Whether environments have a wrapper."""
+        """Return whether environments have a wrapper."""
         return self._of_each(indices, lambda part, chosen: part.env_is_wrapped(wrapper_class, chosen))
 
     def _of_each(self, indices: VecEnvIndices, ask: Callable[[VecEnv, list[int]], list[Any] | None]) -> list[Any]:
@@ -162,7 +162,7 @@ class RotatingVecEnv(_Composite):
     def env_is_wrapped(
         self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
     ) -> list[bool]:
-        """Whether environments have a wrapper."""
+        """Return whether environments have a wrapper."""
         return [value for part in self.parts for value in part.env_is_wrapped(wrapper_class)]
 
 

@@ -76,7 +76,7 @@ class Run:
 
     @property
     def every_size(self) -> bool:
-        """Whether the agent serves every M and K, not only those of `config`."""
+        """Support of every M and K, not only those of `config`."""
         return self.algorithm in GRAPH_NETWORKS
 
     @property

@@ -125,7 +125,7 @@ class Allocation:
 
     @property
     def feasible(self) -> NDArray[np.bool_]:
-        """Whether the powers meet every requirement, (…,)."""
+        """Feasibility of the powers, (…,)."""
         return np.asarray((self.status == Status.OPTIMAL) | (self.status == Status.LOCAL))
 
     def total_power(self, circuit_power_w: float) -> Float:

@@ -42,7 +42,7 @@ class Command(Protocol):
     """A frozen dataclass of options; its docstring is the help text. Fields that are dataclasses are nested options."""
 
     configured: ClassVar[bool] = False
-    """Whether the fields of `SystemConfig` are options, too."""
+    """Options for the fields of `SystemConfig`, too."""
 
     output: ClassVar[Output] = "folder"
     """Kind of `--out`: a folder, which the command line locks for the command; a file; or, with `own`, a folder that the command locks

@@ -64,7 +64,7 @@ class _Study(Command):
     again: Annotated[tuple[str, ...], open_option("NAME [NAME ...]")] = ()
     """Policies whose stored decisions are thrown away and made again, such as an agent that was trained anew."""
     timing: bool = True
-    """Whether to time decisions after all of them are made."""
+    """Time decisions after all of them are made."""
     workers: Annotated[Count | None, open_option("INT")] = None
     """Number of processes; by default one a processor."""
     ray: Annotated[str | None, open_option("ADDRESS")] = None

@@ -60,11 +60,5 @@ ACTIVE_APS_AT_20_USERS: Mapping[str, int] = {"hetgnn": 16, "ddpg-paper": 29, "mo
 POWER_AT_10_USERS_W: Mapping[str, float] = {"hetgnn": 3.0, "modified-bb-paper": 3.8}
 """Fig. 3 at M = 50, K = 10, as section IV states it."""
 
-SAVING_AGAINST_MODIFIED_BB = 0.25
-"""Section IV: what the HetGNN saves against the modified BB in Fig. 3."""
-
-SPEEDUP = 10_000
-"""Abstract and section IV: how many times faster the HetGNN is than the modified BB."""
-
 MAX_AP_POWER_W, CIRCUIT_POWER_W = 0.1, 0.2
 """Table I: ρ_DL, which by (8b) bounds what an AP radiates, and P_cir."""

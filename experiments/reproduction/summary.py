@@ -145,7 +145,7 @@ class Curve:
 
     @property
     def serves(self) -> bool:
-        """Whether the policy serves `SERVES` of the drops at every point."""
+        """Full service: `SERVES` of the drops or more at every point."""
         return all(row.feasible_share.value >= SERVES for row in self.rows)
 
 
