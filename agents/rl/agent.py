@@ -97,7 +97,7 @@ class SetAgent(Agent):
     Args:
         policy: trained policy.
         run: that trained it.
-        options: `completions`, `advised`, `search` and `budget`, see `SetPolicy`, and those of `Agent`.
+        options: `completions`, `beams`, `advised`, `search` and `budget`, see `SetPolicy`, and those of `Agent`.
 
     Raises:
         ValueError: an option is out of range.
@@ -188,9 +188,9 @@ class _Episode:
 
 
 def agent_of(policy: BasePolicy, run: Run) -> Agent:
-    """Wrap a policy as it is during training; that of `ddpg` is the actor alone, without the critic's advice and search."""
+    """Wrap a policy as it is during training; that of `ddpg` is the actor alone: one beam, no advice, no search."""
     if isinstance(policy, SetPolicy):
-        return SetAgent(policy, run, advised=False, search=False)
+        return SetAgent(policy, run, beams=1, advised=False, search=False)
     return (MaskableAgent if isinstance(policy, GraphMaskablePolicy) else MlpAgent)(policy, run)
 
 

@@ -19,25 +19,22 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 from torch import Tensor
 from torch.nn import functional
 
-from agents.hetgnn.graph import build
+from agents.hetgnn.graph import Graph, build
 from agents.hetgnn.network import Embedding
 from agents.rl.drop_batch import DropBatch
 from agents.rl.drop_replay import DropReplay, PlayedDrops
 from agents.rl.set_actor import grow
-from agents.rl.set_policy import SetPolicy, searched
-from baselines.set_search import Budget, neighbours
+from agents.rl.set_moves import improved, random_moves
+from agents.rl.set_policy import SetPolicy
 
 RANKINGS = 4
 """Decisions on a fresh drop that the actor grows, the first without noise; the critic names the others."""
-
-EXPLORING = Budget(moves=32, patience=1, rounds=12)
-"""Of the search whose answer is the decision after the rankings."""
 
 ROUND = 5
 """Moves that the critic names, from the best set so far, for the decisions after that."""
 
 POOL = 96
-"""Random neighbours among which it chooses them."""
+"""Random moves among which it chooses them."""
 
 NOISE = 2.0
 """Largest scale of the Gumbel noise on the scores of a ranking."""
@@ -97,7 +94,7 @@ class GraphDDPG(DDPG):
 
     Args:
         env: of `CfIsac-v0`, or several as one `VecEnv`; rewards comparable between drops (`RelativePower`).
-        learning_rate: of the critic.
+        learning_rate: of the critic at first; both rates fall to 0 in proportion to the steps that are left.
         buffer_size: decisions that the replay keeps.
         batch_size: drops of a gradient step, each with every decision on it.
         tau: of the running averages that decide.
@@ -119,10 +116,10 @@ class GraphDDPG(DDPG):
         env: Any = None,
         learning_rate: float = 1e-3,
         buffer_size: int = 40_000,
-        batch_size: int = 48,
+        batch_size: int = 24,
         tau: float = 0.02,
         train_freq: int = 10,
-        gradient_steps: int = 4,
+        gradient_steps: int = 8,
         policy_delay: int = 1,
         actor_from: int = 40,
         training_completions: int = 4,
@@ -187,10 +184,9 @@ class GraphDDPG(DDPG):
         """Return the sets at which the critic's moves from the best set of every drop end."""
         self._searched = True
         assert self._batch is not None
-        sets, rewards = self._best()
+        sets, _ = self._best()
         rng = np.random.default_rng(np.random.randint(2**31))  # noqa: NPY002
-        critic = self.policy.critic_target
-        return searched(critic, self._batch, self._views, sets, rewards > -UNSERVED, EXPLORING, rng, POOL)
+        return improved(self.policy.critic_target, self._batch.scaled, self._views, sets, rng)
 
     def _best(self) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
         """The best set of every drop so far, and what it earned."""
@@ -202,11 +198,7 @@ class GraphDDPG(DDPG):
     def _moves(self) -> list[NDArray[np.bool_]]:
         """The moves from the best set of every drop that the critic values most, among random ones."""
         best, _ = self._best()
-        pools = []
-        for active in best:
-            moves = neighbours(active, 1)
-            pools.append(moves[np.random.choice(len(moves), POOL, replace=len(moves) < POOL)])  # noqa: NPY002
-        pool = np.stack(pools)
+        pool = random_moves(best, POOL, np.random.default_rng(np.random.randint(2**31)))  # noqa: NPY002
         value = self.policy.critic_target(self._views, torch.from_numpy(pool))[..., 0].numpy()
         order = np.argsort(-value, axis=1, kind="stable")[:, :ROUND]
         return [np.take_along_axis(pool, order[:, i, None, None], 1)[:, 0] for i in range(ROUND)]
@@ -217,38 +209,41 @@ class GraphDDPG(DDPG):
         replay_buffer.add(self._last_obs, new_obs, buffer_action, reward, dones, infos)
         self._last_obs = new_obs
 
-    def train(self, gradient_steps: int, batch_size: int = 48) -> None:
+    def train(self, gradient_steps: int, batch_size: int = 24) -> None:
         """Update the critic, the actor, and their averages."""
-        self._update_learning_rate([self.policy.critic.optimizer])
         share = self._current_progress_remaining
-        for group in self.policy.actor.optimizer.param_groups:
-            group["lr"] = share * self.policy.actor_learning_rate
+        rates = {"actor": self.policy.actor_learning_rate, "critic": self.lr_schedule(share)}
+        pairs = []
+        for name, rate in rates.items():
+            module, average = getattr(self.policy, name), getattr(self.policy, f"{name}_target")
+            pairs.append((list(average.parameters()), list(module.parameters())))
+            for group in module.optimizer.param_groups:
+                group["lr"] = share * rate
+            self.logger.record(f"train/{name}_learning_rate", share * rate)
         rng = np.random.default_rng(np.random.randint(2**31))  # noqa: NPY002 (what Stable-Baselines3 seeds)
         logs: dict[str, list[float]] = {"critic_loss": [], "actor_loss": []}
         for _ in range(gradient_steps):
             self._n_updates += 1
             played = self.replay_buffer.draw(batch_size, rng)
-            logs["critic_loss"].append(self._learn_critic(played, rng))
+            graph = turned(build(played.observation), rng)
+            logs["critic_loss"].append(self._learn_critic(graph, played, rng))
             if self._n_updates > self.actor_from and self._n_updates % self.policy_delay == 0:
-                logs["actor_loss"].append(self._learn_actor(played, rng))
-            for name in ("actor", "critic"):
-                module, average = getattr(self.policy, name), getattr(self.policy, f"{name}_target")
-                with torch.no_grad():
-                    torch._foreach_lerp_(
-                        list(average.parameters()), list(module.parameters()), max(self.tau, 1.0 / self._n_updates)
-                    )
+                logs["actor_loss"].append(self._learn_actor(graph, played, rng))
+            with torch.no_grad():
+                for average, learned in pairs:
+                    torch._foreach_lerp_(average, learned, max(self.tau, 1.0 / self._n_updates))
         for name, losses in logs.items():
             if losses:
                 self.logger.record(f"train/{name}", float(np.mean(losses)))
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
-    def _learn_critic(self, played: PlayedDrops, rng: np.random.Generator) -> float:
+    def _learn_critic(self, graph: Graph, played: PlayedDrops, rng: np.random.Generator) -> float:
         """Both outputs at the sets that were played, the second at random parts of them as well."""
         critic = self.policy.critic
         parts = played.sets & (rng.random(played.sets.shape) < rng.random((*played.sets.shape[:2], 1)))
         rewards = torch.from_numpy(played.rewards)
         sets = torch.from_numpy(np.concatenate([played.sets, parts], 1))
-        values = critic(critic.embed(build(played.observation)), sets)
+        values = critic(critic.embed(graph), sets)
         best = torch.from_numpy(best_containing(np.concatenate([played.sets, parts], 1), played))
         known = torch.isfinite(rewards)
         exact = functional.smooth_l1_loss(values[:, : known.shape[1], 0][known], rewards[known], beta=0.25)
@@ -260,14 +255,13 @@ class GraphDDPG(DDPG):
         critic.optimizer.step()
         return float(loss.detach())
 
-    def _learn_actor(self, played: PlayedDrops, rng: np.random.Generator) -> float:
+    def _learn_actor(self, graph: Graph, played: PlayedDrops, rng: np.random.Generator) -> float:
         """Two losses: towards the softmax of the critic over all next APs, and towards the best set that was played on the drop.
 
         The first is a KL divergence at prefixes of the actor's own. The second, at prefixes of the best set, is the negative logarithm
         of the probability that the next AP is one of those that are left of it.
         """
         actor, critic = self.policy.actor, self.policy.critic
-        graph = build(played.observation)
         embedding = actor.embed(graph)
         rows = np.arange(len(played.sets))
         place = np.nanargmax(played.rewards, 1)
@@ -275,9 +269,10 @@ class GraphDDPG(DDPG):
         served = torch.from_numpy(played.rewards[rows, place] > -UNSERVED)
         with torch.no_grad():
             views = critic.embed(graph)
-            own, ours = self._prefixes(embedding, torch.ones_like(best), best.sum(-1), rng)
-            some = torch.from_numpy(rng.permutation(len(own))[: len(best)])
-            own, ours = own[some], ours[some]
+            size = torch.from_numpy(rng.random(len(best))).mul(best.sum(-1)).long()
+            own, ours = self._prefixes(embedding, torch.ones_like(best), size + 1, rng)
+            last = own.sum(-1) == size[ours]
+            own, ours = own[last], ours[last]
             longer = own[:, None] | torch.eye(own.shape[1], dtype=torch.bool)
             wanted = critic(views[ours], longer)[..., 1].masked_fill(own, -torch.inf) / TEMPERATURE
             target = wanted.softmax(-1)
@@ -304,10 +299,16 @@ class GraphDDPG(DDPG):
             use = torch.nonzero(sizes > size)[:, 0]
             sets.append(on[use])
             drops.append(use)
-            scores = self.policy.actor(embedding, on).masked_fill(~allowed, -torch.inf)
-            noise = torch.from_numpy(rng.gumbel(size=tuple(scores.shape))) * scale
-            on = on.scatter(1, (scores + noise).argmax(1, keepdim=True), True)
+            scores = self.policy.actor(embedding[use], on[use]).masked_fill(~allowed[use], -torch.inf)
+            noise = torch.from_numpy(rng.gumbel(size=tuple(scores.shape))) * scale[use]
+            on[use] = on[use].scatter(1, (scores + noise).argmax(1, keepdim=True), True)
         return torch.cat(sets), torch.cat(drops)
+
+
+def turned(graph: Graph, rng: np.random.Generator) -> Graph:
+    """Every network turned about its centre and, half of them, mirrored, which changes no reward."""
+    angle, mirror = rng.uniform(0.0, 2.0 * np.pi, len(graph)), rng.choice((-1.0, 1.0), len(graph))
+    return graph.rotated(torch.from_numpy(angle).float(), torch.from_numpy(mirror).float())
 
 
 def best_containing(sets: NDArray[np.bool_], played: PlayedDrops) -> NDArray[np.float32]:

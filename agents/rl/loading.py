@@ -16,7 +16,7 @@ from agents.rl.maskable_policy import GraphMaskablePolicy
 from agents.rl.set_policy import SetPolicy
 from cfisac_env import SystemConfig
 
-SET_OPTIONS = ("completions", "advised", "search", "budget")
+SET_OPTIONS = ("completions", "beams", "advised", "search", "budget")
 WEIGHTS = Path(__file__).parent / "weights"
 
 
@@ -40,7 +40,7 @@ def load(
         weights: file written by a training run; None takes the shipped one.
         device: of torch, or `gpu`, or `auto`.
         seed: of the actions sampled when `predict` gets `deterministic=False`.
-        options: of `ddpg`: `completions`, `advised`, `search` and `budget`, see `SetPolicy`.
+        options: of `ddpg`: `completions`, `beams`, `advised`, `search` and `budget`, see `SetPolicy`.
 
     Raises:
         TypeError: the algorithm has no such option.

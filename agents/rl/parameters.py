@@ -39,9 +39,6 @@ class HyperParameters:
         envs: parallel environments.
         learning_rate: of Adam.
         batch_size: transitions per gradient step.
-        penalty: `sinr_penalty` and `crlb_penalty` of the reward `linear` in training, in W.
-        margin_db: by how much requirements are tightened in training, so that decisions near the boundary are feasible.
-        reward_scale: factor of the reward.
         validate_every: environment steps between validations.
         checkpoint_every: environment steps between checkpoints.
 
@@ -53,11 +50,13 @@ class HyperParameters:
     envs: int = 32
     learning_rate: float = 1e-3
     batch_size: int = 128
-    penalty: float = 3.0
-    margin_db: float = 0.1
-    reward_scale: float = 0.1
     validate_every: int = 1_000
     checkpoint_every: int = 2_000
+
+    @property
+    def missed_w(self) -> float:
+        """Penalty of a missed requirement in the reward of validations, in W."""
+        return 3.0
 
     @property
     def learns_from(self) -> int:
@@ -76,7 +75,27 @@ class HyperParameters:
 
 
 @dataclass(frozen=True)
-class OffPolicy(HyperParameters):
+class Penalised(HyperParameters):
+    """Hyper-parameters of algorithms whose reward is in watts.
+
+    Attributes:
+        penalty: `sinr_penalty` and `crlb_penalty` of the reward `linear` in training, in W.
+        margin_db: by how much requirements are tightened in training, so that decisions near the boundary are feasible.
+        reward_scale: factor of the reward.
+    """
+
+    penalty: float = 3.0
+    margin_db: float = 0.1
+    reward_scale: float = 0.1
+
+    @property
+    def missed_w(self) -> float:
+        """Penalty of a missed requirement in the reward of validations, in W."""
+        return self.penalty
+
+
+@dataclass(frozen=True)
+class OffPolicy(Penalised):
     """Hyper-parameters of DDPG on the flattened observation, TD3 and SAC.
 
     Attributes:
@@ -113,7 +132,7 @@ class OffPolicy(HyperParameters):
 
 
 @dataclass(frozen=True)
-class OnPolicy(HyperParameters):
+class OnPolicy(Penalised):
     """Hyper-parameters of PPO and MaskablePPO.
 
     Attributes:
@@ -159,12 +178,12 @@ class OnPolicy(HyperParameters):
 
 @dataclass(frozen=True)
 class SetOffPolicy(HyperParameters):
-    """Hyper-parameters of DDPG on sets of APs. Its rewards are relative to the drop; the penalty is used in validation only.
+    """Hyper-parameters of DDPG on sets of APs, whose rewards are relative to the drop.
 
     Attributes:
         decisions: per drop.
         buffer_size: decisions in the replay buffer.
-        actor_learning_rate: initial value; it falls linearly to 0.
+        actor_learning_rate: initial value; like `learning_rate`, it falls linearly to 0.
         actor_from: gradient steps of the critic before the actor's first.
         gradient_steps: of the critic after every drop of the environments.
         policy_delay: gradient steps of the critic per gradient step of the actor.
@@ -174,15 +193,14 @@ class SetOffPolicy(HyperParameters):
 
     steps: int = 480_000
     envs: int = 48
-    batch_size: int = 48
-    reward_scale: float = 1.0
+    batch_size: int = 24
     validate_every: int = 24_000
     checkpoint_every: int = 48_000
     decisions: int = 10
     buffer_size: int = 40_000
     actor_learning_rate: float = 1e-3
     actor_from: int = 40
-    gradient_steps: int = 4
+    gradient_steps: int = 8
     policy_delay: int = 1
     tau: float = 0.02
     imitation: float = 1.0

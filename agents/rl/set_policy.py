@@ -17,9 +17,11 @@ from agents.hetgnn.config import NetworkConfig
 from agents.hetgnn.network import Embedding
 from agents.rl.drop_batch import DropBatch
 from agents.rl.set_actor import NETWORK, Score, SetActor, grow
+from agents.rl.set_beam import beam_search
 from agents.rl.set_critic import SetCritic
 from baselines.policy import read_observation, with_margin
 from baselines.set_search import Budget, SetScore, guided_search
+from cfisac_env.env import checked_count
 
 Bools = NDArray[np.bool_]
 
@@ -28,6 +30,9 @@ DECIDING = Budget()
 
 ETA = 0.04
 """Of the critic's advice to the actor, in units of the reward."""
+
+SHORTLIST = 16
+"""APs, those of the highest scores, on which the critic advises."""
 
 SEEN = 256
 """Neighbours of a set that the critic compares."""
@@ -45,6 +50,7 @@ class SetPolicy(BasePolicy):
         network: sizes of the layers.
         actor_learning_rate: of the actor at first.
         completions: APs that are priced as the last one of a set.
+        beams: sets of a drop that grow side by side.
         advised: whether the critic has a say in the next AP.
         search: whether the critic's moves follow.
         budget: of these moves.
@@ -59,6 +65,7 @@ class SetPolicy(BasePolicy):
         network: NetworkConfig = NETWORK,
         actor_learning_rate: float = 5e-4,
         completions: int = 8,
+        beams: int = 8,
         advised: bool = True,
         search: bool = True,
         budget: Budget = DECIDING,
@@ -71,13 +78,14 @@ class SetPolicy(BasePolicy):
         self.actor.optimizer = torch.optim.Adam(self.actor.parameters(), lr=actor_learning_rate, fused=True)
         self.critic.optimizer = torch.optim.Adam(self.critic.parameters(), lr=lr_schedule(1.0), fused=True)
         self.actor_learning_rate = actor_learning_rate
-        self.network, self.completions = network, completions
+        self.network, self.completions, self.beams = network, completions, beams
         self.advised, self.search, self.budget = advised, search, budget
 
     def configure(
         self,
         *,
         completions: int | None = None,
+        beams: int | None = None,
         advised: bool | None = None,
         search: bool | None = None,
         budget: Budget | None = None,
@@ -87,11 +95,9 @@ class SetPolicy(BasePolicy):
         Raises:
             ValueError: an option is out of range.
         """
-        if completions is not None:
-            whole = isinstance(completions, int | np.integer) and not isinstance(completions, bool)
-            if not whole or completions < 1:
-                raise ValueError(f"completions must be a whole number of 1 or more, got {completions!r}")
-            self.completions = int(completions)
+        for name, count in (("completions", completions), ("beams", beams)):
+            if count is not None:
+                setattr(self, name, checked_count(name, count))
         for name, value in (("advised", advised), ("search", search)):
             if value is not None:
                 if not isinstance(value, bool | np.bool_):
@@ -104,7 +110,7 @@ class SetPolicy(BasePolicy):
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         data = super()._get_constructor_parameters()
-        names = ("network", "actor_learning_rate", "completions", "advised", "search", "budget")
+        names = ("network", "actor_learning_rate", "completions", "beams", "advised", "search", "budget")
         return {**data, "lr_schedule": lambda _: 1e-3, **{name: getattr(self, name) for name in names}}
 
     def _predict(self, observation: Any, deterministic: bool = False) -> torch.Tensor:
@@ -150,9 +156,10 @@ class SetPolicy(BasePolicy):
 
         def score(rows: torch.Tensor, on: torch.Tensor) -> torch.Tensor:
             own = self.actor_target(embedding[rows], on).log_softmax(-1)
-            value = self.critic_target(views[rows], on[:, None] | one)[..., 1]
-            total: torch.Tensor = own + value / ETA
-            return total
+            some = own.topk(min(SHORTLIST, batch.M), dim=-1).indices
+            value = self.critic_target(views[rows], on[:, None] | one[some])[..., 1] / ETA
+            least: torch.Tensor = value.amin(-1, keepdim=True)
+            return (own + least).scatter(-1, some, own.gather(-1, some) + value)
 
         return score
 
@@ -160,14 +167,17 @@ class SetPolicy(BasePolicy):
     def decide(self, batch: DropBatch) -> NDArray[np.float32]:
         """Raw actions (B, M, K + 1)."""
         views = self.critic_target.embed(batch.graph)
-        grown = grow(self._score(batch, views), batch.scaled, batch.fewest, self.completions)
-        sets = grown.sets
+        score = self._score(batch, views)
+        sets, found = beam_search(score, batch.scaled, batch.fewest, self.completions, self.beams)
         if self.search:
             rng = np.random.default_rng(0)  # a decision depends on its drop alone
-            sets = searched(self.critic_target, batch, views, sets, grown.served, self.budget, rng)
+            sets = searched(self.critic_target, batch, views, sets, found, self.budget, rng)
         actions, served = batch.actions(sets, np.arange(len(batch)))
-        for i in np.flatnonzero(~(served & grown.served)):
-            actions[i], _ = batch.fallback(int(i), grown.ranking[i])
+        left = np.flatnonzero(~(served & found))
+        if len(left) > 0:
+            grown = grow(score, batch.scaled, batch.fewest, self.completions, left)
+            for i, ranking in zip(left, grown.ranking, strict=True):
+                actions[i], _ = batch.fallback(int(i), ranking)
         return actions
 
 

@@ -82,7 +82,7 @@ def train(
         _refuse_others(folder, run, resume)
         state = checkpoint.load(folder, {"progress": {"type": "object"}, **SCHEMA}, {"run": _about(run)}, complain)
         validation = Validation(
-            run.config, run.validation_drops, run.parameters.penalty, _known(folder, run.validation_drops)
+            run.config, run.validation_drops, run.parameters.missed_w, _known(folder, run.validation_drops)
         )
         with defaults.float32_on_cpu():
             model = build(run, training_environments(run), str(chosen))
@@ -117,7 +117,7 @@ def _learn(model: BaseAlgorithm, run: Run, validator: _Validator) -> None:
             raise
         raise ValueError(
             f"training diverged: after {model.num_timesteps} steps the weights aren't finite any more; "
-            "lower learning_rate, reward_scale or penalty, and train in another folder"
+            "lower learning_rate (or reward_scale or penalty, where the algorithm has them), and train in another folder"
         ) from error
 
 
@@ -149,7 +149,7 @@ class _Validator(BaseCallback):
         self._run, self._folder, self._validation = run, folder, validation
         self._progress, self._step = progress, step
         self._text = ""
-        self._since = time.perf_counter()
+        self._since = time.process_time()
 
     def _on_rollout_start(self) -> None:
         parameters, steps = self._run.parameters, self.num_timesteps
@@ -185,11 +185,11 @@ class _Validator(BaseCallback):
         storage.write_json(self._folder / CURVE, {"run": self._run.as_dict(), "curve": progress.curve}, storage.CURVE)
         gap = "" if math.isnan(score["gap"]) else f", gap {100 * score['gap']:.1f} %"
         self._text = f"{100 * score['feasible']:.0f} % feasible{gap}"
-        self._since = time.perf_counter()
+        self._since = time.process_time()
 
     def _clock(self) -> None:
-        """Add the time since the last call to the training time."""
-        now = time.perf_counter()
+        """Add the processor time since the last call to the training time."""
+        now = time.process_time()
         self._progress.seconds += now - self._since
         self._since = now
 
@@ -198,7 +198,7 @@ class _Validator(BaseCallback):
         state = {"about": {"run": _about(self._run)}, "progress": asdict(self._progress), **state_of(self.model)}
         checkpoint.save(self._folder, self.num_timesteps, state)
         continue_in(self.model, training_environments(self._run), state)
-        self._since = time.perf_counter()
+        self._since = time.process_time()
 
 
 def _about(run: Run) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 
 from agents.rl.graph_ddpg import RelativePower
 from agents.rl.mixed_vec_env import MixedVecEnv, RotatingVecEnv
-from agents.rl.parameters import SetOffPolicy
+from agents.rl.parameters import Penalised, SetOffPolicy
 from agents.rl.run import Run
 from agents.rl.vec_env import SB3VecEnv
 from cfisac_env import SystemConfig
@@ -50,6 +50,7 @@ def training_environments(run: Run) -> VecEnvWrapper:
     parameters = run.parameters
     if isinstance(parameters, SetOffPolicy):
         return RelativePower(_mixed(run, parameters))
+    assert isinstance(parameters, Penalised)
     fields = run.config.changed(sinr_penalty=parameters.penalty, crlb_penalty=parameters.penalty).as_dict()
     if run.environment == "CfIsacSequential-v0":
         venv: VecEnv = DummyVecEnv([partial(gym.make, run.environment, **fields)] * parameters.envs)
