@@ -72,7 +72,9 @@ def _likeliest(sets: Bools, likelihood: NDArray[np.float64], beams: int) -> tupl
         (n, beams, M), and their likelihoods; where there are fewer, the likeliest again with the likelihood −∞.
     """
     n, _, M = sets.shape
-    key = np.random.default_rng(0).integers(2**62, size=M)  # sums of keys tell sets apart, whatever the order of their APs
+    key = np.random.default_rng(0).integers(
+        2**62, size=M
+    )  # sums of keys tell sets apart, whatever the order of their APs
     keys = ((sets @ key)[..., None] + key).reshape(n, -1)
     flat = likelihood.reshape(n, -1)
     order = np.argsort(-flat, axis=1, kind="stable")[:, : REPEATS * beams]

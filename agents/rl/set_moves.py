@@ -44,9 +44,7 @@ def random_moves(sets: Bools, count: int, rng: np.random.Generator) -> Bools:
 
 
 @torch.no_grad()
-def improved(
-    critic: SetCritic, scaled: ScaledDrops, views: Embedding, sets: Bools, rng: np.random.Generator
-) -> Bools:
+def improved(critic: SetCritic, scaled: ScaledDrops, views: Embedding, sets: Bools, rng: np.random.Generator) -> Bools:
     """Sets (B, M) at which a search from `sets` ends on every drop: each round moves to the cheapest set that is priced.
 
     Args:

@@ -81,9 +81,11 @@ def policies(weights: Sequence[Path]) -> dict[str, list[Callable[[], Any]]]:
         "local-search": lambda: baselines.make("local-search"),
     }
     trained: dict[str, dict[str, Any]] = {
-        "ddpg, actor alone, 1 completion": {"advised": False, "search": False, "completions": 1},
-        "ddpg, actor alone, 8 completions": {"advised": False, "search": False},
-        "ddpg, 8 completions": {"search": False},
+        "ddpg, actor alone, 1 completion": {"advised": False, "search": False, "beams": 1, "completions": 1},
+        "ddpg, actor alone, 1 beam": {"advised": False, "search": False, "beams": 1},
+        "ddpg, actor alone": {"advised": False, "search": False},
+        "ddpg, 1 beam": {"search": False, "beams": 1},
+        "ddpg, no search": {"search": False},
         "ddpg, short search": {"budget": SHORT},
         "ddpg": {},
         "ddpg, long search": {"budget": LONG},

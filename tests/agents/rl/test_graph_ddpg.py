@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from numpy.typing import NDArray
 import baselines
 from agents.rl.drop_batch import KEYS, DropBatch
 from agents.rl.drop_replay import DropReplay, PlayedDrops
-from agents.rl.graph_ddpg import GraphDDPG, RelativePower, best_containing
+from agents.rl.graph_ddpg import GraphDDPG, RelativePower, best_containing, turned
 from agents.rl.mixed_vec_env import MixedVecEnv, RotatingVecEnv
 from agents.rl.set_actor import SetActor, grow
+from agents.rl.set_beam import beam_search
 from agents.rl.set_critic import SetCritic
+from agents.rl.set_moves import improved, random_moves
 from agents.rl.set_policy import SetPolicy, alternating
 from agents.rl.vec_env import SB3VecEnv
 from cfisac_env import PRESETS, SystemConfig, actions, observations, sample
@@ -89,8 +92,9 @@ def test_search_and_completions_never_cost_power() -> None:
         action, _ = policy(**options).predict(observation)
         return np.asarray(drops.evaluate(actions.decode(action, drops.config.max_ap_power_w)).total_power)
 
-    plain, completed = total(completions=1, search=False), total(completions=8, search=False)
-    assert completed.mean() <= plain.mean()
+    plain, completed = total(completions=1, beams=1, search=False), total(beams=1, search=False)
+    assert total(beams=8, search=False).mean() <= completed.mean() <= plain.mean()
+    completed = total(search=False)
     assert (total(completions=8, search=True) <= completed * (1 + 1e-5)).all()
 
 
@@ -121,6 +125,76 @@ def test_grown_sets_are_prefixes_of_their_rankings_up_to_the_last_ap() -> None:
         assert size >= fewest
     totals = batch.scaled.transmit_power(grown.sets, np.tile(np.arange(6), 2))
     np.testing.assert_array_equal(np.isfinite(totals), grown.served)
+
+
+def test_one_beam_grows_the_sets_of_the_likeliest_ranking() -> None:
+    batch, actor = DropBatch(observations.encode(observed("urban", 6))), SetActor()
+    embedding = actor.embed(batch.graph)
+
+    def score(rows: torch.Tensor, on: torch.Tensor) -> torch.Tensor:
+        return actor(embedding[rows], on)
+
+    grown = grow(score, batch.scaled, batch.fewest, 3)
+    sets, served = beam_search(score, batch.scaled, batch.fewest, 3, beams=1)
+    np.testing.assert_array_equal(served, grown.served)
+    np.testing.assert_array_equal(sets[served], grown.sets[served])
+
+
+def test_beams_that_hold_every_set_find_the_cheapest_of_the_fewest_aps_that_serve() -> None:
+    batch = DropBatch(observations.encode(observed("urban", 5, M=8)))
+
+    def blind(rows: torch.Tensor, on: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(on.shape).masked_fill(on, -torch.inf)
+
+    sets, served = beam_search(blind, batch.scaled, batch.fewest, 8, beams=70)
+    assert served.any()
+    for i in range(5):
+        for size in range(1, 9):
+            every = np.array([[m in chosen for m in range(8)] for chosen in itertools.combinations(range(8), size)])
+            totals = batch.scaled.transmit_power(every, np.full(len(every), i))
+            if np.isfinite(totals).any():
+                assert served[i]
+                np.testing.assert_array_equal(sets[i], every[totals.argmin()])
+                break
+        else:
+            assert not served[i]
+
+
+def test_random_moves_are_swaps_additions_removals_and_merges() -> None:
+    rng = np.random.default_rng(0)
+    sets = np.array([[True] * 3 + [False] * 5, [True] + [False] * 7, [True] * 8])
+    moves = random_moves(sets, 400, rng)
+    kinds = [
+        set(zip((before & ~after).sum(-1).tolist(), (after & ~before).sum(-1).tolist(), strict=True))
+        for before, after in zip(sets, moves, strict=True)
+    ]
+    assert kinds[0] == {(1, 1), (0, 1), (1, 0), (2, 1)}
+    assert kinds[1] == {(1, 1), (0, 1), (0, 0)}
+    assert kinds[2] <= {(0, 0), (1, 0), (2, 0)}
+    assert moves.any(-1).all()
+
+
+def test_a_search_on_many_drops_never_costs_power_and_serves_some_that_its_start_does_not() -> None:
+    batch = DropBatch(observations.encode(observed("urban", 8, M=14)))
+    critic, rows = SetCritic(), np.arange(8)
+    views = critic.embed(batch.graph)
+    start = np.random.default_rng(1).random((8, 14)) < 0.5
+
+    def total(sets: NDArray[np.bool_]) -> NDArray[np.float64]:
+        return batch.scaled.transmit_power(sets, rows) + sets.sum(-1) * batch.scaled.circuit_power
+
+    before, after = total(start), total(improved(critic, batch.scaled, views, start, np.random.default_rng(2)))
+    assert (after <= before).all()
+    assert (after < before).sum() >= 6
+
+
+def test_turning_a_network_changes_neither_its_powers_nor_what_a_set_is_worth() -> None:
+    graph = DropBatch(observations.encode(observed("urban", 4))).graph
+    other = turned(graph, np.random.default_rng(0))
+    assert (other.ap[..., :2] != graph.ap[..., :2]).any()
+    torch.testing.assert_close(other.ap[..., :2].norm(dim=-1), graph.ap[..., :2].norm(dim=-1))
+    torch.testing.assert_close(other.drops.fisher, graph.drops.fisher)
+    torch.testing.assert_close(other.edges["comm"], graph.edges["comm"])
 
 
 def test_the_critic_values_a_set_whatever_else_is_asked() -> None:
@@ -247,7 +321,10 @@ def test_it_learns_in_stable_baselines3_and_plays_the_same_after_saving(tmp_path
         return model
 
     model = trained()
-    assert model._n_updates == 16
+    assert model._n_updates == 4 * 8
+    assert (
+        model.policy.actor.optimizer.param_groups[0]["lr"] == model.policy.critic.optimizer.param_groups[0]["lr"] == 0.0
+    )
     assert model.replay_buffer.size() == 16
     fresh = GraphDDPG(SetPolicy, environments(), seed=0, device="cpu")
     for name in ("actor", "critic", "actor_target", "critic_target"):
@@ -279,7 +356,7 @@ def test_its_actor_alone_learns_to_beat_the_rule_at_as_many_completions() -> Non
     model = GraphDDPG(
         SetPolicy, environments(24, M=14, preset="urban"), seed=0, batch_size=24, actor_from=8, device="cpu"
     )
-    model.policy.configure(advised=False, search=False, completions=1)
+    model.policy.configure(advised=False, search=False, completions=1, beams=1)
     untrained = above(model.policy)
     model.learn(24 * 10 * 24)
     for completions in (1, 8):

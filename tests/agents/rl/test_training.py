@@ -339,6 +339,9 @@ def test_unknown_hyper_parameters_are_refused_with_the_nearest() -> None:
         TypeError, match=r"ddpg-paper has no hyper-parameter 'learning_rat'.*did you mean 'learning_rate'"
     ):
         hyper_parameters("ddpg-paper", learning_rat=1.0)
+    for name in ("penalty", "margin_db", "reward_scale"):  # of rewards in watts
+        with pytest.raises(TypeError, match=f"ddpg has no hyper-parameter '{name}'"):
+            hyper_parameters("ddpg", **{name: 1.0})
     with pytest.raises(TypeError, match="ppo has no hyper-parameter 'tau'"):
         hyper_parameters("ppo", tau=0.1)
     with pytest.raises(ValueError, match="did you mean 'ddpg'"):
