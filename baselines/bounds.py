@@ -16,6 +16,9 @@ from baselines.shares import ShareRelaxation, share_cut_w
 from cfisac_env import physics
 from cfisac_env.types import Problem
 
+SUFFICIENT = 1e12
+"""Sensing quality of every AP in directions in which prior information suffices."""
+
 LARGEST_FLOOR = 200
 """Number of APs up to which the floor includes the share bounds; beyond, each of them takes seconds."""
 
@@ -88,7 +91,8 @@ def certified_floor_w(problem: Problem, all_on: Allocation) -> float:
     problem = replace(problem, pilot_overlap=None)
     transmit, least = max(0.0, float(all_on.bound)), np.inf
     size = fewest_active(problem, transmit)
-    shares = ShareRelaxation(problem) if problem.M <= LARGEST_FLOOR and all_on.status == Status.OPTIMAL else None
+    relaxed = problem.M <= LARGEST_FLOOR and all_on.status == Status.OPTIMAL and problem.prior is None
+    shares = ShareRelaxation(problem) if relaxed else None
     while size <= problem.M and (floor := size * problem.circuit_power_w + transmit) < least:
         if shares is None or size == problem.M:
             return min(floor, least)
@@ -130,7 +134,7 @@ def sensing_qualities(problem: Problem) -> Float:
     """Compute the contribution of each AP at P_max to the sensing requirement, for a set of directions Z.
 
     For every Z ⪰ 0, tr J⁻¹ ≤ ν implies ⟨Z, J⟩ ≥ (tr Z^½)²/ν. With Z = R(θ) diag(1, r) R(θ)ᵀ, feasibility requires
-    Σ_m (P_m/P_max) q_m ≥ 1 for q_m = P_max ν ⟨Z, Q_m⟩/(1 + √r)².
+    Σ_m (P_m/P_max) q_m ≥ 1 for q_m = P_max ⟨Z, Q_m⟩/((1 + √r)²/ν − ⟨Z, J0⟩), or with any q_m where the prior information J0 suffices.
 
     Returns:
         (D, M), the directions of all targets concatenated.
@@ -143,6 +147,12 @@ def sensing_qualities(problem: Problem) -> Float:
     fan, trace = np.concatenate([fan, [[1.0, 1.0, 0.0]]]), np.append(trace, 4.0)
     scale = problem.max_ap_power_w * problem.crlb_threshold_m2 / trace
     quality = np.einsum("dj,msj,d->sdm", fan, np.asarray(problem.fisher, dtype=np.float64), scale)
+    if problem.prior is not None:
+        known = (
+            problem.crlb_threshold_m2 * np.asarray(problem.prior, dtype=np.float64) @ (fan / trace[:, None]).T
+        )  # (S, D)
+        left = 1.0 - known[..., None]
+        quality = np.where(left > 1e-9, quality / np.maximum(left, 1e-9), SUFFICIENT)
     return np.ascontiguousarray(quality.reshape(-1, problem.M))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines import interruption
-from baselines.allocation.certificate import ORTHOGONAL_ONLY, pilots_shared
+from baselines.allocation.certificate import ORTHOGONAL_ONLY, pilots_shared, refuse_prior
 from baselines.allocation.result import Allocation, Float, Status
 from baselines.bounds import DualPool, scaled_gains, sensing_qualities
 from baselines.enumeration import enumerate_sets
@@ -79,13 +79,14 @@ def solve(
         threads: of the search and the allocator, by default the number of processors. Results do not depend on it.
 
     Raises:
-        ValueError: gap or time limit out of range, shared pilots, or a batch of drops.
+        ValueError: gap or time limit out of range, shared pilots, prior information, or a batch of drops.
         SearchInterrupted: on `KeyboardInterrupt`, with the best set and bound so far.
     """
     if not 0.0 <= gap < 1.0:
         raise ValueError(f"gap is {gap}, expected a relative gap in [0, 1), for example 1e-6")
     if pilots_shared(problem):
         raise ValueError(f"users of this problem share pilots, and exact search {ORTHOGONAL_ONLY}")
+    refuse_prior(problem, "exact search")
     begin = time.perf_counter()
     run = LocalSearch(problem, threads=threads, deadline=deadline_in(time_limit_s))
     if run.all_on.status == Status.INFEASIBLE:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from baselines import ap_sets
+from baselines.allocation.certificate import refuse_prior
 from baselines.bounds import fewest_active
 from baselines.policy import AllocatingPolicy, Answer, all_on_at_max_power, with_margin
 from cfisac_env import physics
@@ -25,6 +26,7 @@ class DecoupledPolicy(AllocatingPolicy):
 
     def decide(self, problem: Problem) -> Answer:
         """Grow, allocate, scale."""
+        refuse_prior(problem, self.name)
         aim = with_margin(problem)
         communication = replace(aim, fisher=aim.fisher[:, :0])
         channel = (problem.estimate_gain / problem.estimate_gain.sum(0)).mean(1)

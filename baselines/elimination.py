@@ -6,6 +6,7 @@ import numpy as np
 
 from baselines import ap_sets
 from baselines.allocation import Allocation, Allocator, Status
+from baselines.allocation.certificate import refuse_prior
 from baselines.bounds import removal_bounds
 from baselines.policy import AllocatingPolicy, Answer, Policy, all_on_at_max_power, answer_from, with_margin
 from cfisac_env.types import Decision, Problem
@@ -27,6 +28,7 @@ class ModifiedBbPolicy(AllocatingPolicy):
     """
 
     name = "modified-bb"
+    takes_prior = True
 
     def decide(self, problem: Problem) -> Answer:
         """Eliminate."""
@@ -94,6 +96,7 @@ class ModifiedBbPaperPolicy(Policy):
         """Eliminate."""
         from baselines.allocation.paper import solve_paper
 
+        refuse_prior(problem, self.name)
         active = np.ones(problem.M, dtype=bool)
         current = solve_paper(problem, active)
         if not current.feasible:

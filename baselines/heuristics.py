@@ -19,6 +19,7 @@ class RandomPolicy(Policy):
     """Uniformly random actions."""
 
     name = "random"
+    takes_prior = True
 
     def __init__(self, *, seed: int | None = 0, **sizes: Any) -> None:
         super().__init__(**sizes)
@@ -34,6 +35,7 @@ class MaxPowerPolicy(Policy):
     """Every AP on at P_max, split equally over the users."""
 
     name = "max-power"
+    takes_prior = True
 
     def decide(self, problem: Problem) -> Answer:
         """Switch every AP on."""
@@ -45,6 +47,7 @@ class FullApPolicy(AllocatingPolicy):
     """Every AP on, with exact powers."""
 
     name = "full-ap"
+    takes_prior = True
 
     def decide(self, problem: Problem) -> Answer:
         """Allocate."""
@@ -56,6 +59,8 @@ class RankedPolicy(AllocatingPolicy):
 
     The first prefix has the size of the set of best APs over all users and targets, and at least n_min.
     """
+
+    takes_prior = True
 
     def scores(self, problem: Problem) -> NDArray[np.float64]:
         """Score every AP for every user and target, (M, K + S), the higher the better."""

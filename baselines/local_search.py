@@ -326,6 +326,7 @@ class LocalSearchPolicy(Policy):
     """
 
     name = "local-search"
+    takes_prior = True
 
     def __init__(self, *, seed: int = 0, starts: Sequence[str] = START_NAMES, kicks: int = 10, **sizes: Any) -> None:
         super().__init__(**sizes)

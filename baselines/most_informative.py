@@ -78,6 +78,7 @@ class MostInformativePolicy(AllocatingPolicy):
     """
 
     name = "most-informative"
+    takes_prior = True
 
     def __init__(self, *, completions: int = 1, **options: Any) -> None:
         super().__init__(**options)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines.allocation import Allocation, Allocator, Status
+from baselines.allocation.certificate import refuse_prior
 from cfisac_env import actions, observations
 from cfisac_env.observations import Observation
 from cfisac_env.types import Decision, Problem
@@ -42,6 +43,8 @@ class ObservationPolicy(ABC):
     name: str
     knows: ClassVar[str] = "observation"
     """Information that decisions are based on, for tables."""
+    takes_prior: ClassVar[bool] = False
+    """Whether prior information about targets is supported; otherwise it raises a ValueError."""
 
     def __init__(self, *, M: int | None = None, K: int | None = None) -> None:
         self.M = M
@@ -66,7 +69,8 @@ class ObservationPolicy(ABC):
             (M, K + 1) or (n, M, K + 1) float32, and `state`.
 
         Raises:
-            ValueError: the observation lacks a key, contains NaN, or has other sizes than the policy.
+            ValueError: the observation lacks a key, contains NaN, has other sizes than the policy, or holds prior information that the
+                policy doesn't support.
         """
         problem, batch = self._read(observation)
         if problem.batch_shape:
@@ -81,6 +85,8 @@ class ObservationPolicy(ABC):
     def _read(self, observation: Any) -> tuple[Problem, Observation]:
         """Decode one observation or a batch, and refuse sizes other than the policy's."""
         problem, batch = read_observation(observation, self.name)
+        if not self.takes_prior:
+            refuse_prior(problem, self.name)
         for axis, built, given in (("M", self.M, problem.M), ("K", self.K, problem.K)):
             if built is not None and built != given:
                 raise ValueError(

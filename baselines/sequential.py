@@ -90,7 +90,7 @@ class CachedLocalSearch(LocalSearchPolicy):
 
     def decide(self, problem: Problem) -> Answer:
         """Search, or return the cached answer."""
-        arrays = (problem.gain, problem.estimate_gain, problem.fisher, problem.pilot_overlap)
+        arrays = (problem.gain, problem.estimate_gain, problem.fisher, problem.pilot_overlap, problem.prior)
         numbers = (
             problem.noise_w, problem.sinr_threshold, problem.crlb_threshold_m2, problem.max_ap_power_w, problem.circuit_power_w,
         )  # fmt: skip
@@ -116,6 +116,7 @@ class MyopicPolicy(CausalPolicy):
     """
 
     name = "myopic"
+    takes_prior = True
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{key: value for key, value in options.items() if key in ("M", "K")})

@@ -98,6 +98,7 @@ class ShareSearch:
             np.ascontiguousarray(array, dtype=np.float64)[None].copy()
             for array in (problem.gain, problem.estimate_gain, problem.fisher)
         )
+        self._prior = np.zeros((1, problem.S, 3))
         self._pool = DualPool(problem, np.arange(problem.M), POOL_SIZE)
         self._unit = 0.0
 
@@ -238,7 +239,8 @@ class ShareSearch:
             for array in (power, sinr, mu, Z):
                 array.fill(0.0)
             interior_point.solve_range(
-                0, 1, drop, active, gain, estimate, fisher, noise, gamma, nu, cap, cutoff, status, bound, iterations, power, sinr, mu, Z
+                0, 1, drop, active, gain, estimate, fisher, noise, gamma, nu, cap, cutoff, status, bound, iterations, power, sinr, mu, Z,
+                self._prior,
             )  # fmt: skip
             done.counts[2] += 1
             row, learn = row + 1, True

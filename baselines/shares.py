@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines.allocation import fast
+from baselines.allocation.certificate import refuse_prior
 from baselines.allocation.result import Allocation, Float, Status
 from baselines.share_kernels import least, prices, tighten
 from cfisac_env.types import Problem
@@ -46,6 +47,7 @@ class ShareRelaxation:
     """
 
     def __init__(self, problem: Problem) -> None:
+        refuse_prior(problem, "the share relaxation")
         self.problem = problem
         self.cap_w = float(problem.max_ap_power_w)
         gain = np.asarray(problem.gain, dtype=np.float64)
@@ -155,6 +157,7 @@ def share_cut_w(problem: Problem, size: int, allowed: NDArray[np.bool_] | None =
     Returns:
         Infinite if all such sets are proven infeasible.
     """
+    refuse_prior(problem, "the share cut")
     allowed = np.ones(problem.M, dtype=bool) if allowed is None else allowed
     if not allowed.any():
         return np.inf

@@ -1,8 +1,8 @@
 """Gymnasium environments for joint AP activation and power allocation in cell-free ISAC networks.
 
-Importing the package registers `CfIsac-v0`, `CfIsacMobile-v0`, `CfIsacActivation-v0`, `CfIsacSequential-v0`, `CfIsacPriority-v0` and
-`CfIsacImprovement-v0`; the last four are imported when they are made, as their powers come from the exact allocator, which needs the extra
-`baselines`.
+Importing the package registers `CfIsac-v0`, `CfIsacMobile-v0`, `CfIsacTracking-v0`, `CfIsacActivation-v0`, `CfIsacSequential-v0`,
+`CfIsacPriority-v0` and `CfIsacImprovement-v0`; the last four are imported when they are made, as their powers come from the exact
+allocator, which needs the extra `baselines`.
 """
 
 from gymnasium.envs.registration import register
@@ -14,6 +14,7 @@ from cfisac_env.mobile import CfIsacMobileEnv
 from cfisac_env.mobile_vector import CfIsacMobileVectorEnv
 from cfisac_env.sampling import sample
 from cfisac_env.scenario import Scenario
+from cfisac_env.tracking import CfIsacTrackingEnv
 from cfisac_env.types import Decision, Outcome, Problem
 from cfisac_env.vector import CfIsacVectorEnv
 
@@ -24,6 +25,7 @@ __all__ = [
     "CfIsacEnv",
     "CfIsacMobileEnv",
     "CfIsacMobileVectorEnv",
+    "CfIsacTrackingEnv",
     "CfIsacVectorEnv",
     "Decision",
     "Outcome",
@@ -45,6 +47,7 @@ register(
     entry_point="cfisac_env.mobile:CfIsacMobileEnv",
     vector_entry_point="cfisac_env.mobile_vector:CfIsacMobileVectorEnv",
 )
+register(id="CfIsacTracking-v0", entry_point="cfisac_env.tracking:CfIsacTrackingEnv")
 register(id="CfIsacActivation-v0", entry_point="agents.rl.environments:CfIsacActivationEnv")
 register(id="CfIsacSequential-v0", entry_point="agents.rl.environments:CfIsacSequentialEnv")
 register(id="CfIsacPriority-v0", entry_point="agents.rl.environments:CfIsacPriorityEnv")

@@ -57,6 +57,7 @@ def decode(action: Array, max_ap_power_w: float) -> Decision | None:
 def evaluate(problem: Problem, decision: Decision, tolerance: float) -> Outcome | None:
     """Compute `physics.evaluate`; None if unsupported."""
     gain, fisher, overlap, power = problem.gain, problem.fisher, problem.pilot_overlap, decision.power
+    prior = problem.prior
     shape = power.shape
     lead, M, K, S = shape[:-2], shape[-2], shape[-1], fisher.shape[-2]
     if not (
@@ -66,6 +67,7 @@ def evaluate(problem: Problem, decision: Decision, tolerance: float) -> Outcome 
         and _contiguous(fisher, np.float64, (*lead, M, S, 3))
         and _contiguous(decision.active, np.bool_, shape[:-1])
         and (overlap is None or _contiguous(overlap, np.float64, (*lead, K, K)))
+        and (prior is None or _contiguous(prior, np.float64, (*lead, S, 3)))
         and (loops := kernels()) is not None
     ):
         return None
@@ -74,6 +76,7 @@ def evaluate(problem: Problem, decision: Decision, tolerance: float) -> Outcome 
     loops.evaluate(
         power.reshape(B, M, K), decision.active.reshape(B, M), gain.reshape(B, M, K), problem.estimate_gain.reshape(B, M, K),
         np.empty((0, K, K)) if overlap is None else overlap.reshape(B, K, K), fisher.reshape(B, M, S, 3),
+        np.empty((0, S, 3)) if prior is None else prior.reshape(B, S, 3),
         problem.noise_w, problem.sinr_threshold, problem.crlb_threshold_m2, problem.max_ap_power_w, problem.circuit_power_w,
         tolerance, sinr[0], crlb[0], sinr[1], crlb[1], sums, feasible,
     )  # fmt: skip

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cfisac_env import actions, info, observations, physics
 from cfisac_env.attributes import Configurable, Fixed, unknown_attribute
+from cfisac_env.belief import Belief
 from cfisac_env.config import FIELDS, SystemConfig, check_keywords
 from cfisac_env.drops import Block, DropSource, RandomDrops, StoredDrops, chosen_drop, load
 from cfisac_env.scenario import Scenario
@@ -119,7 +120,7 @@ class CfIsacEnv(Configurable, gym.Env[Any, Any]):
         self._index = 0
         self._steps = 0
         self._served = True  # whether all previous instants of the episode ended with their requirements met
-        self._shown: tuple[Scenario, Decision | None, Outcome | None] | None = None
+        self._shown: tuple[Scenario, Decision | None, Outcome | None, Belief | None] | None = None
         self._viewer: Any = None
 
     @classmethod
@@ -163,8 +164,7 @@ class CfIsacEnv(Configurable, gym.Env[Any, Any]):
             ValueError: shapes other than `active` (…, M) and `power` (…, M, K), or powers that are not finite and nonnegative.
             RuntimeError: the environment has not been reset.
         """
-        problem = self._current().problem[self._index]
-        return physics.evaluate(problem, checked_decision(decision, (self.config.M, self.config.K)))
+        return physics.evaluate(self._problem(), checked_decision(decision, (self.config.M, self.config.K)))
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -199,7 +199,7 @@ class CfIsacEnv(Configurable, gym.Env[Any, Any]):
         if self._steps >= self._length:
             raise RuntimeError("the episode is over; call reset() before the next step()")
         decision = actions.decode(self._realised(action), self._config.max_ap_power_w)
-        problem = block.problem[self._index]
+        problem = self._problem()
         outcome = physics.evaluate(problem, decision)
         reward, information = self._scored(problem, decision, outcome)
         if self.render_mode is not None:
@@ -245,10 +245,18 @@ class CfIsacEnv(Configurable, gym.Env[Any, Any]):
             raise RuntimeError("the environment has to be reset before it is used: call reset()")
         return self._block
 
+    def _problem(self) -> Problem:
+        """Return the problem that decisions are scored by."""
+        return self._current().problem[self._index]
+
     def _show(self, decision: Decision | None, outcome: Outcome | None) -> None:
-        self._shown = (self.scenario, decision, outcome)
+        self._shown = (self.scenario, decision, outcome, self._drawn_belief())
         if self.render_mode == "human":
             self._get_viewer().show(*self._shown)
+
+    def _drawn_belief(self) -> Belief | None:
+        """Return the belief about the targets to be drawn, if there is one."""
+        return None
 
     def _get_viewer(self) -> Any:
         if self._viewer is None:

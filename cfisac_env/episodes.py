@@ -167,6 +167,8 @@ class TrajectorySource(DropSource):
     def restart(self) -> None:
         """Discard the episode."""
         self.block = None
+        self.targets: Track | None = None
+        """Track of the targets in the current episode."""
         self._index = 0
 
     def first(self, rng: np.random.Generator, drop: int | None = None) -> tuple[Block, int]:
@@ -181,6 +183,7 @@ class TrajectorySource(DropSource):
         return self.block, self._index
 
     def _begin(self, episode: Episodes) -> tuple[Block, int]:
+        self.targets = episode.targets
         self.block, self._index = Block(episode.scenario, episode.observe(self._velocities)), 0
         return self.block, 0
 

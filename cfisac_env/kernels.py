@@ -48,18 +48,18 @@ def decode(action: Array, max_ap_power_w: float, active: Array, power: Array) ->
 
 
 @compiled(
-    f"({_read_only(3)}, {_read_only(2, 'boolean')}, {_read_only(3)}, {_read_only(3)}, {_read_only(3)}, {_read_only(4)},"
+    f"({_read_only(3)}, {_read_only(2, 'boolean')}, {_read_only(3)}, {_read_only(3)}, {_read_only(3)}, {_read_only(4)}, {_read_only(3)},"
     f" {'float64, ' * 6} {_TABLE}, {_TABLE}, {_TABLE}, {_TABLE}, {_TABLE}, boolean[::1])"
 )
 def evaluate(
-    power: Array, active: Array, gain: Array, estimate_gain: Array, overlap: Array, fisher: Array, noise_w: float,
+    power: Array, active: Array, gain: Array, estimate_gain: Array, overlap: Array, fisher: Array, prior: Array, noise_w: float,
     sinr_threshold: float, crlb_threshold_m2: float, max_ap_power_w: float, circuit_power_w: float, tolerance: float,
     sinr: Array, crlb: Array, sinr_violation: Array, crlb_violation: Array, sums: Array, feasible: Array,
 ) -> None:  # fmt: skip
     """Compute `physics.evaluate` of B drops, each with its own decision.
 
-    `overlap` is (B, K, K), or (0, K, K) with orthogonal pilots. `sums` (4, B) receives transmit, circuit and total power and the cap
-    violation; the other results have the names and shapes of `Outcome`.
+    `overlap` is (B, K, K), or (0, K, K) with orthogonal pilots; `prior` is (B, S, 3), or (0, S, 3) without prior information. `sums` (4, B)
+    receives transmit, circuit and total power and the cap violation; the other results have the names and shapes of `Outcome`.
     """
     B, M, K = power.shape
     S = fisher.shape[2]
@@ -72,6 +72,8 @@ def evaluate(
         signal[:] = 0.0
         received[:] = noise_w
         information[:] = 0.0
+        if prior.shape[0] > 0:
+            information[:] = prior[b].ravel()
         if reused:
             leaked[:] = 0.0
             for k in range(K):

@@ -27,7 +27,7 @@ LOG_LIMIT = 40.0
 _TINY = 10.0**-LOG_LIMIT
 
 
-def space(config: SystemConfig) -> spaces.Dict:
+def space(config: SystemConfig, *, prior: bool = False) -> spaces.Dict:
     """Return the observation space of a configuration; every entry is float32.
 
     - `ap` (M, 3): x and y over the disc's radius, and whether the AP was on at the previous step (0 after a reset)
@@ -37,6 +37,7 @@ def space(config: SystemConfig) -> spaces.Dict:
     - `radar` (M, S, T): log10 |χ|²/σ_S², per watt
     - `requirement` (4,): γ_thr (linear), ν in m², P_max and P_cir in W
     - `pilots` (K, K), only when K > τ_p: 1 where two users share a pilot
+    - `prior` (S, 3), only with prior information: log10 J_a, log10 J_b, J_c/√(J_a J_b)
     """
     M, K, T, S = config.M, config.K, config.T, config.S
     sensing = np.full((M, S, 3), LOG_LIMIT, np.float32)
@@ -57,6 +58,8 @@ def space(config: SystemConfig) -> spaces.Dict:
     }
     if config.pilots_reused:
         entries["pilots"] = spaces.Box(0.0, 1.0, (K, K), np.float32)
+    if prior:
+        entries["prior"] = spaces.Box(-sensing[0], sensing[0], dtype=np.float32)
     return spaces.Dict(entries)
 
 
@@ -107,20 +110,36 @@ def encode(
         overlap = scenario.problem.pilot_overlap
         observation["pilots"] = entry("pilots", config.K, config.K)
         observation["pilots"][...] = xp.eye(config.K) if overlap is None else overlap
+    if scenario.prior is not None:
+        observation["prior"] = entry("prior", config.S, 3)
+        _encode_information(scenario.prior, observation["prior"])
     observation["radar"] = entry("radar", config.M, config.S, config.T)
     observation["radar"][...] = clip(_log10(xp, scenario.rcs_gain) - noise_log, -LOG_LIMIT, LOG_LIMIT)
     observation["requirement"] = entry("requirement", 4)
     for i, number in enumerate(requirement(config)):
         observation["requirement"][..., i] = number
-    observation["sensing"] = sensing = entry("sensing", config.M, config.S, 3)
-    fisher = scenario.fisher
-    diagonal = clip(fisher[..., :2], _TINY)
-    sensing[..., :2] = clip(xp.log10(diagonal), -LOG_LIMIT, LOG_LIMIT)
-    sensing[..., 2] = clip(fisher[..., 2] / xp.sqrt(diagonal[..., 0] * diagonal[..., 1]), -1.0, 1.0)
+    observation["sensing"] = entry("sensing", config.M, config.S, 3)
+    _encode_information(scenario.fisher, observation["sensing"])
     for key, xy in (("sr", scenario.sr_xy), ("target", scenario.target_xy), ("ue", scenario.ue_xy)):
         observation[key] = entry(key, xy.shape[-2], 2)
         observation[key][...] = xy / radius
     return observation
+
+
+def _encode_information(information: Array, out: Array) -> None:
+    """Encode Fisher matrices (…, 3) as log10 of both diagonal entries and their correlation."""
+    xp = namespace(information)
+    diagonal = clip(information[..., :2], _TINY)
+    out[..., :2] = clip(xp.log10(diagonal), -LOG_LIMIT, LOG_LIMIT)
+    out[..., 2] = clip(information[..., 2] / xp.sqrt(diagonal[..., 0] * diagonal[..., 1]), -1.0, 1.0)
+
+
+def _decoded_information(entry: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Invert `_encode_information`."""
+    information = np.empty(entry.shape)
+    information[..., :2] = diagonal = 10.0 ** entry[..., :2]
+    information[..., 2] = entry[..., 2] * np.sqrt(diagonal[..., 0] * diagonal[..., 1])
+    return information
 
 
 def _log10(xp: Any, values: Array) -> Array:
@@ -167,20 +186,21 @@ def decode(observation: Mapping[str, Array]) -> Problem:
     rows = requirement.reshape(-1, 4)
     if not (rows == rows[0]).all():
         raise ValueError("the drops of a batch must share one requirement; predict them one configuration at a time")
-    diagonal = 10.0 ** sensing[..., :2]
-    fisher = np.empty(sensing.shape)
-    fisher[..., :2] = diagonal
-    fisher[..., 2] = sensing[..., 2] * np.sqrt(diagonal[..., 0] * diagonal[..., 1])
     optional = {
         key: None if key not in observation else np.asarray(observation[key], dtype=np.float64)
-        for key in ("pilots", "ap", "ue", "target")
+        for key in ("pilots", "ap", "ue", "target", "prior")
     }
+    prior = optional["prior"]
+    if prior is not None and (prior.shape != (*comm.shape[:-3], *sensing.shape[-2:]) or not np.isfinite(prior).all()):
+        raise ValueError(
+            f"the observation's prior must be (…, S, 3) finite numbers, got an array of shape {prior.shape}"
+        )
     gamma, nu, cap, circuit = (float(x) for x in rows[0])
     return Problem(
         gain=10.0 ** comm[..., 0],
         estimate_gain=10.0 ** comm[..., 1],
         noise_w=1.0,
-        fisher=fisher,
+        fisher=_decoded_information(sensing),
         sinr_threshold=gamma,
         crlb_threshold_m2=nu,
         max_ap_power_w=cap,
@@ -189,4 +209,5 @@ def decode(observation: Mapping[str, Array]) -> Problem:
         ap_xy=None if optional["ap"] is None else optional["ap"][..., :2],
         ue_xy=optional["ue"],
         target_xy=optional["target"],
+        prior=None if prior is None else _decoded_information(prior),
     )

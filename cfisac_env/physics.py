@@ -188,12 +188,13 @@ def root(x: Array) -> Array:
     return xp.where(positive, xp.sqrt(xp.where(positive, x, 1.0)), 0.0)
 
 
-def fisher_matrix(ap_power: Array, fisher: Array) -> Array:
-    """Compute the Fisher information about each target's position, paper (5):  J_s = Σ_m P_m Q_ms.
+def fisher_matrix(ap_power: Array, fisher: Array, prior: Array | None = None) -> Array:
+    """Compute the Fisher information about each target's position, paper (5):  J_s = J0_s + Σ_m P_m Q_ms.
 
     Args:
         ap_power: (…, M) P_m in W.
         fisher: (…, M, S, 3) q_a, q_b, q_c in 1/(W m²).
+        prior: (…, S, 3) J0 in 1/m²; None is none.
 
     Returns:
         (…, S, 3) J_a, J_b, J_c of J_s = [[J_a, J_c], [J_c, J_b]] in 1/m².
@@ -201,22 +202,24 @@ def fisher_matrix(ap_power: Array, fisher: Array) -> Array:
     xp = namespace(ap_power)
     flat = xp.reshape(fisher, (*fisher.shape[:-2], 3 * fisher.shape[-2]))
     total = (ap_power[..., None, :] @ flat)[..., 0, :]
-    return xp.reshape(total, (*total.shape[:-1], *fisher.shape[-2:]))
+    information = xp.reshape(total, (*total.shape[:-1], *fisher.shape[-2:]))
+    return information if prior is None else information + prior
 
 
-def crlb(ap_power: Array, fisher: Array) -> Array:
-    """Compute the Cramér–Rao bound on each target's position, paper (6):  tr(J_s⁻¹) with J_s = Σ_m P_m Q_ms.
+def crlb(ap_power: Array, fisher: Array, prior: Array | None = None) -> Array:
+    """Compute the Cramér–Rao bound on each target's position, paper (6):  tr(J_s⁻¹) with J_s = J0_s + Σ_m P_m Q_ms.
 
     Bound and gradient grow without limit as the power vanishes; losses take `precision` instead.
 
     Args:
         ap_power: (…, M) P_m in W.
         fisher: (…, M, S, 3) q_a, q_b, q_c in 1/(W m²).
+        prior: (…, S, 3) J0 in 1/m², with which the bound is that on the posterior error; None is none.
 
     Returns:
         (…, S) m²; infinite where the Fisher matrix is singular.
     """
-    return trace_inverse(fisher_matrix(ap_power, fisher))
+    return trace_inverse(fisher_matrix(ap_power, fisher, prior))
 
 
 def trace_inverse(information: Array) -> Array:
@@ -286,7 +289,7 @@ def _evaluate(problem: Problem, decision: Decision, tolerance: float) -> Outcome
     xp = namespace(decision.power)
     ap_power = xp.sum(decision.power, axis=-1)
     gamma = sinr(decision.power, problem.gain, problem.estimate_gain, problem.noise_w, problem.pilot_overlap)
-    information = fisher_matrix(ap_power, problem.fisher)
+    information = fisher_matrix(ap_power, problem.fisher, problem.prior)
     bound = trace_inverse(information)
     transmit = xp.sum(ap_power, axis=-1)
     on = xp.astype(decision.active, ap_power.dtype)

@@ -19,7 +19,8 @@ from matplotlib.patches import Circle, Ellipse, Rectangle
 from matplotlib.text import Text
 from numpy.typing import NDArray
 
-from cfisac_env.physics import FEASIBILITY_TOLERANCE
+from cfisac_env.belief import Belief
+from cfisac_env.physics import FEASIBILITY_TOLERANCE, fisher_matrix
 from cfisac_env.scenario import Scenario
 from cfisac_env.types import Decision, Outcome
 
@@ -46,15 +47,19 @@ _LEAST_SHARE = 0.05  # least share of a user's power for a link to be drawn
 _BOLD: Any = {"weight": "bold"}
 
 
-def draw_map(ax: Axes, scenario: Scenario, decision: Decision | None, outcome: Outcome | None) -> None:
+def draw_map(
+    ax: Axes, scenario: Scenario, decision: Decision | None, outcome: Outcome | None, belief: Belief | None = None
+) -> None:
     """Draw the map: node positions, active APs, links, and met requirements of users and targets.
 
     The opacity of a link is its AP's share of the user's power. A target's ellipse is the 2σ ellipse of the Fisher matrix
-    J = Σ_m P_m Q_m, magnified by the factor in the legend, and dashed where truncated.
+    J = J0 + Σ_m P_m Q_m, magnified by the factor in the legend, and dashed where truncated. A belief has the 2σ ellipse of its
+    covariance, around its mean (a plus), whose error is magnified as well.
 
     Args:
         decision: None draws every AP off.
         outcome: of the decision; None leaves users and targets neutral.
+        belief: about the targets.
 
     Raises:
         ValueError: the scenario is a batch.
@@ -71,7 +76,8 @@ def draw_map(ax: Axes, scenario: Scenario, decision: Decision | None, outcome: O
     ap_power = np.zeros(config.M) if decision is None else np.asarray(decision.power, dtype=np.float64).sum(-1)
     if decision is not None:
         _draw_links(ax, scenario, decision)
-        _draw_ellipses(ax, scenario, ap_power, outcome, magnification, 0.32 * half_m)
+    if decision is not None or belief is not None:
+        _draw_ellipses(ax, scenario, ap_power, outcome, belief, magnification, 0.32 * half_m)
     _draw_nodes(ax, scenario, decision, ap_power, outcome)
     _draw_keys(ax, magnification)
     counts = ((config.M, "AP"), (config.K, "user"), (config.T, "receiver"), (config.S, "target"))
@@ -90,14 +96,18 @@ class Viewer:
         self._offscreen: _Dashboard | None = None
         self._window: _Dashboard | None = None
 
-    def frame(self, scenario: Scenario, decision: Decision | None, outcome: Outcome | None) -> NDArray[np.uint8]:
+    def frame(
+        self, scenario: Scenario, decision: Decision | None, outcome: Outcome | None, belief: Belief | None = None
+    ) -> NDArray[np.uint8]:
         """Render a frame of fixed size, (height, width, 3)."""
         if self._offscreen is None:
             self._offscreen = _Dashboard(_blank_figure())
-        canvas = self._offscreen.draw(scenario, decision, outcome)
+        canvas = self._offscreen.draw(scenario, decision, outcome, belief)
         return np.array(canvas.buffer_rgba(), dtype=np.uint8)[..., :3].copy()
 
-    def show(self, scenario: Scenario, decision: Decision | None, outcome: Outcome | None) -> None:
+    def show(
+        self, scenario: Scenario, decision: Decision | None, outcome: Outcome | None, belief: Belief | None = None
+    ) -> None:
         """Draw in a window without blocking, reopening a closed one; without a display, draw off-screen."""
         from matplotlib import pyplot as plt
 
@@ -108,7 +118,7 @@ class Viewer:
             except ImportError:  # the backend needs a display
                 figure = _blank_figure()
             self._window = _Dashboard(figure)
-        canvas = self._window.draw(scenario, decision, outcome)
+        canvas = self._window.draw(scenario, decision, outcome, belief)
         if canvas.manager is not None and canvas.required_interactive_framework is not None:
             canvas.manager.set_window_title("CfIsac")
             canvas.manager.show()
@@ -138,9 +148,11 @@ class _Dashboard:
         self._map = figure.add_axes((0.012, 0.11, 0.535, 0.835))
         self._panel = _Panel(figure.add_axes((0.655, 0.03, 0.33, 0.945)))
 
-    def draw(self, scenario: Scenario, decision: Decision | None, outcome: Outcome | None) -> Any:
+    def draw(
+        self, scenario: Scenario, decision: Decision | None, outcome: Outcome | None, belief: Belief | None
+    ) -> Any:
         """Draw and return the canvas."""
-        draw_map(self._map, scenario, decision, outcome)
+        draw_map(self._map, scenario, decision, outcome, belief)
         self._panel.update(scenario, decision, outcome)
         self.figure.canvas.draw()
         return self.figure.canvas
@@ -328,11 +340,18 @@ def _draw_links(ax: Axes, scenario: Scenario, decision: Decision) -> None:
 
 
 def _draw_ellipses(
-    ax: Axes, scenario: Scenario, ap_power: Floats, outcome: Outcome | None, magnification: float, longest_m: float
-) -> None:
+    ax: Axes, scenario: Scenario, ap_power: Floats, outcome: Outcome | None, belief: Belief | None, magnification: float,
+    longest_m: float,
+) -> None:  # fmt: skip
     met = [None] * scenario.config.S if outcome is None else _targets_met(scenario, outcome).tolist()
-    fisher = np.einsum("m,msi->si", ap_power, np.asarray(scenario.fisher))
-    for (x, y), (q_a, q_b, q_c), holds in zip(np.asarray(scenario.target_xy).tolist(), fisher, met, strict=True):
+    xy = np.asarray(scenario.target_xy)
+    if belief is None:
+        fisher = fisher_matrix(ap_power, np.asarray(scenario.fisher), scenario.prior)
+    else:
+        fisher = belief.information
+        xy = xy + magnification * (belief.mean[:, :2] - xy)
+        ax.scatter(xy[:, 0], xy[:, 1], s=90, marker="+", c=_INK, linewidths=1.6, zorder=9)
+    for (x, y), (q_a, q_b, q_c), holds in zip(xy.tolist(), fisher, met, strict=True):
         information, axes = np.linalg.eigh(np.array([[q_a, q_c], [q_c, q_b]]))
         semi = 2 * magnification / np.sqrt(np.maximum(information, 1e-30))
         cut = bool(semi.max() > longest_m)

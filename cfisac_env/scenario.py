@@ -31,6 +31,9 @@ class Scenario:
     rcs_gain: Array  # (…, M, S, T) |χ|²
     fisher: Array  # (…, M, S, 3) 1/(W m²)
     pilot: Array | None = None  # (…, K) index of each user's pilot; None when every user has its own
+    prior: Array | None = (
+        None  # (…, S, 3) prior information J_a, J_b, J_c about each target's position, 1/m²; None is none
+    )
 
     def __post_init__(self) -> None:
         for name in ARRAYS:
@@ -163,6 +166,7 @@ class Scenario:
             ap_xy=self.ap_xy,
             ue_xy=self.ue_xy,
             target_xy=self.target_xy,
+            prior=self.prior,
         )
 
     def evaluate(self, decision: Decision) -> Outcome:
@@ -175,6 +179,10 @@ class Scenario:
         Raises:
             ValueError: `load` would refuse the drops.
         """
+        if self.prior is not None:
+            raise ValueError(
+                "drops with a prior belong to a belief and aren't saved; save replace(scenario, prior=None)"
+            )
         arrays = {name: np.asarray(a) for name in ARRAYS if (a := getattr(self, name)) is not None}
         self._verify(self.config, arrays, " to be saved")
         return drop_files.write(Path(path), self.config, arrays)
@@ -204,7 +212,7 @@ class Scenario:
 
 
 ARRAYS = tuple(field.name for field in fields(Scenario) if field.name != "config")
-_GIVEN = tuple(name for name in ARRAYS if name not in ("estimate_gain", "fisher"))
+_GIVEN = tuple(name for name in ARRAYS if name not in ("estimate_gain", "fisher", "prior"))
 
 
 def joined(scenarios: Sequence[Scenario]) -> Scenario:

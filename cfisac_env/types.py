@@ -31,6 +31,9 @@ class Problem:
     ap_xy: Array | None = None  # (…, M, 2) positions in a common unit, used by rankings by distance only
     ue_xy: Array | None = None  # (…, K, 2)
     target_xy: Array | None = None  # (…, S, 2)
+    prior: Array | None = (
+        None  # (…, S, 3) prior information J_a, J_b, J_c about each target's position, 1/m²; None is none
+    )
 
     @property
     def M(self) -> int:
@@ -63,7 +66,7 @@ class Problem:
         return self if self.batch_shape else self._at(None)
 
     def _at(self, index: Any) -> Problem:
-        arrays = self.pilot_overlap, self.ap_xy, self.ue_xy, self.target_xy
+        arrays = self.pilot_overlap, self.ap_xy, self.ue_xy, self.target_xy, self.prior
         return Problem(
             self.gain[index],
             self.estimate_gain[index],
@@ -90,7 +93,7 @@ class Outcome:
     """Evaluation of a decision by the physics."""
 
     sinr: Array  # (…, K) linear
-    crlb: Array  # (…, S) m², infinite when a target cannot be located
+    crlb: Array  # (…, S) m², posterior with a prior; infinite when a target cannot be located
     transmit_power: Array  # (…,) W
     circuit_power: Array  # (…,) W
     total_power: Array  # (…,) W

@@ -18,7 +18,7 @@ from scipy import sparse
 
 from baselines import interruption
 from baselines.allocation import fast
-from baselines.allocation.certificate import contamination, dual_bound, meets, raised
+from baselines.allocation.certificate import contamination, dual_bound, meets, raised, refuse_prior
 from baselines.allocation.result import Allocation, Float, Multipliers, Status
 from cfisac_env import physics
 from cfisac_env.types import Problem
@@ -74,6 +74,7 @@ def solve(problem: Problem, active: NDArray[np.bool_], *, cutoff_w: ArrayLike | 
 
 
 def _validate(problem: Problem) -> None:
+    refuse_prior(problem, "power allocation with shared pilots")
     if problem.batch_shape:
         raise ValueError(
             f"the convex–concave procedure takes one drop, got leading axes {problem.batch_shape}; index the problem"

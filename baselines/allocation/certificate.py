@@ -20,6 +20,35 @@ ORTHOGONAL_ONLY = (
 )
 
 
+def refuse_prior(problem: Problem, method: str) -> None:
+    """Refuse a problem with prior information.
+
+    Raises:
+        ValueError: the problem has a prior.
+    """
+    if problem.prior is not None:
+        raise ValueError(
+            f"{method} doesn't support prior information about targets (Problem.prior); with one, use orthogonal pilots and a policy that "
+            "supports it: nearest-ap, strongest-ap, most-informative, full-ap, modified-bb, local-search, myopic, hysteresis, keep-credit"
+        )
+
+
+def check_prior(prior: Float) -> None:
+    """Refuse prior information (…, 3) that is not finite and positive semidefinite, up to rounding.
+
+    Raises:
+        ValueError: an invalid matrix.
+    """
+    a, b, c = prior[..., 0], prior[..., 1], prior[..., 2]
+    if not (
+        np.isfinite(prior).all() and (a >= 0.0).all() and (b >= 0.0).all() and (c * c <= (1.0 + 1e-9) * a * b).all()
+    ):
+        raise ValueError(
+            "prior must hold J_a, J_b, J_c of finite, positive semidefinite matrices [[J_a, J_c], [J_c, J_b]] in 1/m²; "
+            "an information matrix is the inverse of a covariance"
+        )
+
+
 def pilots_shared(problem: Problem) -> bool:
     """Return whether any two users share a pilot, even in part, which contaminates their channel estimates."""
     return problem.pilot_overlap is not None and bool((contamination(problem) > 0.0).any())
@@ -43,7 +72,7 @@ def dual_bound(problem: Problem, active: NDArray[np.bool_], multipliers: Multipl
 
         λ_k s_kᵀ A_k⁻¹ s_k ≤ 1,    A_k = diag(w) + γ Σ_{j≠k} λ_j G_jk c_jk c_jkᵀ,    s_mk = √v_mk,    c_mjk = √v_mk ς_mj/ς_mk,
 
-        D = γ σ² Σ_k λ_k − P_max Σ_m μ_m + Σ_s (tr Z_s^½)²/ν  ≤  Σ_mk p_mk   for every feasible p.
+        D = γ σ² Σ_k λ_k − P_max Σ_m μ_m + Σ_s [(tr Z_s^½)²/ν − ⟨Z_s, J0_s⟩]  ≤  Σ_mk p_mk   for every feasible p.
 
     With orthogonal pilots A_k is diag(w): λ_k ≤ 1/Σ_m (v_mk/w_m). Infeasible multipliers are repaired first: Z is projected onto the
     positive semidefinite cone, μ raised until w ≥ 0, and λ lowered (which lowers w, so that μ is raised again). Rounding errors thus

@@ -43,6 +43,9 @@ FINISHING_STEPS = 8
 INITIAL_LEVEL, LEAST_LEVEL = 0.3, 1e-12
 """Initial and least AP power, relative to the cap."""
 
+LEAST_SLOPE = 0.02
+"""Least −d log CRLB/d log P that the scaling of all powers assumes; below, prior information prevails."""
+
 MAX_CRLB, MAX_RATIO = 1e8, 55.0
 """Value at which CRLB/ν saturates, and largest ratio of a single update."""
 
@@ -56,6 +59,7 @@ class ScaledDrops:
     gain: Float  # (B, M, K) ς P_max/σ²
     estimate: Float  # (B, M, K) v P_max/σ²
     fisher: Float  # (B, M, S, 3) q P_max ν
+    prior: Float  # (B, S, 3) J0 ν, zero without prior information
     sinr_threshold: Float  # (B,) linear
     max_ap_power_w: Float  # (B,)
     circuit_power: Float  # (B,) P_cir/P_max
@@ -76,6 +80,7 @@ class ScaledDrops:
             raise ValueError(f"users of this problem share pilots, and closed-form powers {ORTHOGONAL_ONLY}")
         M, K, S, cap = problem.M, problem.K, problem.S, float(problem.max_ap_power_w)
         watt = cap / float(problem.noise_w)
+        prior = np.zeros((S, 3)) if problem.prior is None else np.asarray(problem.prior, dtype=np.float64)
         gain = np.multiply(problem.gain, watt, dtype=np.float64, order="C").reshape(-1, M, K)
         ones = np.ones(len(gain))
         return cls(
@@ -84,6 +89,7 @@ class ScaledDrops:
             fisher=np.multiply(problem.fisher, cap * problem.crlb_threshold_m2, dtype=np.float64, order="C").reshape(
                 -1, M, S, 3
             ),
+            prior=np.broadcast_to(problem.crlb_threshold_m2 * prior.reshape(-1, S, 3), (len(gain), S, 3)).copy(),
             sinr_threshold=problem.sinr_threshold * ones,
             max_ap_power_w=cap * ones,
             circuit_power=problem.circuit_power_w / cap * ones,
@@ -113,17 +119,18 @@ class ScaledDrops:
         transmit = np.empty(len(sets))
         drop = np.zeros(len(sets), np.int64) if drop is None else np.ascontiguousarray(drop)
         _solve_all(
-            np.ascontiguousarray(sets), drop, self.gain, self.estimate, self.fisher, self.sinr_threshold, CHECKPOINTS, transmit, out
+            np.ascontiguousarray(sets), drop, self.gain, self.estimate, self.fisher, self.prior, self.sinr_threshold, CHECKPOINTS, transmit,
+            out,
         )  # fmt: skip
         return transmit
 
 
 @compiled(
-    "(boolean[:, ::1], int64[::1], float64[:, :, ::1], float64[:, :, ::1], float64[:, :, :, ::1], float64[::1], int64[::1], "
-    "float64[::1], float64[:, :, ::1])"
+    "(boolean[:, ::1], int64[::1], float64[:, :, ::1], float64[:, :, ::1], float64[:, :, :, ::1], float64[:, :, ::1], float64[::1], "
+    "int64[::1], float64[::1], float64[:, :, ::1])"
 )
 def _solve_all(
-    sets: Bools, drop: NDArray[np.int64], gain: Float, estimate: Float, fisher: Float, threshold: Float,
+    sets: Bools, drop: NDArray[np.int64], gain: Float, estimate: Float, fisher: Float, prior: Float, threshold: Float,
     checkpoints: NDArray[np.int64], transmit: Float, out: Float,
 ) -> None:  # fmt: skip
     """Fill `transmit` (n,) and, unless it is empty, `out` (n, M, K) with powers in units of P_max."""
@@ -131,7 +138,7 @@ def _solve_all(
     on = np.empty(M, np.int64)
     g, v, q = np.empty((M, K)), np.empty((M, K)), np.empty((M, 3 * S))
     level, total, share = np.empty(M), np.empty(M), np.empty((M, K))
-    user, target = np.empty((5, K)), np.empty((6, S))
+    user, target = np.empty((5, K)), np.empty((7, S))
     for i in range(len(sets)):
         n, b = 0, drop[i]
         gamma = threshold[b]
@@ -145,9 +152,11 @@ def _solve_all(
                         q[n, 3 * s + j] = fisher[b, m, s, j]
                 n += 1
         transmit[i] = np.inf
-        if n == 0 or not _passes_screen(g[:n], v[:n], q[:n], gamma, target):
+        if n == 0 or not _passes_screen(g[:n], v[:n], q[:n], prior[b], gamma, target):
             continue
-        served = _solve_one(g[:n], v[:n], q[:n], gamma, checkpoints, level[:n], total[:n], share[:n], user, target)
+        served = _solve_one(
+            g[:n], v[:n], q[:n], prior[b], gamma, checkpoints, level[:n], total[:n], share[:n], user, target
+        )
         if served:
             transmit[i] = level[:n].sum()
             if len(out) > 0:
@@ -157,11 +166,11 @@ def _solve_all(
 
 
 @compiled()
-def _passes_screen(g: Float, v: Float, q: Float, gamma: float, target: Float) -> bool:
+def _passes_screen(g: Float, v: Float, q: Float, prior: Float, gamma: float, target: Float) -> bool:
     """Return whether full power meets the CRLBs and the number of APs allows the SINRs (`bounds.fewest_active`)."""
     n, K = g.shape
     level = np.ones(n)
-    _fill_crlb(level, q, target)
+    _fill_crlb(level, q, prior, target)
     for s in range(target.shape[1]):
         if target[0, s] > 1.0:
             return False
@@ -176,10 +185,10 @@ def _passes_screen(g: Float, v: Float, q: Float, gamma: float, target: Float) ->
 
 
 @compiled()
-def _fill_crlb(level: Float, q: Float, target: Float) -> None:
-    """Fill CRLB_s/ν and J_s⁻² (entries 2 to 4, the last doubled) for AP powers."""
+def _fill_crlb(level: Float, q: Float, prior: Float, target: Float) -> None:
+    """Fill CRLB_s/ν, J_s⁻² (entries 2 to 4, the last doubled) and −d log CRLB_s/d log P (entry 6) for AP powers."""
     for s in range(target.shape[1]):
-        a, b, c = 0.0, 0.0, 0.0
+        a, b, c = prior[s, 0], prior[s, 1], prior[s, 2]
         for m in range(level.shape[0]):
             a += level[m] * q[m, 3 * s]
             b += level[m] * q[m, 3 * s + 1]
@@ -190,17 +199,19 @@ def _fill_crlb(level: Float, q: Float, target: Float) -> None:
         x, y, z = b * crlb, a * crlb, -c * crlb
         target[0, s] = crlb
         target[2, s], target[3, s], target[4, s] = x * x + z * z, y * y + z * z, 2.0 * z * (x + y)
+        known = target[2, s] * prior[s, 0] + target[3, s] * prior[s, 1] + target[4, s] * prior[s, 2]
+        target[6, s] = min(max(1.0 - known / crlb, LEAST_SLOPE), 1.0)
 
 
 @compiled()
 def _solve_one(
-    g: Float, v: Float, q: Float, gamma: float, checkpoints: NDArray[np.int64], level: Float, total: Float, share: Float,
+    g: Float, v: Float, q: Float, prior: Float, gamma: float, checkpoints: NDArray[np.int64], level: Float, total: Float, share: Float,
     user: Float, target: Float,
 ) -> bool:  # fmt: skip
     """Fill AP powers `level` (n,) and shares (n, K) for one set; return whether they meet the requirements.
 
-    Rows of `user`: s_k, I_k, c_k, λ_k and γ (I_k + 1)/s_k². Rows of `target`: CRLB_s/ν, ζ_s, the three entries of J_s⁻², and the price
-    applied in the current step.
+    Rows of `user`: s_k, I_k, c_k, λ_k and γ (I_k + 1)/s_k². Rows of `target`: CRLB_s/ν, ζ_s, the three entries of J_s⁻², the price
+    applied in the current step, and −d log CRLB_s/d log P.
     """
     n, K = v.shape
     S = target.shape[1]
@@ -215,13 +226,13 @@ def _solve_one(
     done, best = 0, np.inf
     for stop in checkpoints:
         for _ in range(done, stop):
-            _step(g, v, q, gamma, running, total, user, target)
+            _step(g, v, q, prior, gamma, running, total, user, target)
         done = stop
         copy(running, finished)
         copy(user[0], signal)
         for k in range(K):
             weight[k] = (user[3, k] * user[0, k]) ** 2
-        if _finish(g, v, q, gamma, finished, total, weight, user, target):
+        if _finish(g, v, q, prior, gamma, finished, total, weight, user, target):
             here, before = finished.sum(), best
             if here < best:
                 best = here
@@ -236,7 +247,9 @@ def _solve_one(
 
 
 @compiled()
-def _step(g: Float, v: Float, q: Float, gamma: float, level: Float, total: Float, user: Float, target: Float) -> None:
+def _step(
+    g: Float, v: Float, q: Float, prior: Float, gamma: float, level: Float, total: Float, user: Float, target: Float
+) -> None:
     """Update AP powers and prices once; a violated constraint's update is applied twice within the step to damp oscillation."""
     n, K = v.shape
     S = target.shape[1]
@@ -245,7 +258,7 @@ def _step(g: Float, v: Float, q: Float, gamma: float, level: Float, total: Float
         user[2, k] = (paid * user[0, k]) ** 2
         user[4, k] = paid
     _fill_sinr(g, v, level, total, user[2], user)
-    _fill_crlb(level, q, target)
+    _fill_crlb(level, q, prior, target)
     for s in range(S):
         miss = np.sqrt(min(max(target[0, s] * (1.0 + TARGET_MARGIN), 1.0 / MAX_RATIO), MAX_RATIO))
         target[5, s] = target[1, s] * miss
@@ -286,8 +299,8 @@ def _fill_sinr(g: Float, v: Float, level: Float, total: Float, weight: Float, us
 
 @compiled()
 def _finish(
-    g: Float, v: Float, q: Float, gamma: float, level: Float, total: Float, weight: Float, user: Float, target: Float
-) -> bool:
+    g: Float, v: Float, q: Float, prior: Float, gamma: float, level: Float, total: Float, weight: Float, user: Float, target: Float
+) -> bool:  # fmt: skip
     """Balance the shares, scale the powers, and verify the requirements."""
     n, K = v.shape
     for step in range(FINISHING_STEPS + 1):
@@ -306,14 +319,14 @@ def _finish(
         if scaling:
             if not possible:
                 factor = 0.0
-            _fill_crlb(level, q, target)
+            _fill_crlb(level, q, prior, target)
             for s in range(target.shape[1]):
-                factor = max(factor, target[0, s] * (1.0 + TARGET_MARGIN))
+                factor = max(factor, (target[0, s] * (1.0 + TARGET_MARGIN)) ** (1.0 / target[6, s]))
             factor = min(max(factor, 1.0 / MAX_RATIO), MAX_RATIO)
             for m in range(n):
                 level[m] = min(level[m] * factor, 1.0)
     for k in range(K):
         if not user[0, k] ** 2 >= gamma * (1.0 + ACCEPTED_MARGIN) * (1.0 + user[1, k]):
             return False
-    _fill_crlb(level, q, target)
+    _fill_crlb(level, q, prior, target)
     return bool(target[0].max() <= 1.0 - ACCEPTED_MARGIN)

@@ -166,7 +166,7 @@ class _Network:
         zero = Multipliers.zero(problem)
         if problem.S == 0:
             return zero, 0.0
-        information = physics.fisher_matrix(np.full(problem.M, problem.max_ap_power_w), problem.fisher)
+        information = physics.fisher_matrix(np.full(problem.M, problem.max_ap_power_w), problem.fisher, problem.prior)
         crlb = physics.trace_inverse(information)
         worst = int(np.argmax(crlb))
         if not problem.crlb_threshold_m2 * (1.0 + 1e-6) < crlb[worst] < np.inf:

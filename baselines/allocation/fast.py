@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from baselines import interruption
 from baselines.allocation import columns, interior_point
-from baselines.allocation.certificate import ORTHOGONAL_ONLY, pilots_shared
+from baselines.allocation.certificate import ORTHOGONAL_ONLY, check_prior, pilots_shared
 from baselines.allocation.result import Allocation, Float, Multipliers, Status
 from cfisac_env.memory import refuse_beyond_memory
 from cfisac_env.types import Problem
@@ -60,7 +60,7 @@ def solve(
         MemoryError: the result, or the matrices of a set that `columns` can't solve, exceed this machine's memory.
     """
     interruption.check()
-    gain, estimate, fisher = _validated(problem)
+    gain, estimate, fisher, prior = _validated(problem)
     M, K, S = problem.M, problem.K, problem.S
     active = np.asarray(active)
     if active.dtype != np.bool_:
@@ -102,14 +102,20 @@ def solve(
         one = (
             problem
             if not batch
-            else replace(problem, gain=gain[drop[i]], estimate_gain=estimate[drop[i]], fisher=fisher[drop[i]])
+            else replace(
+                problem,
+                gain=gain[drop[i]],
+                estimate_gain=estimate[drop[i]],
+                fisher=fisher[drop[i]],
+                prior=None if problem.prior is None else prior[drop[i]],
+            )
         )
         found = columns.solve_one(one, flat[i], float(limits[i]), _all_on)
         if found is not None:
             answers.put(int(i), found)
             left[i] = False
     if left.all():
-        _direct(problem, gain, estimate, fisher, drop, flat, limits, answers, threads)
+        _direct(problem, gain, estimate, fisher, prior, drop, flat, limits, answers, threads)
     elif left.any():
         rest = _Results.empty(int(left.sum()), M, K, S)
         _direct(
@@ -117,6 +123,7 @@ def solve(
             gain,
             estimate,
             fisher,
+            prior,
             drop[left],
             _contiguous(flat[left]),
             _contiguous(limits[left]),
@@ -173,15 +180,15 @@ class _Results:
 
 def _all_on(problem: Problem) -> Allocation:
     """Solve a small problem with all APs on by the kernel."""
-    gain, estimate, fisher = _validated(problem)
+    gain, estimate, fisher, prior = _validated(problem)
     active, answers = np.ones((1, problem.M), dtype=bool), _Results.empty(1, problem.M, problem.K, problem.S)
-    _direct(problem, gain, estimate, fisher, np.zeros(1, np.int64), active, np.full(1, np.inf), answers, 1)
+    _direct(problem, gain, estimate, fisher, prior, np.zeros(1, np.int64), active, np.full(1, np.inf), answers, 1)
     return answers.shaped(active)[0]
 
 
 def _direct(
-    problem: Problem, gain: Float, estimate: Float, fisher: Float, drop: NDArray[np.int64], active: NDArray[np.bool_], limits: Float,
-    answers: _Results, threads: int | None,
+    problem: Problem, gain: Float, estimate: Float, fisher: Float, prior: Float, drop: NDArray[np.int64], active: NDArray[np.bool_],
+    limits: Float, answers: _Results, threads: int | None,
 ) -> None:  # fmt: skip
     """Solve sets (n, M) by the kernel, in threads."""
     sets, K = len(active), problem.K
@@ -195,7 +202,7 @@ def _direct(
         interior_point.solve_range(
             start, stop, drop, active, gain, estimate, fisher, float(problem.noise_w), float(problem.sinr_threshold),
             float(problem.crlb_threshold_m2), float(problem.max_ap_power_w), limits, answers.status, answers.bound, answers.iterations,
-            answers.power, answers.sinr, answers.cap, answers.sensing,
+            answers.power, answers.sinr, answers.cap, answers.sensing, prior,
         )  # fmt: skip
 
     if workers == 1:
@@ -223,7 +230,7 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _validated(problem: Problem) -> tuple[Float, Float, Float]:
+def _validated(problem: Problem) -> tuple[Float, Float, Float, Float]:
     """Validate the problem's arrays and give them one leading axis."""
     if pilots_shared(problem):
         raise ValueError(f"users of this problem share pilots, and the fast allocator {ORTHOGONAL_ONLY}")
@@ -247,11 +254,18 @@ def _validated(problem: Problem) -> tuple[Float, Float, Float]:
         value = getattr(problem, name)
         if not (np.isfinite(value) and value > 0.0):
             raise ValueError(f"{name} is {value}, expected a positive number (linear, SI units)")
+    shape = (*fisher.shape[:-3], *fisher.shape[-2:])
+    prior = np.zeros(shape) if problem.prior is None else _array("prior", problem.prior)
+    if prior.shape != shape:
+        raise ValueError(f"prior has shape {prior.shape}, expected (…, S, 3) for the targets of fisher, {shape}")
+    if problem.prior is not None:
+        check_prior(prior)
     drops = math.prod(gain.shape[:-2])
     return (
         _contiguous(gain.reshape(drops, *gain.shape[-2:])),
         _contiguous(estimate.reshape(drops, *gain.shape[-2:])),
         _contiguous(fisher.reshape(drops, *fisher.shape[-3:])),
+        _contiguous(prior.reshape(drops, *prior.shape[-2:])),
     )
 
 

@@ -4,12 +4,13 @@ Memory is a few (m, K) and (m, m) arrays for m active APs, and results do not de
 about the power needed. The primal–dual pair is, for every target s,
 
     primal  min Σ P_i;  P_i = Σ_k p_ik;  t = b + SᵀP;  p_ik t_k ≥ r_ik²;  Σ_i √V_ik r_ik = t_k;
-            z = P_max/P₀ − P ≥ 0;  u_s = B_s P + u⁰ ∈ Q⁴
-    dual    max bᵀλ − (P_max/P₀) Σμ + Σ_s (y₀ − y₃)_s;  w = 1 + μ + Sλ − Σ_s B_sᵀy_s;  λ_k = φ_k − Σ_i β_ik;
+            z = P_max/P₀ − P ≥ 0;  u_s = B_s P + u⁰_s ∈ Q⁴
+    dual    max bᵀλ − (P_max/P₀) Σμ − Σ_s u⁰_sᵀy_s;  w = 1 + μ + Sλ − Σ_s B_sᵀy_s;  λ_k = φ_k − Σ_i β_ik;
             w_i β_ik ≥ V_ik φ_k²/4;  μ ≥ 0;  y_s ∈ Q⁴
 
-with V_ik = v_ik/Σ_j v_jk, S_ik = γ ς_ik/Σ_j v_jk, b_k = γσ²/(P₀ Σ_j v_jk), u⁰ = (−1, 0, 0, 1) and
-B_s = (P₀ν/2)·[q_a + q_b, q_a − q_b, 2q_c, 0]. Every iterate satisfies the dual equations, so every dual value is a lower bound.
+with V_ik = v_ik/Σ_j v_jk, S_ik = γ ς_ik/Σ_j v_jk, b_k = γσ²/(P₀ Σ_j v_jk),
+B_s = (P₀ν/2)·[q_a + q_b, q_a − q_b, 2q_c, 0] and u⁰ = (c_0 − 1, c_1, c_2, 1), where c = (ν/2)·(J_a + J_b, J_a − J_b, 2J_c) is the prior
+information J0 about the target. Every iterate satisfies the dual equations, so every dual value is a lower bound.
 Directions use the Nesterov–Todd scaling (Nesterov & Todd, 1998) with Mehrotra's predictor and corrector; each iteration factors two
 positive definite m × m systems.
 """
@@ -48,7 +49,7 @@ AP starts with less power than the others. The first one suffices for all but on
 
 
 @compiled()
-def _violation(V: Float, S: Float, B: Float, b: Float, cap: float, p: Float) -> float:
+def _violation(V: Float, S: Float, B: Float, b: Float, prior: Float, cap: float, p: Float) -> float:
     """Compute the largest relative violation of an SINR, CRLB or cap constraint by the powers p (m, K)."""
     m, K = V.shape
     worst = 0.0
@@ -64,7 +65,7 @@ def _violation(V: Float, S: Float, B: Float, b: Float, cap: float, p: Float) -> 
     for k in range(K):
         worst = max(worst, 1.0 - amplitude[k] * amplitude[k] / t[k])
     for e in range(B.shape[0]):
-        total = difference = cross = 0.0
+        total, difference, cross = prior[e, 0], prior[e, 1], prior[e, 2]
         for i in range(m):
             total += B[e, 0, i] * P[i]
             difference += B[e, 1, i] * P[i]
@@ -113,7 +114,7 @@ def _equalise(V: Float, S: Float, b: Float, p: Float) -> bool:
 
 @compiled()
 def _certify(
-    V: Float, S: Float, B: Float, b: Float, cap: float, lam: Float, mu: Float, y: Float, w: Float,
+    V: Float, S: Float, B: Float, b: Float, prior: Float, cap: float, lam: Float, mu: Float, y: Float, w: Float,
     lam_out: Float, mu_out: Float, y_out: Float,
 ) -> float:  # fmt: skip
     """Fill in multipliers that remain dual feasible under rounding, and return their bound.
@@ -152,6 +153,8 @@ def _certify(
         # Rounded down, see `Multipliers.sensing_value`.
         inside = (1.0 - 4e-15) * y[e, 0] * y[e, 0] - y[e, 1] * y[e, 1] - y[e, 2] * y[e, 2]
         value += y[e, 0] + np.sqrt(max(inside, 0.0))
+        for a in range(3):
+            value -= prior[e, a] * y[e, a]
     # A proof of infeasibility is unbounded; twice the caps suffices.
     keep = min(1.0 - slack, 2.0 * m * cap / max(value, 1e-300))
     for k in range(K):
@@ -162,6 +165,22 @@ def _certify(
         for a in range(4):
             y_out[e, a] = y[e, a] * keep
     return value * keep if np.isfinite(value) else -np.inf
+
+
+@compiled()
+def _sensing_need(B: Float, prior: Float) -> float:
+    """Compute a lower bound on the power for a CRLB: both by the trace of J and by its least informed direction in the prior."""
+    best = largest(B[0])
+    short = 2.0 - prior[0]
+    need = (short / best if best > 0.0 else np.inf) if short > 0.0 else 0.0
+    size = np.sqrt(prior[1] * prior[1] + prior[2] * prior[2])
+    short = 1.0 + size - prior[0]
+    if size > 0.0 and short > 0.0:
+        best = 0.0
+        for i in range(B.shape[1]):
+            best = max(best, B[0, i] - (B[1, i] * prior[1] + B[2, i] * prior[2]) / size)
+        need = max(need, short / best if best > 0.0 else np.inf)
+    return need
 
 
 @compiled()
@@ -195,8 +214,8 @@ def _without_caps(V: Float, S: Float, b: Float, limit: float, lam: Float, w: Flo
 
 @compiled()
 def solve_scaled(
-    V: Float, S: Float, B: Float, b: Float, cap: float, cutoff: float, price: Float, dear: float, p: Float, lam_out: Float,
-    mu_out: Float, y_out: Float,
+    V: Float, S: Float, B: Float, b: Float, prior: Float, cap: float, cutoff: float, price: Float, dear: float, p: Float,
+    lam_out: Float, mu_out: Float, y_out: Float,
 ) -> tuple[int, float, int]:  # fmt: skip
     """Solve one scaled problem.
 
@@ -205,6 +224,7 @@ def solve_scaled(
         S: (m, K), interference.
         B: (targets, 3, m), sensing rows; the fourth is zero.
         b: (K,), noise.
+        prior: (targets, 3), c.
         cap: P_max in units of P₀, like all powers.
         cutoff: stop once the bound exceeds this power.
         price: (m,), prices without caps and sensing.
@@ -255,6 +275,7 @@ def solve_scaled(
         for a in range(3):
             for i in range(m):
                 u[e, a] += B[e, a, i] * P[i]
+            u[e, a] += prior[e, a]
         u[e, 0] -= 1.0
         u[e, 3] = 1.0
         u[e, 0] = max(u[e, 0], 1.2 * np.sqrt(u[e, 1] * u[e, 1] + u[e, 2] * u[e, 2] + 1.0) + 0.1)
@@ -321,30 +342,31 @@ def solve_scaled(
                 total = 0.0
                 for i in range(m):
                     total += B[e, a, i] * P[i]
-                r3[e, a] = total - u[e, a]
+                r3[e, a] = total + prior[e, a] - u[e, a]
+                value -= prior[e, a] * y[e, a]
             r3[e, 0] -= 1.0
             r3[e, 3] = 1.0 - u[e, 3]
             value += y[e, 0] - y[e, 3]
             gap += u[e, 0] * y[e, 0] + u[e, 1] * y[e, 1] + u[e, 2] * y[e, 2] + u[e, 3] * y[e, 3]
 
         if value > m * cap * (1.0 + 1e-6):
-            bound = _certify(V, S, B, b, cap, lam, mu, y, w, lam_out, mu_out, y_out)
+            bound = _certify(V, S, B, b, prior, cap, lam, mu, y, w, lam_out, mu_out, y_out)
             if bound > m * cap * (1.0 + 1e-7):
                 return INFEASIBLE, bound, iteration
         if value > cutoff:
-            bound = _certify(V, S, B, b, cap, lam, mu, y, w, lam_out, mu_out, y_out)
+            bound = _certify(V, S, B, b, prior, cap, lam, mu, y, w, lam_out, mu_out, y_out)
             if bound > cutoff:
                 return CUT_OFF, bound, iteration
         last = iteration == MAX_ITERATIONS or stalled == 3 or not np.isfinite(gap) or gap < 1e-14 * abs(value)
         if last or (worst <= 1e-6 and abs(power - value) <= GAP * abs(value)):
             for i in range(m):
                 copy(p[i], trial[i])
-            missed = _violation(V, S, B, b, cap, trial)
+            missed = _violation(V, S, B, b, prior, cap, trial)
             if missed > VIOLATION and _equalise(V, S, b, trial):
-                missed = _violation(V, S, B, b, cap, trial)
+                missed = _violation(V, S, B, b, prior, cap, trial)
                 power = trial.sum()
             if last or (missed <= VIOLATION and abs(power - value) <= GAP * abs(value)):
-                bound = _certify(V, S, B, b, cap, lam, mu, y, w, lam_out, mu_out, y_out)
+                bound = _certify(V, S, B, b, prior, cap, lam, mu, y, w, lam_out, mu_out, y_out)
                 good = missed <= ACCEPTABLE_VIOLATION and abs(power - bound) <= ACCEPTABLE_GAP * power
                 if good or last:
                     for i in range(m):
@@ -478,17 +500,17 @@ def solve_scaled(
 @compiled(
     "(int64, int64, int64[::1], boolean[:, ::1], float64[:, :, ::1], float64[:, :, ::1], float64[:, :, :, ::1], float64, float64,"
     " float64, float64, float64[::1], int64[::1], float64[::1], int64[::1], float64[:, :, ::1], float64[:, ::1], float64[:, ::1],"
-    " float64[:, :, ::1])"
+    " float64[:, :, ::1], float64[:, :, ::1])"
 )
 def solve_range(
     start: int, stop: int, drop: Any, active: Any, gain: Float, estimate: Float, fisher: Float, noise: float, gamma: float,
     nu: float, cap: float, cutoff: Float, status: Any, bound: Float, iterations: Any, power: Float, sinr: Float,
-    cap_price: Float, sensing: Float,
+    cap_price: Float, sensing: Float, prior: Float,
 ) -> None:  # fmt: skip
     """Solve sets `start` to `stop` in SI units and write the results at their indices.
 
     `drop` (n,) is the row of `gain`, `estimate` (drops, M, K) and `fisher` (drops, M, targets, 3) that set i in `active` (n, M)
-    belongs to. Outputs have the same leading axis n and must be zero on entry.
+    belongs to; `prior` is (drops, targets, 3). Outputs have the same leading axis n and must be zero on entry.
     """
     M, K = gain.shape[1], gain.shape[2]
     targets = fisher.shape[2]
@@ -506,7 +528,13 @@ def solve_range(
             for k in range(K):
                 sinr[index, k] = 1.0 / (gamma * noise * K)
             continue
-        V, S, B, b = np.empty((m, K)), np.empty((m, K)), np.empty((targets, 3, m)), np.empty(K)
+        V, S, B, b, c = (
+            np.empty((m, K)),
+            np.empty((m, K)),
+            np.empty((targets, 3, m)),
+            np.empty(K),
+            np.empty((targets, 3)),
+        )
         p, lam, mu, y = np.empty((m, K)), np.zeros(K), np.zeros(m), np.zeros((targets, 4))
         for k in range(K):
             total = 0.0
@@ -522,6 +550,9 @@ def solve_range(
                 B[e, 0, i] = 0.5 * cap * nu * (qa + qb)
                 B[e, 1, i] = 0.5 * cap * nu * (qa - qb)
                 B[e, 2, i] = cap * nu * qc
+            c[e, 0] = 0.5 * nu * (prior[o, e, 0] + prior[o, e, 1])
+            c[e, 1] = 0.5 * nu * (prior[o, e, 0] - prior[o, e, 1])
+            c[e, 2] = nu * prior[o, e, 2]
         price = np.empty(m)
         need = _without_caps(V, S, b, m * (1.0 + 1e-6), lam, price)
         unit, count = 1.0, 0
@@ -532,8 +563,7 @@ def solve_range(
         else:
             # Scale to the power needed, which may be a millionth of the caps.
             for e in range(targets):
-                best = largest(B[e, 0])
-                need = max(need, 2.0 / best if best > 0.0 else np.inf)
+                need = max(need, _sensing_need(B[e], c[e]))
             for scale, dear in STARTING_POINTS:
                 step = min(1.0, scale * need) / unit
                 unit *= step
@@ -544,7 +574,7 @@ def solve_range(
                         for i in range(m):
                             B[e, a, i] *= step
                 code, value, steps = solve_scaled(
-                    V, S, B, b, 1.0 / unit, cutoff[index] / (cap * unit), price, dear, p, lam, mu, y
+                    V, S, B, b, c, 1.0 / unit, cutoff[index] / (cap * unit), price, dear, p, lam, mu, y
                 )
                 count += steps
                 if code != INACCURATE:

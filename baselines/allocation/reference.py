@@ -80,6 +80,7 @@ class _Program:
     interference: cp.Parameter
     noise: cp.Parameter
     information: list[cp.Parameter]
+    prior: cp.Parameter
     elastic_price: cp.Parameter | None
     x: cp.Variable
     sinr: cp.Constraint
@@ -94,6 +95,7 @@ def _program(n: int, K: int, S: int, elastic: bool) -> _Program:
     interference = cp.Parameter((n, K), nonneg=True)
     noise = cp.Parameter(K, nonneg=True)
     information = [cp.Parameter((3, n)) for _ in range(S)]
+    prior = cp.Parameter((max(S, 1), 3))
     x, r, t = cp.Variable((n, K), nonneg=True), cp.Variable((n, K)), cp.Variable(K, nonneg=True)
     total = cp.sum(x, axis=1)
     price = cp.Parameter(nonneg=True) if elastic else None
@@ -104,7 +106,7 @@ def _program(n: int, K: int, S: int, elastic: bool) -> _Program:
     cap = total <= 1 + slack[K]
     sensing = []
     for s in range(S):
-        plus, minus, cross = (information[s][i] @ total for i in range(3))
+        plus, minus, cross = (information[s][i] @ total + prior[s, i] for i in range(3))
         sensing.append(cp.SOC(plus - 1 + slack[K + 1 + s], cp.hstack([minus, cross, 1])))
     constraints = [
         cp.SOC(flat_x + flat_t, cp.vstack([flat_x - flat_t, 2 * flat_r]), axis=0),
@@ -115,7 +117,7 @@ def _program(n: int, K: int, S: int, elastic: bool) -> _Program:
     ]
     objective = cp.sum(x) if price is None else cp.sum(x) + price * cp.sum(slack)
     program = cp.Problem(cp.Minimize(objective), constraints)
-    return _Program(program, root_share, interference, noise, information, price, x, sinr, cap, sensing)
+    return _Program(program, root_share, interference, noise, information, prior, price, x, sinr, cap, sensing)
 
 
 def run_solver(program: cp.Problem, solver: str) -> None:
@@ -184,6 +186,10 @@ def _run(
     for s, parameter in enumerate(model.information):
         a, b, c = unit * fisher[:, s].T
         parameter.value = np.stack([a + b, a - b, 2 * c])
+    model.prior.value = np.zeros(model.prior.shape)
+    if problem.prior is not None:
+        a, b, c = problem.crlb_threshold_m2 / 2 * np.asarray(problem.prior, dtype=np.float64).T
+        model.prior.value[: problem.S] = np.stack([a + b, a - b, 2 * c], axis=-1)
     if model.elastic_price is not None:
         model.elastic_price.value = elastic_price
     try:
@@ -231,6 +237,5 @@ def _polished(problem: Problem, active: NDArray[np.bool_], power: Float, multipl
         full = np.zeros((problem.M, problem.K))
         full[active] = result
         # Scaling all powers up removes residual CRLB violations and only raises the SINRs.
-        yield full * max(
-            1.0, float(physics.crlb(full.sum(1), problem.fisher).max(initial=0.0)) / problem.crlb_threshold_m2
-        )
+        crlb = physics.crlb(full.sum(1), problem.fisher, problem.prior)
+        yield full * max(1.0, float(crlb.max(initial=0.0)) / problem.crlb_threshold_m2)

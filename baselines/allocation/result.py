@@ -31,7 +31,7 @@ class Multipliers:
     """Dual variables of the fixed-set problem in SI units (W is the unit of the objective).
 
     They are dual feasible when w_m = 1 + μ_m + γ Σ_k λ_k ς_mk − Σ_s ⟨Z_s, Q_ms⟩ ≥ 0 for every AP and λ_k Σ_m v_mk/w_m ≤ 1 for every
-    user, and the bound is γ σ² Σ_k λ_k − P_max Σ_m μ_m + Σ_s (tr Z_s^½)²/ν.
+    user, and the bound is γ σ² Σ_k λ_k − P_max Σ_m μ_m + Σ_s [(tr Z_s^½)²/ν − ⟨Z_s, J0_s⟩] with the prior information J0.
     """
 
     sinr: Float  # (…, K) λ, per unit of gain
@@ -55,10 +55,13 @@ class Multipliers:
         return np.asarray(np.einsum("...sj,msj->...m", weights, problem.fisher), dtype=np.float64)
 
     def sensing_value(self, problem: Problem) -> Float:
-        """Compute Σ_s (tr Z_s^½)²/ν in W, (…,), rounded down: for a nearly singular Z the root loses half of its digits."""
+        """Compute Σ_s [(tr Z_s^½)²/ν − ⟨Z_s, J0_s⟩] in W, (…,), rounded down: for a nearly singular Z the root loses half of its digits."""
         za, zb, zc = (self.sensing[..., i] for i in range(3))
         root = np.sqrt(np.maximum((1.0 - 4e-15) * za * zb - zc * zc, 0.0))
-        return np.asarray(np.sum(za + zb + 2.0 * root, axis=-1) / problem.crlb_threshold_m2)
+        value = np.asarray(np.sum(za + zb + 2.0 * root, axis=-1) / problem.crlb_threshold_m2)
+        if problem.prior is None:
+            return value
+        return np.asarray(value - np.sum(self.sensing * np.array([1.0, 1.0, 2.0]) * problem.prior, axis=(-2, -1)))
 
     def value(self, problem: Problem) -> Float:
         """Compute the dual objective in W, (…,): a lower bound on the transmit power where the multipliers are dual feasible."""

@@ -72,6 +72,7 @@ class PredictivePolicy(MyopicPolicy):
     """
 
     name = "predictive"
+    takes_prior = False
     knows = "observation, laws of motion"
 
     def __init__(

@@ -25,6 +25,7 @@ IDS = sorted(name for name in gym.registry if name.startswith("CfIsac"))
 OPTIONS: dict[str, dict[str, Any]] = {
     "CfIsac-v0": {"episode_steps": 4, "K": 5, "pilot_length": 3},
     "CfIsacMobile-v0": {"episode_steps": 4, "switching_energy_j": 1.0, "wake_up_steps": 1},
+    "CfIsacTracking-v0": {"episode_steps": 4, "switching_energy_j": 1.0},
     "CfIsacActivation-v0": {"episode_steps": 3},
     "CfIsacSequential-v0": {"max_moves": 4},
     "CfIsacPriority-v0": {"episode_steps": 3},
@@ -106,6 +107,7 @@ def test_an_unknown_keyword_is_refused_in_pythons_words_with_the_nearest_valid_o
     ("name", "keyword"),
     [
         ("CfIsacMobile-v0", "decisions_per_drop"),
+        ("CfIsacTracking-v0", "decisions_per_drop"),
         ("CfIsacSequential-v0", "episode_steps"),
         ("CfIsacSequential-v0", "decisions_per_drop"),
         ("CfIsacImprovement-v0", "episode_steps"),
@@ -353,7 +355,9 @@ def finished(name: str, **fields: Any) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize("name", IDS)
 def test_infos_have_the_same_keys_on_every_id_and_numpy_values(name: str) -> None:
-    more = {"switched_on", "waking_aps", "switching_energy_j", "energy_j", "episode_energy_j"}
+    more = {
+        "switched_on", "waking_aps", "switching_energy_j", "energy_j", "episode_energy_j", "position_error_m", "belief_variance_m2",
+    }  # fmt: skip
     config = plain(name).config
     for result in finished(name)[1:]:
         info = result[-1]

@@ -20,7 +20,7 @@ from scipy import stats
 from cfisac_env import Scenario, SystemConfig, drop_files, sample
 from cfisac_env.scenario import overlap
 
-ARRAYS = tuple(field.name for field in dataclasses.fields(Scenario) if field.name != "config")
+ARRAYS = tuple(field.name for field in dataclasses.fields(Scenario) if field.name not in ("config", "prior"))
 
 REUSED = SystemConfig(M=5, K=7, S=2, T=3, pilot_length=3, rcs_model="exponential")
 
