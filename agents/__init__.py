@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
@@ -11,7 +12,7 @@ from cfisac_env.config import SystemConfig, nearest
 
 if TYPE_CHECKING:  # they need torch
     from agents.hetgnn.policy import HetGnnExactPolicy, HetGnnPolicy
-    from agents.rl.agent import BySize, MaskableAgent, MlpAgent, SetAgent
+    from agents.rl.agent import BySize, MlpAgent, SetAgent
     from baselines.policy import ObservationPolicy
 
 __all__ = ["AGENTS", "UntrainedConfigurationWarning", "load", "trained_for"]
@@ -38,7 +39,7 @@ def _rl(algorithm: str, **options: Any) -> Any:
 AGENTS: dict[str, Callable[..., Any]] = {
     "hetgnn": _hetgnn,
     "hetgnn-exact": _hetgnn_exact,
-    **{name: partial(_rl, name) for name in ("ddpg", "ddpg-paper", "td3", "sac", "ppo", "maskable-ppo")},
+    **{name: partial(_rl, name) for name in ("ddpg", "ddpg-paper", "td3", "sac", "ppo")},
 }
 """Name of an agent → its loader, which takes the agent's own options and imports torch only when called."""
 
@@ -46,9 +47,14 @@ AGENTS: dict[str, Callable[..., Any]] = {
 RENAMED = {"graph-ddpg": "ddpg"}
 """Earlier name of an agent → its present name."""
 
+REPLACED = {"maskable-ppo": "ddpg"}
+"""Agent that is no longer shipped → the one that answers in its place, with a warning, until the next version."""
+
 
 def hint(name: str, valid: list[str]) -> str:
-    """The present name of a renamed agent, or the nearest valid name, as the end of a message; nothing when none is close."""
+    """The present name of an agent, its successor, or the nearest valid name, as the end of a message; nothing when none is close."""
+    if name in REPLACED:
+        return f" (it is no longer shipped; {REPLACED[name]!r} takes its place)"
     return f" (its name is {RENAMED[name]!r} now)" if name in RENAMED else nearest(name, valid)
 
 
@@ -60,8 +66,6 @@ def load(name: Literal["hetgnn-exact"], **options: Any) -> HetGnnExactPolicy: ..
 def load(name: Literal["ddpg"], **options: Any) -> SetAgent: ...
 @overload
 def load(name: Literal["ddpg-paper", "td3", "sac", "ppo"], **options: Any) -> MlpAgent | BySize: ...
-@overload
-def load(name: Literal["maskable-ppo"], **options: Any) -> MaskableAgent: ...
 @overload
 def load(name: str, **options: Any) -> ObservationPolicy: ...
 def load(name: str, *, config: SystemConfig | None = None, **options: Any) -> ObservationPolicy:
@@ -75,6 +79,14 @@ def load(name: str, *, config: SystemConfig | None = None, **options: Any) -> Ob
     Raises:
         ValueError: there is no agent of that name; the message lists the valid ones.
     """
+    if name in REPLACED and "weights" not in options:
+        warnings.warn(
+            f"{name} is no longer shipped, {REPLACED[name]} answers in its place; load {REPLACED[name]!r}: the next version "
+            "won't know the old name",
+            FutureWarning,
+            stacklevel=2,
+        )
+        name = REPLACED[name]
     if name not in AGENTS:
         raise ValueError(f"unknown agent {name!r}{hint(name, list(AGENTS))}; valid agents: {', '.join(AGENTS)}")
     sizes = {} if config is None else {"M": config.M, "K": config.K}

@@ -14,15 +14,10 @@ from stable_baselines3.common.policies import BasePolicy
 
 from agents import tensorfile
 from agents.coverage import Watch, trained_fields
-from agents.hetgnn.network import Embedding
 from agents.rl import storage
-from agents.rl.environments import masks, priced
-from agents.rl.maskable_policy import GraphMaskablePolicy, SetState
 from agents.rl.run import Run
 from agents.rl.set_policy import SetPolicy
-from baselines.allocation import Allocator
 from baselines.policy import ObservationPolicy
-from cfisac_env import actions, physics
 from cfisac_env.observations import Observation
 from cfisac_env.types import Problem
 
@@ -114,84 +109,11 @@ class SetAgent(Agent):
         return self.policy.predict(observation, deterministic=deterministic)[0]
 
 
-class MaskableAgent(Agent):
-    """Policy of `maskable-ppo`, for every size: simulates an episode of `CfIsacSequential-v0` and returns its best set.
-
-    The episode starts with every AP on, so the answer serves the drop whenever it can be served. It ends when the policy stops or revisits
-    a set, or after 2M moves.
-    """
-
-    policy: GraphMaskablePolicy
-
-    def _act(self, problem: Problem, observation: Observation, deterministic: bool) -> NDArray[np.float32]:
-        episodes = [_Episode(problem[i]) for i in range(problem.batch_shape[0])]
-        cap = problem.max_ap_power_w
-        device = self.policy.device
-        with torch.no_grad(), self._sampling(deterministic):
-            embedding = self.policy.embed(observation)  # doesn't depend on the sets
-            while running := [i for i, episode in enumerate(episodes) if not episode.over]:
-                decisions = [episodes[i].decision for i in running]
-                power = np.stack([decision.power.sum(-1) / cap for decision in decisions])
-                state = SetState(
-                    Embedding(
-                        embedding.ap[running],
-                        embedding.ue[running],
-                        embedding.target[running],
-                        embedding.drops[running],
-                    ),
-                    torch.as_tensor(np.stack([decision.active for decision in decisions]), device=device),
-                    torch.as_tensor(power, dtype=torch.float32, device=device),
-                )
-                allowed = torch.as_tensor(np.stack([episodes[i].masks() for i in running]), device=device)
-                logits = self.policy.action_net(state).masked_fill(~allowed, -torch.inf)
-                moves = logits.argmax(-1) if deterministic else torch.multinomial(logits.softmax(-1), 1)[:, 0]
-                for i, move in zip(running, moves.tolist(), strict=True):
-                    episodes[i].step(move)
-        return np.stack([actions.encode(one.best, cap, one.problem.estimate_gain) for one in episodes])
-
-
-class _Episode:
-    """One drop, its current set of APs, and the best set so far."""
-
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
-        self.over = False
-        self._allocate = Allocator()
-        self._visited: set[bytes] = set()
-        self._least_w = np.inf
-        self._enter(np.ones(problem.M, dtype=bool))
-        self.best = self.decision
-
-    def masks(self) -> NDArray[np.bool_]:
-        """Return the environment's action masks."""
-        return masks(self.decision.active, self._feasible)
-
-    def step(self, move: int) -> None:
-        """Switch an AP, or stop."""
-        active = self.decision.active.copy()
-        if move == len(active):
-            self.over = True
-            return
-        active[move] = not active[move]
-        self.over = active.tobytes() in self._visited or len(self._visited) >= 2 * len(active)
-        if not self.over:
-            self._enter(active)
-
-    def _enter(self, active: NDArray[np.bool_]) -> None:
-        self._visited.add(active.tobytes())
-        self.decision = priced(self._allocate, self.problem, active)
-        outcome = physics.evaluate(self.problem, self.decision)
-        self._feasible = bool(outcome.feasible)
-        if self._feasible and float(outcome.total_power) < self._least_w:
-            self._least_w = float(outcome.total_power)
-            self.best = self.decision
-
-
 def agent_of(policy: BasePolicy, run: Run) -> Agent:
     """Wrap a policy as it is during training; that of `ddpg` is the actor alone: one beam, no advice, no search."""
     if isinstance(policy, SetPolicy):
         return SetAgent(policy, run, beams=1, advised=False, search=False)
-    return (MaskableAgent if isinstance(policy, GraphMaskablePolicy) else MlpAgent)(policy, run)
+    return MlpAgent(policy, run)
 
 
 def checked(observation: Observation, batch_shape: tuple[int, ...], space: Any, name: str) -> Observation:

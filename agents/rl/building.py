@@ -7,7 +7,6 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from sb3_contrib import MaskablePPO
 from stable_baselines3 import DDPG, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import NormalActionNoise
@@ -18,15 +17,12 @@ from torch import nn
 from agents import defaults
 from agents.rl.features import ScaledFlatten
 from agents.rl.graph_ddpg import GraphDDPG
-from agents.rl.maskable_policy import GraphFeatures, GraphMaskablePolicy
 from agents.rl.parameters import OffPolicy, OnPolicy, SetOffPolicy
 from agents.rl.run import Run
 from agents.rl.set_policy import SetPolicy
 from cfisac_env import observations, sample, seeds
 
-CLASSES: dict[str, type[BaseAlgorithm]] = {
-    "ddpg": GraphDDPG, "ddpg-paper": DDPG, "td3": TD3, "sac": SAC, "ppo": PPO, "maskable-ppo": MaskablePPO,
-}  # fmt: skip
+CLASSES: dict[str, type[BaseAlgorithm]] = {"ddpg": GraphDDPG, "ddpg-paper": DDPG, "td3": TD3, "sac": SAC, "ppo": PPO}
 
 PRINTED = {"net_arch": {"pi": [128, 64], "qf": [64, 128]}, "n_critics": 2, "activation_fn": nn.Sigmoid}
 """MLPs of `ddpg-paper` as the paper prints them: an actor 128–64–output with sigmoids (the tanh that bounds actions to [-1, 1] is one,
@@ -72,9 +68,7 @@ def build(run: Run, venv: VecEnv, device: str = "cpu") -> BaseAlgorithm:
 
 def policy_class(run: Run) -> type[BasePolicy]:
     """Return the class of a run's policy."""
-    if run.policy == "mlp":
-        return CLASSES[run.algorithm].policy_aliases["MultiInputPolicy"]
-    return SetPolicy if run.policy == "sets" else GraphMaskablePolicy
+    return SetPolicy if run.policy == "sets" else CLASSES[run.algorithm].policy_aliases["MultiInputPolicy"]
 
 
 def policy_options(run: Run) -> dict[str, Any]:
@@ -82,8 +76,6 @@ def policy_options(run: Run) -> dict[str, Any]:
     p = run.parameters
     if isinstance(p, SetOffPolicy):
         return {"network": run.network, "actor_learning_rate": p.actor_learning_rate}
-    if run.policy == "graph":
-        return {"features_extractor_class": GraphFeatures, "features_extractor_kwargs": {"network": run.network}}
     options: dict[str, Any] = {"features_extractor_class": ScaledFlatten}
     if run.algorithm == "ddpg-paper":
         return options | PRINTED

@@ -10,9 +10,8 @@ import torch
 
 from agents import defaults
 from agents.rl import storage
-from agents.rl.agent import Agent, BySize, MaskableAgent, MlpAgent, SetAgent, no_size
+from agents.rl.agent import Agent, BySize, MlpAgent, SetAgent, no_size
 from agents.rl.building import empty_policy
-from agents.rl.maskable_policy import GraphMaskablePolicy
 from agents.rl.set_policy import SetPolicy
 from cfisac_env import SystemConfig
 
@@ -34,7 +33,7 @@ def load(
 
     Args:
         algorithm: that trained it.
-        M: number of APs. `ddpg` and `maskable-ppo` serve every size, and refuse others than the given one; the rest serve the size that
+        M: number of APs. `ddpg` serves every size, and refuses others than the given one; the rest serve the size that
             they were trained for. Without M and K, an algorithm that is shipped for several sizes serves each of them.
         K: number of users.
         weights: file written by a training run; None takes the shipped one.
@@ -104,6 +103,4 @@ def _from_file(
         if device.type != "cpu":
             raise ValueError(f"{algorithm} decides on the CPU, got the device {str(device)!r}; leave it out")
         return SetAgent(policy, run, M=M, K=K, **options)
-    if isinstance(policy, GraphMaskablePolicy):
-        return MaskableAgent(policy, run, M=M, K=K, **options)
     return MlpAgent(policy, run, **options)

@@ -11,14 +11,11 @@ from typing import Any
 from agents import hint
 from cfisac_env.config import nearest
 
-POLICIES = {
-    "ddpg": "sets", "ddpg-paper": "mlp", "td3": "mlp", "sac": "mlp", "ppo": "mlp", "maskable-ppo": "graph",
-}  # fmt: skip
+POLICIES = {"ddpg": "sets", "ddpg-paper": "mlp", "td3": "mlp", "sac": "mlp", "ppo": "mlp"}
 """Algorithm → kind of its policy: Stable-Baselines3's MLPs on the flattened observation (`mlp`), or the layers of the HetGNN, which
-choose a set of APs at once (`sets`, `agents.rl.set_policy`) or AP by AP (`graph`, `agents.rl.maskable_policy`)."""
+choose a set of APs (`sets`, `agents.rl.set_policy`)."""
 
 ALGORITHMS = tuple(POLICIES)
-"""`maskable-ppo` plays `CfIsacSequential-v0`, the others play `CfIsac-v0`."""
 
 FROM_ZERO = ("warm_up", "actor_from", "margin_db", "entropy", "noise_std", "penalty", "imitation")
 """Hyper-parameters that may be 0; the others are positive."""
@@ -133,7 +130,7 @@ class OffPolicy(Penalised):
 
 @dataclass(frozen=True)
 class OnPolicy(Penalised):
-    """Hyper-parameters of PPO and MaskablePPO.
+    """Hyper-parameters of PPO.
 
     Attributes:
         rollout: steps of each environment between updates.
@@ -142,7 +139,7 @@ class OnPolicy(Penalised):
         entropy: weight of the entropy in the loss.
         gae_lambda: of the advantage estimate.
         gamma: discount of a step.
-        noise_std: initial standard deviation of the actions (PPO).
+        noise_std: initial standard deviation of the actions.
     """
 
     steps: int = 40_000
@@ -217,16 +214,10 @@ class SetOffPolicy(HyperParameters):
 
 
 FAMILY: Mapping[str, type[HyperParameters]] = {
-    "ddpg": SetOffPolicy, "ddpg-paper": OffPolicy, "td3": OffPolicy, "sac": OffPolicy, "ppo": OnPolicy, "maskable-ppo": OnPolicy,
+    "ddpg": SetOffPolicy, "ddpg-paper": OffPolicy, "td3": OffPolicy, "sac": OffPolicy, "ppo": OnPolicy,
 }  # fmt: skip
 
-DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    "ddpg-paper": {"penalty": 1.0, "margin_db": 0.0},
-    "maskable-ppo": {
-        "steps": 8_192, "envs": 8, "learning_rate": 1e-3, "batch_size": 256, "rollout": 128, "epochs": 4, "penalty": 1.0,
-        "reward_scale": 5.0, "entropy": 0.003, "gamma": 0.98, "validate_every": 1_024, "checkpoint_every": 2_048,
-    },
-}  # fmt: skip
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {"ddpg-paper": {"penalty": 1.0, "margin_db": 0.0}}
 """Algorithm → values that differ from the defaults of its family. Those of `ddpg-paper` are the printed α = β = 1 and no margin."""
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import cfisac_env
 from agents.hetgnn.config import NetworkConfig
-from agents.rl.maskable_policy import SMALL
 from agents.rl.parameters import POLICIES, HyperParameters, family
 from agents.rl.set_actor import NETWORK
 from cfisac_env import SystemConfig, seeds
@@ -15,8 +14,8 @@ from cfisac_env import SystemConfig, seeds
 MOST_LINKS = 1_000_000
 """Largest M K of an agent; beyond it observations and actions alone fill the memory, and a header that says so is damaged."""
 
-GRAPH_NETWORKS = {"ddpg": NETWORK, "maskable-ppo": SMALL}
-"""Algorithm with a graph policy → default sizes of its layers. Their agents serve every M and K."""
+GRAPH_NETWORKS = {"ddpg": NETWORK}
+"""Algorithm with a graph policy → default sizes of its layers. Its agents serve every M and K."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Run:
         config: of the drops.
         parameters: hyper-parameters of the algorithm.
         seed: of all random numbers.
-        network: sizes of the layers of `ddpg` and `maskable-ppo`; None takes the default. The MLPs of the others are fixed.
+        network: sizes of the layers of `ddpg`; None takes the default. The MLPs of the others are fixed.
         mixed: presets on which `ddpg` trains besides that of `config`, at its size or, as in `urban:50x20`, at another.
         validation_drops: number of drops by which the best agent is chosen.
 
@@ -66,13 +65,13 @@ class Run:
 
     @property
     def policy(self) -> str:
-        """Kind of the policy: `sets`, `graph` or `mlp`."""
+        """Kind of the policy: `sets` or `mlp`."""
         return POLICIES[self.algorithm]
 
     @property
     def environment(self) -> str:
         """Id of the training environment."""
-        return "CfIsacSequential-v0" if self.algorithm == "maskable-ppo" else "CfIsac-v0"
+        return "CfIsac-v0"
 
     @property
     def every_size(self) -> bool:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import gymnasium as gym
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from agents.rl.graph_ddpg import RelativePower
@@ -42,7 +41,7 @@ class ScaledReward(VecEnvWrapper):
 def training_environments(run: Run) -> VecEnvWrapper:
     """Build the environments of a run, neither seeded nor reset.
 
-    Requirements are tightened by the run's margin, except in `CfIsacSequential-v0`, whose powers are exact.
+    Requirements are tightened by the run's margin.
 
     Raises:
         ValueError: there are fewer environments than presets.
@@ -52,14 +51,10 @@ def training_environments(run: Run) -> VecEnvWrapper:
         return RelativePower(_mixed(run, parameters))
     assert isinstance(parameters, Penalised)
     fields = run.config.changed(sinr_penalty=parameters.penalty, crlb_penalty=parameters.penalty).as_dict()
-    if run.environment == "CfIsacSequential-v0":
-        venv: VecEnv = DummyVecEnv([partial(gym.make, run.environment, **fields)] * parameters.envs)
-    else:
-        fields["sinr_threshold_db"] += parameters.margin_db
-        fields["crlb_threshold_m2"] *= 10 ** (-parameters.margin_db / 10)
-        many = gym.make_vec(run.environment, num_envs=parameters.envs, autoreset_mode="SameStep", **fields)
-        venv = SB3VecEnv(many)
-    return ScaledReward(venv, parameters.reward_scale)
+    fields["sinr_threshold_db"] += parameters.margin_db
+    fields["crlb_threshold_m2"] *= 10 ** (-parameters.margin_db / 10)
+    many = gym.make_vec(run.environment, num_envs=parameters.envs, autoreset_mode="SameStep", **fields)
+    return ScaledReward(SB3VecEnv(many), parameters.reward_scale)
 
 
 def _mixed(run: Run, parameters: SetOffPolicy) -> VecEnv:

@@ -25,7 +25,6 @@ TEXTS = {
     "td3": "Train TD3 with the MLPs of Stable-Baselines3, for one M and K.",
     "sac": "Train SAC with the MLPs of Stable-Baselines3, for one M and K.",
     "ppo": "Train PPO with the MLPs of Stable-Baselines3, for one M and K.",
-    "maskable-ppo": "Train MaskablePPO with a graph policy that switches APs one by one, for every M and K.",
 }
 """Algorithm → description of its command."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, get_overloads
 
 import pytest
@@ -29,6 +30,17 @@ def test_an_earlier_name_is_refused_with_the_present_one() -> None:
             build()
 
 
+def test_the_name_of_a_removed_agent_loads_its_successor_with_a_warning_and_never_its_own_weights(
+    tmp_path: Path,
+) -> None:
+    with pytest.warns(FutureWarning, match="maskable-ppo is no longer shipped, ddpg answers in its place"):
+        assert agents.load("maskable-ppo", M=30, K=6).name == "ddpg"
+    with pytest.raises(
+        ValueError, match=r"unknown agent 'maskable-ppo' \(it is no longer shipped; 'ddpg' takes its place\)"
+    ):
+        agents.load("maskable-ppo", weights=tmp_path / "best.safetensors")
+
+
 def test_options_reach_the_loader(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(agents.AGENTS, "teacher", dict)
     loaded: Any = agents.load("teacher", M=3)
@@ -46,7 +58,7 @@ def test_type_checkers_know_what_every_name_builds(function: Callable[..., Any])
     if function is agents.load:
         assert names.keys() == agents.AGENTS.keys()
         assert type(agents.load("hetgnn")).__name__ == names["hetgnn"]
-        assert type(agents.load("maskable-ppo")).__name__ == names["maskable-ppo"]
+        assert type(agents.load("ddpg")).__name__ == names["ddpg"]
         for sizes in ({"M": 30, "K": 6}, {}):
             assert type(agents.load("ddpg-paper", **sizes)).__name__ in names["ddpg-paper"].split(" | ")
     else:

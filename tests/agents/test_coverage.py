@@ -18,7 +18,7 @@ from cfisac_env import PRESETS, SystemConfig
 from experiments import compare, outputs
 
 PRESETS_OF = {
-    "hetgnn": set(PRESETS), "hetgnn-exact": set(PRESETS), "ddpg": {"paper", "urban"}, "ddpg-paper": {"paper"}, "maskable-ppo": {"paper"},
+    "hetgnn": set(PRESETS), "hetgnn-exact": set(PRESETS), "ddpg": {"paper", "urban"}, "ddpg-paper": {"paper"},
 }  # fmt: skip
 CHANGED: dict[str, Any] = {
     "reward": "power",

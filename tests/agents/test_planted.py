@@ -138,7 +138,7 @@ def test_resuming_never_runs_planted_files(
 LOADERS: dict[str, Callable[[Path], Any]] = {
     "weights of a HetGNN": weights.load,
     "agents.load, path": lambda path: agents.load("hetgnn", path=path),
-    "agents.load, weights": lambda path: agents.load("maskable-ppo", weights=path),
+    "agents.load, weights": lambda path: agents.load("ddpg", weights=path),
     "labels": Labels.load,
 }
 

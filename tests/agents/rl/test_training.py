@@ -36,8 +36,7 @@ BRIEF: dict[str, dict[str, Any]] = {
 for name in ("ddpg-paper", "td3", "sac"):
     BRIEF[name] |= {"warm_up": 24, "gradient_steps": 2, "buffer_size": 200}
 BRIEF["ddpg"] |= {"decisions": 6, "gradient_steps": 2, "policy_delay": 1, "actor_from": 1, "buffer_size": 60}
-for name in ("ppo", "maskable-ppo"):
-    BRIEF[name] |= {"rollout": 12, "epochs": 2}
+BRIEF["ppo"] |= {"rollout": 12, "epochs": 2}
 
 
 def run_of(algorithm: str, seed: int = 1, drops: int = 2, **given: Any) -> Run:
@@ -63,7 +62,7 @@ def test_a_killed_and_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
     training.train(run_of(algorithm), tmp_path / "whole")
 
     def kill(steps: int, text: str) -> None:
-        if not saving and steps >= (48 if algorithm in ("ppo", "maskable-ppo") else 72):
+        if not saving and steps >= (48 if algorithm == "ppo" else 72):
             raise KeyboardInterrupt
 
     save_file = tensorfile.save_file  # type: ignore[attr-defined]
@@ -138,27 +137,6 @@ def test_training_environments_have_the_margin_the_penalty_and_the_reward_scale_
     venv.reset()
     nothing = np.full((4, 8, 3), -1.0, np.float32)
     np.testing.assert_allclose(venv.step(nothing)[1], -0.25 * 3 * 7.0)
-
-
-def test_maskable_ppo_learns_to_switch_off_unneeded_aps_in_a_thousand_moves(tmp_path: Path) -> None:
-    config = SystemConfig(10, 2, crlb_threshold_m2=20.0)
-    given: dict[str, Any] = {
-        "steps": 1152,
-        "envs": 4,
-        "rollout": 96,
-        "batch_size": 96,
-        "validate_every": 1152,
-        "checkpoint_every": 1152,
-    }
-    parameters = hyper_parameters("maskable-ppo", **given)
-    progress = training.train(Run("maskable-ppo", config, parameters, validation_drops=12), tmp_path)
-    first, last = progress.curve[0], progress.curve[-1]
-    assert last["feasible"] == 1.0
-    assert last["gap"] < 0.5 * first["gap"]
-    learned = loading.load("maskable-ppo", weights=tmp_path / training.BEST)
-    env = gym.make("CfIsac-v0", M=9, K=3, crlb_threshold_m2=20.0)  # another size than it was trained at
-    mean, _ = evaluate_policy(learned, Monitor(env), n_eval_episodes=4, warn=False)
-    assert -9 * 0.3 <= float(np.mean(mean)) < 0.0
 
 
 def test_an_agent_decides_alike_on_single_observations_and_batches(tmp_path: Path) -> None:
@@ -376,8 +354,8 @@ def test_unknown_hyper_parameters_are_refused_with_the_nearest() -> None:
         ("ppo", {"gamma": 1.5}, "gamma must be a number above 0, at most 1, got 1.5"),
         ("ppo", {"steps": 47}, r"steps must be 48 \(envs × rollout\) or more"),
         ("ppo", {"batch_size": 49}, r"batch_size must be 2 or more, at most 48 \(envs × rollout\)"),
-        ("maskable-ppo", {"batch_size": 1}, "batch_size must be 2 or more"),
-        ("maskable-ppo", {"batch_size": 47}, "leave no batch of 1, got 47"),
+        ("ppo", {"batch_size": 1}, "batch_size must be 2 or more"),
+        ("ppo", {"batch_size": 47}, "leave no batch of 1, got 47"),
     ],
 )
 def test_hyper_parameters_out_of_range_are_refused(algorithm: str, given: dict[str, Any], message: str) -> None:
@@ -462,10 +440,9 @@ def test_shipped_agents_serve_every_drop_close_to_the_oracle_at_other_sizes_than
 
     for M, K in ((24, 5), (36, 8)):
         validation = Validation(SystemConfig(M, K), 4, 1.0)
-        for name in ("maskable-ppo", "ddpg"):
-            score = validation.score(agents.load(name, M=M, K=K))
-            assert score.feasible == 1.0
-            assert score.gap < 0.1
+        score = validation.score(agents.load("ddpg", M=M, K=K))
+        assert score.feasible == 1.0
+        assert score.gap < 0.1
 
 
 def test_unknown_options_of_agents_and_values_out_of_range_are_refused() -> None:
@@ -478,7 +455,7 @@ def test_unknown_options_of_agents_and_values_out_of_range_are_refused() -> None
     ):
         with pytest.raises(ValueError, match=message):
             agents.load("ddpg", **options)
-    for name, option in (("ddpg", "complitions"), ("maskable-ppo", "completions")):
+    for name, option in (("ddpg", "complitions"), ("ddpg-paper", "completions")):
         with pytest.raises(TypeError, match=f"unexpected keyword argument '{option}'"):
             agents.load(name, **{option: 2})
 
