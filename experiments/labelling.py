@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from agents.hetgnn.labels import Labels, check_seeds, check_shard, label
 from cfisac_env import SystemConfig
 from experiments.parallel import in_order
-from experiments.sizes import configurations
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,10 @@ class Shard:
     def name(self) -> str:
         """File name."""
         last = self.first + self.count - 1
-        return f"{self.config.preset}-{self.config.M}x{self.config.K}-{self.policy}-{self.first:06d}-{last:06d}.npz"
+        config = self.config
+        plain = SystemConfig(M=config.M, K=config.K, preset=config.preset)
+        own = "" if config == plain else f"-{zlib.crc32(str(config).encode()):08x}"
+        return f"{config.preset}-{config.M}x{config.K}{own}-{self.policy}-{self.first:06d}-{last:06d}.npz"
 
     def make(self) -> Labels:
         """Label the drops."""
@@ -54,21 +56,17 @@ class Shard:
         return True
 
 
-def plan(
-    presets: Sequence[str], sizes: Sequence[str], drops: int, seed: int, policy: str, size: int, fields: dict[str, Any]
-) -> list[Shard]:
-    """Plan all shards, alternating sizes and presets, so that an unfinished run has some of each.
+def plan(configs: Sequence[SystemConfig], drops: int, seed: int, policy: str, size: int) -> list[Shard]:
+    """Plan all shards, alternating the configurations, so that an unfinished run has some of each.
 
     Args:
-        sizes: such as `50x10`.
-        drops: for each size of each preset.
+        drops: of each configuration.
         size: drops per shard.
 
     Raises:
-        ValueError: a seed is reserved for testing, a size is invalid, a shard is too large, or `SystemConfig` refuses a field.
+        ValueError: a seed is reserved for testing, or a shard is too large.
     """
     check_seeds(seed, drops)
-    configs = configurations(presets, sizes, fields)
     for config in configs:
         check_shard(config, min(size, drops))
     starts = range(seed, seed + drops, size)

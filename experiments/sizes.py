@@ -1,11 +1,13 @@
-"""Sizes and presets on the command line."""
+"""Sizes and presets on the command line, and random configurations."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from cfisac_env import SystemConfig
+import numpy as np
+
+from cfisac_env import PRESETS, SystemConfig
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -30,3 +32,35 @@ def configurations(presets: Sequence[str], sizes: Sequence[str], fields: dict[st
         for preset in dict.fromkeys(presets)
         for size in dict.fromkeys(sizes)
     ]
+
+
+def random_configurations(
+    rng: np.random.Generator, count: int, aps: int = 50, users: int = 13, receivers: int = 0, targets: int = 0
+) -> list[SystemConfig]:
+    """Draw configurations: any preset, 2 to `aps` APs, 1 to `users` users, and thresholds within 6 dB of the preset's.
+
+    Args:
+        rng: generator.
+        count: number of configurations.
+        aps: largest number of APs.
+        users: largest number of users.
+        receivers: largest number of receivers; 0 keeps the default number.
+        targets: largest number of targets; 0 keeps the default number.
+    """
+    return [_random_configuration(rng, aps, users, receivers, targets) for _ in range(count)]
+
+
+def _random_configuration(
+    rng: np.random.Generator, aps: int, users: int, receivers: int, targets: int
+) -> SystemConfig:
+    preset = sorted(PRESETS)[rng.integers(len(PRESETS))]
+    sizes = {"M": int(rng.integers(2, aps + 1)), "K": int(rng.integers(1, users + 1))}
+    sinr_db, crlb_db = rng.uniform(-6.0, 6.0, 2)
+    sizes |= {name: int(rng.integers(1, most + 1)) for name, most in (("T", receivers), ("S", targets)) if most}
+    plain = SystemConfig(**sizes, preset=preset)
+    return SystemConfig(
+        **sizes,
+        preset=preset,
+        sinr_threshold_db=round(plain.sinr_threshold_db + sinr_db, 2),
+        crlb_threshold_m2=round(plain.crlb_threshold_m2 * 10.0 ** (crlb_db / 10.0), 6),
+    )

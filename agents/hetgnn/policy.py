@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from agents import defaults, tensorfile
 from agents.coverage import Fields, Watch
 from agents.hetgnn import weights
-from agents.hetgnn.compiled import CompiledHead
+from agents.hetgnn.compiled import CompiledHeads
 from agents.hetgnn.graph import Graph, build
 from agents.hetgnn.network import Embedding, HetGnn
 from agents.hetgnn.search import Rankings, Search
@@ -114,7 +114,7 @@ class HetGnnPolicy(GraphPolicy):
             power, served = self._powers(embedding, likely)
             bare = Decision(active=likely[0], power=power[0] * problem.max_ap_power_w)
             return Answer(bare, feasible=bool(served[0]))
-        rankings = Rankings(CompiledHead(self.network, embedding), problem.M, self.width)
+        rankings = Rankings(CompiledHeads(self.network, embedding), problem.M, self.width)
         best, least = all_on_at_max_power(problem), np.inf
         for sizes in _growing(fewest_active(problem), problem.M):
             if sizes[0] * problem.circuit_power_w >= least:
@@ -168,7 +168,7 @@ class HetGnnExactPolicy(GraphPolicy):
 
     def decide(self, problem: Problem, graph: Graph) -> Answer:
         """Rank the APs, price prefixes, and improve the cheapest."""
-        search = Search(with_margin(problem), CompiledHead(self.network, self.network.embed(graph)), self.accept)
+        search = Search(with_margin(problem), CompiledHeads(self.network, self.network.embed(graph)), self.accept)
         if search.price_prefixes(self.width) is None:
             exact = fast.solve(problem, np.ones(problem.M, dtype=bool))  # there may be no room for a margin
             if exact.status != Status.OPTIMAL:

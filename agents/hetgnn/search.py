@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.hetgnn.compiled import CompiledHead
+from agents.hetgnn.compiled import CompiledHeads
 from baselines import ap_sets
 from baselines.allocation import Allocation, Status, fast
 from baselines.bounds import DualScreen, SensingKnapsack, fewest_active
@@ -29,7 +29,7 @@ class Rankings:
         width: number of rankings; they differ in their first AP.
     """
 
-    def __init__(self, head: CompiledHead, count: int, width: int) -> None:
+    def __init__(self, head: CompiledHeads, count: int, width: int) -> None:
         self._head = head
         first = np.argsort(-head.logits(np.zeros((1, count), dtype=bool))[0], kind="stable")[:width]
         self._on = np.zeros((len(first), count), dtype=bool)
@@ -54,7 +54,7 @@ class Search:
         accept: stop when the total power is certified to be at most this far (relative) above the optimum.
     """
 
-    def __init__(self, problem: Problem, head: CompiledHead, accept: float = 0.0) -> None:
+    def __init__(self, problem: Problem, head: CompiledHeads, accept: float = 0.0) -> None:
         self.problem, self._head, self._accept = problem, head, accept
         self.best: Allocation | None = None
         self.best_w = np.inf

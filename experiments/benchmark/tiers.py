@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 
 from cfisac_env import SystemConfig, seeds
-from cfisac_env.config import PRESETS
+from experiments.sizes import random_configurations
 
 
 @dataclass(frozen=True)
@@ -67,18 +67,5 @@ def tiers() -> Mapping[str, Tier]:
 
 def _random(count: int) -> tuple[Case, ...]:
     """Draw configurations with one drop each."""
-    rng = np.random.default_rng(seeds.TEST)
-    cases = []
-    for i in range(count):
-        preset = sorted(PRESETS)[rng.integers(len(PRESETS))]
-        plain = SystemConfig(M=int(rng.integers(2, 51)), K=int(rng.integers(1, 14)), preset=preset)
-        sinr_db, crlb_db = rng.uniform(-6.0, 6.0, 2)
-        config = SystemConfig(
-            M=plain.M,
-            K=plain.K,
-            preset=preset,
-            sinr_threshold_db=round(plain.sinr_threshold_db + sinr_db, 2),
-            crlb_threshold_m2=round(plain.crlb_threshold_m2 * 10.0 ** (crlb_db / 10.0), 6),
-        )
-        cases.append(Case(config, 1, seeds.TEST + i))
-    return tuple(cases)
+    configs = random_configurations(np.random.default_rng(seeds.TEST), count)
+    return tuple(Case(config, 1, seeds.TEST + i) for i, config in enumerate(configs))

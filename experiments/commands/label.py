@@ -24,8 +24,11 @@ class Label(Command):
     """APs x users."""
     presets: tuple[str, ...] = ("paper",)
     """Names of presets."""
+    random: Annotated[Count | None, open_option("INT")] = None
+    """Number of random configurations instead of sizes and presets: any preset, 2 to 60 APs, 1 to 20 users, 1 to 6 receivers, 1 to 3 targets, and thresholds
+    within 6 dB of the preset's; drawn from --seed."""
     drops: Count = 800
-    """Number of drops of each size of each preset."""
+    """Number of drops of each configuration."""
     seed: Seed = 0
     """Seed of the first drop of each size; below 1,000,000, where the test seeds begin."""
     policy: Literal["local-search", "modified-bb"] = "local-search"
@@ -41,9 +44,18 @@ class Label(Command):
 
     def run(self, fields: dict[str, Any], console: Console) -> None:
         """Plan, label, write."""
-        from experiments import labelling
+        import numpy as np
 
-        shards = labelling.plan(self.presets, self.sizes, self.drops, self.seed, self.policy, self.shard, fields)
+        from experiments import labelling
+        from experiments.sizes import configurations, random_configurations
+
+        if self.random is None:
+            configs = configurations(self.presets, self.sizes, fields)
+        elif fields:
+            raise ValueError(f"--random draws the configurations: leave out {', '.join(f'--{name}' for name in fields)}")
+        else:
+            configs = random_configurations(np.random.default_rng(self.seed), self.random, 60, 20, 6, 3)
+        shards = labelling.plan(configs, self.drops, self.seed, self.policy, self.shard)
         rest = labelling.missing(shards, self.out, lambda line: console.print(line, style="yellow", soft_wrap=True))
         if len(rest) < len(shards):
             console.print(f"{len(shards) - len(rest)} of {len(shards)} files are there already")

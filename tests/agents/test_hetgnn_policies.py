@@ -18,7 +18,7 @@ import baselines
 import cfisac_env
 from agents import tensorfile
 from agents.hetgnn import weights
-from agents.hetgnn.compiled import CompiledHead
+from agents.hetgnn.compiled import CompiledHeads
 from agents.hetgnn.graph import build
 from agents.hetgnn.labels import draw
 from agents.hetgnn.search import Search
@@ -86,7 +86,7 @@ def test_accepting_a_certified_gap_saves_solves_and_keeps_the_gap() -> None:
         for i in range(12):
             problem = scenario[i].problem
             with torch.inference_mode():
-                run = Search(problem, CompiledHead(network, network.embed(graphs[i : i + 1])), accept)
+                run = Search(problem, CompiledHeads(network, network.embed(graphs[i : i + 1])), accept)
             if run.price_prefixes(4) is None:
                 assert not search(problem).feasible
                 continue

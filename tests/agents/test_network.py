@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from agents.hetgnn import unrolled, weights
-from agents.hetgnn.compiled import CompiledHead
+from agents.hetgnn.compiled import CompiledHeads
 from agents.hetgnn.graph import Graph, build
 from agents.hetgnn.network import HetGnn, NetworkConfig
 from baselines.allocation import Status, fast
@@ -216,7 +216,7 @@ def test_the_compiled_activation_head_gives_the_networks_logits(fields: dict[str
         for i in range(3):
             embedding = network.embed(build(observation)[i : i + 1])
             expected = network.propose(embedding.repeated(6), on).masked_fill(on, -torch.inf)
-            logits = CompiledHead(network, embedding).logits(on.numpy())
+            logits = CompiledHeads(network, embedding).logits(on.numpy())
             np.testing.assert_allclose(logits, expected.numpy(), rtol=1e-4, atol=1e-5)
 
 
