@@ -50,9 +50,7 @@ def random_configurations(
     return [_random_configuration(rng, aps, users, receivers, targets) for _ in range(count)]
 
 
-def _random_configuration(
-    rng: np.random.Generator, aps: int, users: int, receivers: int, targets: int
-) -> SystemConfig:
+def _random_configuration(rng: np.random.Generator, aps: int, users: int, receivers: int, targets: int) -> SystemConfig:
     preset = sorted(PRESETS)[rng.integers(len(PRESETS))]
     sizes = {"M": int(rng.integers(2, aps + 1)), "K": int(rng.integers(1, users + 1))}
     sinr_db, crlb_db = rng.uniform(-6.0, 6.0, 2)

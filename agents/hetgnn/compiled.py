@@ -1,24 +1,22 @@
-"""Compiled heads and unrolled allocation for a single drop.
+"""Compiled heads for a single drop.
 
 A decision evaluates them on a few hundred sets, for which the overhead of torch's calls would exceed the arithmetic.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from agents.hetgnn import compiled_steps
 from agents.hetgnn.network import CLIP, SLOPE, Embedding, HetGnn, Joint
-from baselines.allocation import Allocation, Multipliers, Status
+from baselines.allocation.closed_form import Start
 from cfisac_env.jit import compiled
 from cfisac_env.kernels import trace_inverse
 from cfisac_env.physics import SINGULAR
-from cfisac_env.types import Problem
 
 Bools = NDArray[np.bool_]
 Float32 = NDArray[np.float32]
@@ -37,7 +35,15 @@ class CompiledHeads:
             estimate = torch.exp(drops.log_estimate[0]) / drops.sinr_threshold[0]
         self._set = tuple(_array(x) for x in (embedding.ap[0], drops.fisher[0], estimate, drops.sinr_threshold))
         self._activation = _head(network.activation_head, embedding.ap, "ap")
-        self._allocation: tuple[Any, ...] = ()
+
+    @cached_property
+    def _allocation(self) -> tuple[_Head, _Head, _Head]:
+        network, embedding = self._network, self._embedding
+        return (
+            _head(network.power_head, embedding.ap, "ap"),
+            _head(network.user_head, embedding.ue, "node"),
+            _head(network.target_head, embedding.target, "node"),
+        )
 
     def logits(self, sets: Bools) -> Float32:
         """Compute logits (n, M) that an AP belongs to the best set, given that those of a set (n, M) do; −∞ for its members."""
@@ -45,48 +51,12 @@ class CompiledHeads:
         _logits(np.ascontiguousarray(sets), self._set, self._activation, out)
         return out
 
-    def allocate(
-        self, problem: Problem, sets: Bools, limit_w: NDArray[np.float64], checkpoints: Sequence[int], rounding: float
-    ) -> Allocation:
-        """Compute the network's own powers for sets (n, M): those of the cheapest checkpoint that serves.
-
-        Args:
-            problem: the drop.
-            sets: n sets.
-            limit_w: (n,) transmit powers; a set that needs far more after a checkpoint isn't taken to the next.
-            checkpoints: numbers of steps after which powers are evaluated, ascending.
-            rounding: relative violation at which powers still serve.
-
-        Returns:
-            Status `LOCAL` where powers serve, with the prices of the allocation as multipliers, else `UNKNOWN`.
-        """
-        network, embedding = self._network, self._embedding
-        if not self._allocation:
-            drops = embedding.drops.to(torch.float64)
-            links = (torch.exp(drops.log_gain[0]), torch.exp(drops.log_estimate[0]), drops.fisher[0])
-            self._allocation = (
-                _head(network.power_head, embedding.ap, "ap"), _head(network.user_head, embedding.ue, "node"),
-                _head(network.target_head, embedding.target, "node"), tuple(_array(x) for x in links), float(drops.sinr_threshold[0]),
-            )  # fmt: skip
-        n, cap = len(sets), problem.max_ap_power_w
-        power, served = np.zeros((n, problem.M, problem.K)), np.zeros(n, dtype=np.bool_)
-        sinr, caps, sensing = np.zeros((n, problem.K)), np.zeros((n, problem.M)), np.zeros((n, problem.S, 3))
-        _allocate(
-            np.ascontiguousarray(sets), self._set, *self._allocation, np.array(checkpoints, dtype=np.int64), limit_w / cap,
-            1.0 - rounding, power, served, sinr, caps, sensing,
-        )  # fmt: skip
-        watts = power * cap
-        return Allocation(
-            active=sets,
-            power=watts,
-            transmit_power=np.where(served, watts.sum((-2, -1)), np.inf),
-            bound=np.zeros(n),
-            status=np.where(served, str(Status.LOCAL), str(Status.UNKNOWN)),
-            multipliers=Multipliers(
-                sinr * (cap / problem.noise_w), caps, sensing * (cap * problem.crlb_threshold_m2)
-            ),
-            iterations=np.full(n, checkpoints[-1]),
-        )
+    def start(self, sets: Bools) -> Start:
+        """Compute the starting points of the allocation for sets (n, M)."""
+        n, (_, fisher, estimate, _) = len(sets), self._set
+        start = Start(np.ones(sets.shape), np.empty((n, estimate.shape[1])), np.empty((n, fisher.shape[1])))
+        _starts(np.ascontiguousarray(sets), self._set, *self._allocation, start.level, start.user, start.target)
+        return start
 
 
 def _array(tensor: torch.Tensor) -> NDArray[Any]:
@@ -94,8 +64,11 @@ def _array(tensor: torch.Tensor) -> NDArray[Any]:
 
 
 def _head(head: Joint, nodes: torch.Tensor, kind: str) -> _Head:
-    """Return a head for the nodes of one drop: their part of the first layer (N, H), its weights for the set's features (2F + 4, H) and for the change
-    by a next member (3, H), the second layer (H,), and its bias (1,)."""
+    """Return the arrays of a head for the nodes of one drop.
+
+    Of the first layer the nodes' part (N, H) and the weights of the set's features (2F + 4, H) and of the change by a member (3, H); the
+    second layer (H,) and its bias (1,).
+    """
     with torch.no_grad():
         base = head.part(kind, nodes[0])
     first, last = dict(head.first.named_children()), head.rest[-1]
@@ -136,9 +109,12 @@ def _set_features(members: Any, numbers: Any, information: Any, reach: Any, arou
     """Fill the Fisher matrices (S, 3) of a set, the sums (K,) of its APs' v P_max/σ² over γ_thr, and its features (2F + 4,).
 
     Args:
-
-class CompiledHeads:
-    """Heads of the network for one drop, without gradients; tests hold them equal to the network's."""
+        members: (M,) bool.
+        numbers: (M, F) embedding of the APs; (M, S, 3) Fisher information in units of the requirement; (M, K) v P_max/σ² over γ_thr; (1,)
+            γ_thr.
+        information: (S, 3), filled.
+        reach: (K,), filled.
+        around: (2F + 4,), filled.
     """
     ap, fisher, estimate, threshold = numbers
     width, K = ap.shape[1], estimate.shape[1]
@@ -207,37 +183,25 @@ def _logits(sets: Any, numbers: Any, head: Any, out: Any) -> None:
 
 
 _WIDE = "float64[:, ::1]"
-_LINKS = f"Tuple(({_WIDE}, {_WIDE}, float64[:, :, ::1]))"
 
 
-@compiled(
-    f"(boolean[:, ::1], {_SET}, {_HEAD}, {_HEAD}, {_HEAD}, {_LINKS}, float64, int64[::1], float64[::1], float64, "
-    f"float64[:, :, ::1], boolean[::1], {_WIDE}, {_WIDE}, float64[:, :, ::1])"
-)
-def _allocate(
-    sets: Any, numbers: Any, power_head: Any, user_head: Any, target_head: Any, links: Any, gamma: Any, checkpoints: Any,
-    limits: Any, least: Any, power: Any, served: Any, sinr: Any, caps: Any, sensing: Any,
-) -> None:  # fmt: skip
-    """Fill powers (n, M, K) over P_max, whether they serve, and multipliers in units of P_max; see `compiled_steps.allocate`."""
+@compiled(f"(boolean[:, ::1], {_SET}, {_HEAD}, {_HEAD}, {_HEAD}, {_WIDE}, {_WIDE}, {_WIDE})")
+def _starts(
+    sets: Any, numbers: Any, power_head: Any, user_head: Any, target_head: Any, level: Any, users: Any, targets: Any
+) -> None:
+    """Fill AP powers (n, M) and prices of users (n, K) and targets (n, S), see `unrolled`."""
     ap, fisher, estimate, _ = numbers
-    K, S = estimate.shape[1], fisher.shape[1]
-    information, reach = np.empty(fisher.shape[1:], np.float32), np.empty(K, np.float32)
+    information, reach = np.empty(fisher.shape[1:], np.float32), np.empty(estimate.shape[1], np.float32)
     around, first = np.empty(2 * ap.shape[1] + 4, np.float32), np.empty(len(power_head[3]), np.float32)
     zero = np.float32(0.0)
     for i in range(len(sets)):
-        rows = np.flatnonzero(sets[i])
         _set_features(sets[i], numbers, information, reach, around)
-        level, users, targets = np.empty(len(rows)), np.empty(K), np.empty(S)
         _first(around, power_head[1], first)
-        for j in range(len(rows)):
-            x = _value(power_head, rows[j], first, np.float32(1.0), around[-2], around[-1])
-            level[j] = np.exp(-np.log1p(np.exp(-abs(x))) - max(x, zero))  # of −softplus(x)
-        _first(around, user_head[1], first)
-        for k in range(K):
-            users[k] = np.exp(np.float64(min(max(_value(user_head, k, first, zero, zero, zero), -20.0), 20.0)))
-        _first(around, target_head[1], first)
-        for s in range(S):
-            targets[s] = np.exp(np.float64(min(max(_value(target_head, s, first, zero, zero, zero), -20.0), 20.0)))
-        served[i] = compiled_steps.allocate(
-            rows, links, gamma, level, users, targets, checkpoints, limits[i], least, power[i], sinr[i], caps[i], sensing[i]
-        )
+        for m in np.flatnonzero(sets[i]):
+            x = np.float64(_value(power_head, m, first, np.float32(1.0), around[-2], around[-1]))
+            level[i, m] = np.exp(-np.log1p(np.exp(-abs(x))) - max(x, 0.0))  # of −softplus(x)
+        for head, prices in ((user_head, users), (target_head, targets)):
+            _first(around, head[1], first)
+            for j in range(prices.shape[1]):
+                x = np.float64(_value(head, j, first, zero, zero, zero))
+                prices[i, j] = np.exp(min(max(x, -20.0), 20.0))

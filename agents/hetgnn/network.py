@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -189,30 +189,29 @@ class HetGnn(nn.Module):
         Returns:
             (B, M, K) p_mk/P_max: not negative, zero where the AP is off, and at most 1 for an AP.
         """
-        return next(self.powers(embedding, on, (self.config.steps if steps is None else steps,), drops))
-
-    def powers(
-        self, embedding: Embedding, on: Tensor, checkpoints: Sequence[int], drops: Drops | None = None
-    ) -> Iterator[Tensor]:
-        """Compute powers after several numbers of steps, ascending, in one run of the allocation."""
         drops = embedding.drops if drops is None else drops
+        kind = drops.fisher.dtype
+        log_power, users, targets = (x.to(kind) for x in self.starts(embedding, on))
+        # The allocation runs on as many rows as the largest set has APs. Where no AP is on, the first one takes part and has its power set
+        # to zero in the end: for users without any signal the prices would overflow, and gradients be NaN.
+        rows = torch.argsort((~on).to(torch.uint8), dim=-1, stable=True)[:, : max(1, int(on.sum(-1).max()))]
+        among = torch.gather(on, 1, rows)
+        taking_part = among | ((~on.any(-1, keepdim=True)) & (torch.arange(among.shape[1], device=on.device) == 0))
+        level = torch.gather(log_power, 1, rows)
+        steps = self.config.steps if steps is None else steps
+        own = unrolled.allocate(drops.of_aps(rows), taking_part, level, users, targets, steps)
+        own = own.masked_fill(~among[..., None], 0.0)
+        return torch.zeros_like(drops.log_gain).scatter(1, rows[..., None].expand_as(own), own)
+
+    def starts(self, embedding: Embedding, on: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute the starting points of the allocation, as `unrolled.allocate` takes them: (B, M), (B, K) and (B, S)."""
         around, change = self.set_features(embedding, on)
         log_power = -nn.functional.softplus(self._of_aps(self.power_head, embedding, around, change))
         users, targets = (
             h(h.part("node", nodes), h.part("set", around)[:, None])[..., 0].clamp(-20.0, 20.0)
             for h, nodes in ((self.user_head, embedding.ue), (self.target_head, embedding.target))
         )
-        kind = drops.fisher.dtype
-        # The allocation runs on as many rows as the largest set has APs. Where no AP is on, the first one takes part and has its power set
-        # to zero in the end: for users without any signal the prices would overflow, and gradients be NaN.
-        rows = torch.argsort((~on).to(torch.uint8), dim=-1, stable=True)[:, : max(1, int(on.sum(-1).max()))]
-        among = torch.gather(on, 1, rows)
-        taking_part = among | ((~on.any(-1, keepdim=True)) & (torch.arange(among.shape[1], device=on.device) == 0))
-        zeros = torch.zeros_like(drops.log_gain)
-        starts = (torch.gather(log_power, 1, rows).to(kind), users.to(kind), targets.to(kind))
-        for powers in unrolled.allocate(drops.of_aps(rows), taking_part, *starts, checkpoints):
-            own = powers.masked_fill(~among[..., None], 0.0)
-            yield zeros.scatter(1, rows[..., None].expand_as(own), own)
+        return log_power, users, targets
 
     @staticmethod
     def _of_aps(head: Joint, embedding: Embedding, around: Tensor, change: Tensor) -> Tensor:

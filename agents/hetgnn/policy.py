@@ -7,7 +7,6 @@ prefixes, the candidate sets of both policies.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,18 +18,16 @@ from agents.coverage import Fields, Watch
 from agents.hetgnn import weights
 from agents.hetgnn.compiled import CompiledHeads
 from agents.hetgnn.graph import Graph, build
-from agents.hetgnn.network import Embedding, HetGnn
-from agents.hetgnn.search import Rankings, Search
-from baselines.allocation import Status, fast
-from baselines.bounds import fewest_active
-from baselines.policy import Answer, ObservationPolicy, all_on_at_max_power, answer_from, encoded, with_margin
+from agents.hetgnn.network import HetGnn
+from agents.hetgnn.search import Search
+from baselines.allocation import Allocation, Multipliers, Status, fast
+from baselines.allocation.closed_form import ScaledDrops
+from baselines.heuristics import answer_from
+from baselines.policy import Answer, ObservationPolicy, all_on_at_max_power, encoded, with_margin
 from cfisac_env.observations import Observation
 from cfisac_env.types import Decision, Problem
 
 Bools = NDArray[np.bool_]
-
-ROUNDING = 3e-5
-"""Relative violation at which own powers still serve: the float32 action adds less than 1e-5 to it, and 1e-4 counts as met."""
 
 
 class GraphPolicy(ObservationPolicy):
@@ -87,10 +84,11 @@ class GraphPolicy(ObservationPolicy):
 
 
 class HetGnnPolicy(GraphPolicy):
-    """Activation and powers of the network: the cheapest prefix of its rankings that its own powers serve.
+    """Activation and powers of the network: the cheapest set that its own powers serve, from prefixes of its rankings and local moves.
 
     Args:
-        checkpoints: steps of the unrolled allocation after which its powers are evaluated, ascending; the cheapest that serve are taken.
+        rounds: of moves from the best prefix, see `HetGnnExactPolicy`.
+        outsiders: candidates that a round tries to add.
         extend: False takes the activation head's threshold σ ≥ 0.5, as in the paper, and its powers, even where they don't serve.
         options: see `GraphPolicy`.
     """
@@ -98,50 +96,44 @@ class HetGnnPolicy(GraphPolicy):
     name = "hetgnn"
 
     def __init__(
-        self, *, checkpoints: Sequence[int] = (12, 40, 100), extend: bool = True, width: int = 12, **options: Any
+        self,
+        *,
+        rounds: int = 8,
+        outsiders: int = 8,
+        extend: bool = True,
+        **options: Any,
     ) -> None:
-        super().__init__(width=width, **options)
-        if not checkpoints or min(checkpoints) < 0 or list(checkpoints) != sorted(checkpoints):
-            raise ValueError(f"checkpoints must be numbers of steps, 0 or more and ascending, got {tuple(checkpoints)}")
-        self.checkpoints, self.extend = tuple(checkpoints), extend
+        super().__init__(**options)
+        _check_moves(rounds, outsiders)
+        self.rounds, self.outsiders, self.extend = rounds, outsiders, extend
 
     def decide(self, problem: Problem, graph: Graph) -> Answer:
-        """Extend the proposed set until own powers serve."""
-        embedding = self.network.embed(graph)
-        if not self.extend:
-            none = torch.zeros(1, problem.M, dtype=torch.bool, device=self.network.device)
-            likely = (self.network.propose(embedding, none) >= 0.0).cpu().numpy()
-            power, served = self._powers(embedding, likely)
-            bare = Decision(active=likely[0], power=power[0] * problem.max_ap_power_w)
-            return Answer(bare, feasible=bool(served[0]))
-        rankings = Rankings(CompiledHeads(self.network, embedding), problem.M, self.width)
-        best, least = all_on_at_max_power(problem), np.inf
-        for sizes in _growing(fewest_active(problem), problem.M):
-            if sizes[0] * problem.circuit_power_w >= least:
-                break
-            sets = _distinct(np.concatenate([rankings.prefixes(size) for size in sizes]))
-            power, served = self._powers(embedding, sets)
-            watts = power * problem.max_ap_power_w
-            total = watts.sum((-2, -1)) + problem.circuit_power_w * sets.sum(-1)
-            total[~served] = np.inf
-            winner = int(total.argmin())
-            if total[winner] < least:
-                best, least = Decision(active=sets[winner], power=watts[winner]), float(total[winner])
-        return Answer(best, feasible=bool(np.isfinite(least)))
+        """Search with the network's own powers."""
+        heads = CompiledHeads(self.network, self.network.embed(graph))
+        scaled = ScaledDrops.of(problem)
 
-    def _powers(self, embedding: Embedding, sets: Bools) -> tuple[NDArray[np.float64], Bools]:
-        """Compute own powers (n, M, K) over P_max for sets of one drop, and whether they meet every requirement."""
-        many, on = embedding.repeated(len(sets)), torch.as_tensor(sets, device=self.network.device)
-        drops = many.drops.to(torch.float64)
-        best = torch.zeros_like(drops.log_gain)
-        least = torch.full_like(drops.sinr_threshold, torch.inf)
-        for power in self.network.powers(many, on, self.checkpoints, drops):
-            served = (torch.cat(drops.margins(power), -1) >= 1.0 - ROUNDING).all(-1)
-            total = power.sum((-2, -1))
-            better = (served & (total < least)) | (torch.isinf(least) & ~served)  # or else the last checkpoint
-            best = torch.where(better[:, None, None], power, best)
-            least = torch.where(better & served, total, least)
-        return best.cpu().numpy(), torch.isfinite(least).cpu().numpy()
+        def allocate(sets: Bools, room: NDArray[np.float64] | None = None) -> Allocation:
+            power, transmit = scaled.power(sets, start=heads.start(sets))
+            n = len(sets)
+            none = Multipliers(np.zeros((n, problem.K)), np.zeros(sets.shape), np.zeros((n, problem.S, 3)))
+            status = np.where(np.isfinite(transmit), str(Status.LOCAL), str(Status.UNKNOWN))
+            return Allocation(
+                sets, power, transmit * problem.max_ap_power_w, np.zeros(n), status, none, np.zeros(n, np.int64)
+            )
+
+        if not self.extend:
+            own = allocate(heads.logits(np.zeros((1, problem.M), dtype=bool)) >= 0.0)[0]
+            return Answer(Decision(active=own.active, power=own.power), feasible=bool(own.feasible))
+        search = Search(problem, heads, allocate)
+        if search.price_prefixes(self.width) is None:
+            return Answer(all_on_at_max_power(problem), feasible=False)
+        best = search.improve(self.rounds, self.outsiders)
+        return Answer(Decision(active=best.active, power=best.power), feasible=True)
+
+
+def _check_moves(rounds: int, outsiders: int) -> None:
+    if rounds < 0 or outsiders < 1:
+        raise ValueError(f"rounds must be 0 or more and outsiders 1 or more, got {rounds} and {outsiders}")
 
 
 class HetGnnExactPolicy(GraphPolicy):
@@ -160,15 +152,15 @@ class HetGnnExactPolicy(GraphPolicy):
 
     def __init__(self, *, rounds: int = 8, outsiders: int = 6, accept: float = 0.005, **options: Any) -> None:
         super().__init__(**options)
-        if rounds < 0 or outsiders < 1 or not accept >= 0.0:
-            raise ValueError(
-                f"rounds and accept must be 0 or more and outsiders 1 or more, got {rounds}, {accept} and {outsiders}"
-            )
+        _check_moves(rounds, outsiders)
+        if not accept >= 0.0:
+            raise ValueError(f"accept must be 0 or more, got {accept}")
         self.rounds, self.outsiders, self.accept = rounds, outsiders, accept
 
     def decide(self, problem: Problem, graph: Graph) -> Answer:
         """Rank the APs, price prefixes, and improve the cheapest."""
-        search = Search(with_margin(problem), CompiledHeads(self.network, self.network.embed(graph)), self.accept)
+        heads = CompiledHeads(self.network, self.network.embed(graph))
+        search = Search(with_margin(problem), heads, accept=self.accept)
         if search.price_prefixes(self.width) is None:
             exact = fast.solve(problem, np.ones(problem.M, dtype=bool))  # there may be no room for a margin
             if exact.status != Status.OPTIMAL:
@@ -176,16 +168,3 @@ class HetGnnExactPolicy(GraphPolicy):
             search.start(exact)
         best = search.improve(self.rounds, self.outsiders)
         return Answer(Decision(active=best.active, power=best.power), feasible=True)
-
-
-def _distinct(sets: Bools) -> Bools:
-    """Remove repeated sets, keeping the order."""
-    return sets[np.sort(np.unique(sets, axis=0, return_index=True)[1])]
-
-
-def _growing(first: int, last: int) -> Iterator[range]:
-    """Yield ranges of sizes from `first` to `last` of growing length."""
-    count = 2
-    while first <= last:
-        yield range(first, min(first + count, last + 1))
-        first, count = first + count, min(2 * count, 8)

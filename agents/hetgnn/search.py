@@ -1,24 +1,26 @@
-"""Search from the network's rankings to a set of APs with exact powers: prefixes, then local moves from the cheapest one.
+"""Search from the network's rankings to a set of APs: prefixes, then local moves from the cheapest one.
 
-A set of n APs costs T + n P_cir, with T from the exact allocator. It is priced at most once, with a cut-off, and only if neither the SINRs'
-least number of APs, nor the sensing knapsack, nor the multipliers of earlier sets exclude that it improves on the best.
+A set of n APs costs T + n P_cir, with T from an allocator: the exact one, or the network's own powers. It is priced at most once, with a
+cut-off, and only if neither the SINRs' least number of APs, nor the sensing knapsack, nor the multipliers of earlier sets exclude that it
+improves on the best.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agents.hetgnn.compiled import CompiledHeads
 from baselines import ap_sets
-from baselines.allocation import Allocation, Status, fast
+from baselines.allocation import Allocation, fast
 from baselines.bounds import DualScreen, SensingKnapsack, fewest_active
 from baselines.local_search import by_price
 from cfisac_env.types import Problem
 
 Bools = NDArray[np.bool_]
+Allocator = Callable[[Bools, NDArray[np.float64]], Allocation]
 
 
 class Rankings:
@@ -51,11 +53,15 @@ class Search:
     Args:
         problem: one drop with orthogonal pilots.
         head: of the same drop.
+        allocate: allocator of sets (n, M) with cut-offs (n,) W; by default the exact one.
         accept: stop when the total power is certified to be at most this far (relative) above the optimum.
     """
 
-    def __init__(self, problem: Problem, head: CompiledHeads, accept: float = 0.0) -> None:
+    def __init__(
+        self, problem: Problem, head: CompiledHeads, allocate: Allocator | None = None, accept: float = 0.0
+    ) -> None:
         self.problem, self._head, self._accept = problem, head, accept
+        self._allocate = allocate or (lambda sets, room: fast.solve(problem, sets, cutoff_w=room))
         self.best: Allocation | None = None
         self.best_w = np.inf
         self.solves = 0
@@ -87,7 +93,7 @@ class Search:
         """Move to the cheapest neighbour of the best set, at most so many times.
 
         A move exchanges, removes or adds one AP; when none of these helps, it exchanges two for one. Candidates to add are those with the
-        highest logits given the APs that stay, and those with the best reduced costs in the exact allocation.
+        highest logits given the APs that stay, and those with the best reduced costs where the allocator has multipliers.
         """
         if self.best is None:
             raise ValueError("there is no set to improve: call `price_prefixes` or `start` first")
@@ -110,10 +116,10 @@ class Search:
         rows = rows[~self._screen.rules_out(sets[rows], room[rows])]
         if not len(rows):
             return False
-        answers = fast.solve(problem, sets[rows], cutoff_w=room[rows])
+        answers = self._allocate(sets[rows], room[rows])
         self.solves += len(rows)
         total = np.where(
-            (answers.status == Status.OPTIMAL) & (answers.transmit_power < room[rows]),
+            answers.feasible & (answers.transmit_power < room[rows]),
             answers.transmit_power + problem.circuit_power_w * size[rows],
             np.inf,
         )
@@ -127,20 +133,20 @@ class Search:
     def _neighbours(self, best: Allocation, outsiders: int) -> Iterator[Bools]:
         """Yield the neighbours of the best set, (n, M): with one AP exchanged, removed or added, then with two exchanged for one."""
         on = np.flatnonzero(best.active)
-        prices = by_price(self.problem, best)[:outsiders]
+        prices = by_price(self.problem, best)[: outsiders if best.multipliers.sinr.any() else 0]
         without = ap_sets.removals(best.active)
         yield np.concatenate(
-            [without, self._additions(np.concatenate([without, best.active[None]]), best.active, prices)]
+            [without, self._additions(np.concatenate([without, best.active[None]]), best.active, prices, outsiders)]
         )
         if len(on) > self.fewest:
             pairs = on[np.stack(np.triu_indices(len(on), 1), axis=1)]
-            yield self._additions(ap_sets.exchanged(best.active, leavers=pairs), best.active, prices)
+            yield self._additions(ap_sets.exchanged(best.active, leavers=pairs), best.active, prices, outsiders)
 
-    def _additions(self, bases: Bools, barred: Bools, prices: NDArray[np.int64]) -> Bools:
-        """Add one AP to each base: each of `prices`, and as many with the highest logits. Returns sets (n, M)."""
+    def _additions(self, bases: Bools, barred: Bools, prices: NDArray[np.int64], outsiders: int) -> Bools:
+        """Add one AP to each base: each of `prices`, and `outsiders` with the highest logits. Returns sets (n, M)."""
         logits = self._head.logits(bases)
         logits[:, barred] = -np.inf
-        wanted = np.argsort(-logits, axis=-1, kind="stable")[:, : len(prices)]
+        wanted = np.argsort(-logits, axis=-1, kind="stable")[:, :outsiders]
         newcomers = np.concatenate([wanted, np.repeat(prices[None], len(bases), axis=0)], axis=1)
         moves = np.repeat(bases[:, None], newcomers.shape[1], axis=1)
         np.put_along_axis(moves, newcomers[..., None], True, axis=-1)

@@ -14,9 +14,7 @@ The iteration runs on the logarithms of powers, signals and prices, so it states
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -51,8 +49,8 @@ def allocate(
     log_power: Tensor,
     log_sinr_price: Tensor,
     log_sensing_price: Tensor,
-    checkpoints: Sequence[int],
-) -> Iterator[Tensor]:
+    steps: int,
+) -> Tensor:
     """Iterate towards the cheapest powers that meet the requirements.
 
     Args:
@@ -61,10 +59,10 @@ def allocate(
         log_power: (B, M) start of log P_m/P_max, at most 0.
         log_sinr_price: (B, K) start of log λ_k Σ_{m on} v_mk.
         log_sensing_price: (B, S) start of log ζ_s/Σ_m P_m.
-        checkpoints: numbers of steps after which powers are returned, ascending.
+        steps: number of steps.
 
-    Yields:
-        (B, M, K) p_mk/P_max for every checkpoint: at least 0, zero where the AP is off, Σ_k p_mk/P_max at most 1.
+    Returns:
+        (B, M, K) p_mk/P_max: at least 0, zero where the AP is off, Σ_k p_mk/P_max at most 1.
     """
     gamma, log_v = drops.sinr_threshold[:, None], drops.log_estimate
     target = torch.log(gamma * (1.0 + MARGIN))
@@ -75,22 +73,21 @@ def allocate(
     sensing = log_sensing_price + torch.logsumexp(level, 1)[:, None]
     signal = 0.5 * torch.logsumexp(masked_v + level[..., None], 1)
     need = torch.zeros_like(signal)
-    for before, after in itertools.pairwise((0, *checkpoints)):
-        for _ in range(before, after):
-            paid = price + DAMPING * need
-            weight = 2.0 * (paid + signal)[:, None] + log_v
-            total = torch.logsumexp(weight, -1)
-            signal, power, interference = _received(drops, gain, off, weight - total[..., None], level)
-            crlb, value = _sensing(power, drops.fisher)
-            miss = torch.log(crlb * (1.0 + MARGIN)).clamp(-CLIP, CLIP)
-            reward = (value * torch.exp(sensing + DAMPING * miss)[:, None]).sum(-1)
-            worth = torch.exp(0.5 * (total - level)) + reward
-            cost = 1.0 + gamma * (gain @ torch.exp(paid)[..., None])[..., 0]
-            level = (level + (RATE * torch.log(worth / cost)).clamp(-1.0, 1.0)).clamp(max=0.0).masked_fill(off, _OFF)
-            need = (target + torch.log1p(interference) - 2.0 * signal).clamp(-CLIP, CLIP)
-            price = price + RATE * need
-            sensing = sensing + RATE * miss
-        yield _balanced(drops, gain, off, level, 2.0 * (price + signal))
+    for _ in range(steps):
+        paid = price + DAMPING * need
+        weight = 2.0 * (paid + signal)[:, None] + log_v
+        total = torch.logsumexp(weight, -1)
+        signal, power, interference = _received(drops, gain, off, weight - total[..., None], level)
+        crlb, value = _sensing(power, drops.fisher)
+        miss = torch.log(crlb * (1.0 + MARGIN)).clamp(-CLIP, CLIP)
+        reward = (value * torch.exp(sensing + DAMPING * miss)[:, None]).sum(-1)
+        worth = torch.exp(0.5 * (total - level)) + reward
+        cost = 1.0 + gamma * (gain @ torch.exp(paid)[..., None])[..., 0]
+        level = (level + (RATE * torch.log(worth / cost)).clamp(-1.0, 1.0)).clamp(max=0.0).masked_fill(off, _OFF)
+        need = (target + torch.log1p(interference) - 2.0 * signal).clamp(-CLIP, CLIP)
+        price = price + RATE * need
+        sensing = sensing + RATE * miss
+    return _balanced(drops, gain, off, level, 2.0 * (price + signal))
 
 
 def _balanced(drops: Drops, gain: Tensor, off: Tensor, level: Tensor, weight: Tensor) -> Tensor:

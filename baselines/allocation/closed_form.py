@@ -53,6 +53,18 @@ Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
+class Start:
+    """Starting points of the iteration for n sets."""
+
+    level: Float  # (n, M) AP powers over P_max
+    user: Float  # (n, K) λ_k Σ_m v_mk over the active APs
+    target: Float  # (n, S) ζ_s/Σ_m P_m
+
+
+_DEFAULT = Start(*[np.empty((0, 0))] * 3)
+
+
+@dataclass(frozen=True, eq=False)
 class ScaledDrops:
     """B drops of one size, scaled so that caps, noise and CRLB threshold are 1."""
 
@@ -106,32 +118,40 @@ class ScaledDrops:
             sets: (n, M) active APs.
             drop: (n,) index of the drop of each set; None for the first.
         """
-        return self._solve(sets, drop, np.empty((0, 0, 0)))
+        return self._solve(sets, drop, np.empty((0, 0, 0)), _DEFAULT)
 
-    def power(self, sets: Bools, drop: NDArray[np.int64] | None = None) -> tuple[Float, Float]:
-        """Compute powers (n, M, K) in watts, zero where a requirement is missed, and `transmit_power`."""
+    def power(
+        self, sets: Bools, drop: NDArray[np.int64] | None = None, start: Start | None = None
+    ) -> tuple[Float, Float]:
+        """Compute powers (n, M, K) in watts, zero where a requirement is missed, and `transmit_power`.
+
+        Args:
+            sets: (n, M) active APs.
+            drop: (n,) index of the drop of each set; None for the first.
+            start: starting points; by default equal ones.
+        """
         out = np.zeros((*sets.shape, self.gain.shape[-1]))
-        transmit = self._solve(sets, drop, out)
+        transmit = self._solve(sets, drop, out, start or _DEFAULT)
         out *= self.max_ap_power_w[0] if drop is None else self.max_ap_power_w[drop, None, None]
         return out, transmit
 
-    def _solve(self, sets: Bools, drop: NDArray[np.int64] | None, out: Float) -> Float:
+    def _solve(self, sets: Bools, drop: NDArray[np.int64] | None, out: Float, start: Start) -> Float:
         transmit = np.empty(len(sets))
         drop = np.zeros(len(sets), np.int64) if drop is None else np.ascontiguousarray(drop)
         _solve_all(
-            np.ascontiguousarray(sets), drop, self.gain, self.estimate, self.fisher, self.prior, self.sinr_threshold, CHECKPOINTS, transmit,
-            out,
+            np.ascontiguousarray(sets), drop, self.gain, self.estimate, self.fisher, self.prior, self.sinr_threshold,
+            CHECKPOINTS, start.level, start.user, start.target, transmit, out,
         )  # fmt: skip
         return transmit
 
 
 @compiled(
     "(boolean[:, ::1], int64[::1], float64[:, :, ::1], float64[:, :, ::1], float64[:, :, :, ::1], float64[:, :, ::1], float64[::1], "
-    "int64[::1], float64[::1], float64[:, :, ::1])"
+    "int64[::1], float64[:, ::1], float64[:, ::1], float64[:, ::1], float64[::1], float64[:, :, ::1])"
 )
 def _solve_all(
     sets: Bools, drop: NDArray[np.int64], gain: Float, estimate: Float, fisher: Float, prior: Float, threshold: Float,
-    checkpoints: NDArray[np.int64], transmit: Float, out: Float,
+    checkpoints: NDArray[np.int64], first_level: Float, first_user: Float, first_target: Float, transmit: Float, out: Float,
 ) -> None:  # fmt: skip
     """Fill `transmit` (n,) and, unless it is empty, `out` (n, M, K) with powers in units of P_max."""
     M, K, S = gain.shape[1], gain.shape[2], fisher.shape[2]
@@ -154,6 +174,11 @@ def _solve_all(
         transmit[i] = np.inf
         if n == 0 or not _passes_screen(g[:n], v[:n], q[:n], prior[b], gamma, target):
             continue
+        level[:n], user[3], target[1] = INITIAL_LEVEL, 1.0, 1.0
+        if len(first_level) > 0:
+            for a in range(n):
+                level[a] = first_level[i, on[a]]
+            user[3], target[1] = first_user[i], first_target[i]
         served = _solve_one(
             g[:n], v[:n], q[:n], prior[b], gamma, checkpoints, level[:n], total[:n], share[:n], user, target
         )
@@ -210,19 +235,21 @@ def _solve_one(
 ) -> bool:  # fmt: skip
     """Fill AP powers `level` (n,) and shares (n, K) for one set; return whether they meet the requirements.
 
-    Rows of `user`: s_k, I_k, c_k, λ_k and γ (I_k + 1)/s_k². Rows of `target`: CRLB_s/ν, ζ_s, the three entries of J_s⁻², the price
-    applied in the current step, and −d log CRLB_s/d log P.
+    Before, `level`, `user[3]` and `target[1]` hold starting points as in `Start`. Rows of `user`: s_k, I_k, c_k, λ_k and γ (I_k + 1)/s_k².
+    Rows of `target`: CRLB_s/ν, ζ_s, the three entries of J_s⁻², the price applied in the current step, and −d log CRLB_s/d log P.
     """
     n, K = v.shape
     S = target.shape[1]
-    running, finished, weight, signal = np.full(n, INITIAL_LEVEL), np.empty(n), np.empty(K), np.empty(K)
+    running, finished, weight, signal = level.copy(), np.empty(n), np.empty(K), np.empty(K)
     for k in range(K):
-        reach = 0.0
+        reach, received = 0.0, 0.0
         for m in range(n):
             reach += v[m, k]
-        user[0, k], user[3, k], user[4, k] = np.sqrt(INITIAL_LEVEL * reach), 1.0 / reach, 1.0
+            received += v[m, k] * level[m]
+        user[0, k], user[4, k] = np.sqrt(received), 1.0
+        user[3, k] /= reach
     for s in range(S):
-        target[1, s] = INITIAL_LEVEL * n
+        target[1, s] *= level.sum()
     done, best = 0, np.inf
     for stop in checkpoints:
         for _ in range(done, stop):

@@ -25,8 +25,8 @@ class Label(Command):
     presets: tuple[str, ...] = ("paper",)
     """Names of presets."""
     random: Annotated[Count | None, open_option("INT")] = None
-    """Number of random configurations instead of sizes and presets: any preset, 2 to 60 APs, 1 to 20 users, 1 to 6 receivers, 1 to 3 targets, and thresholds
-    within 6 dB of the preset's; drawn from --seed."""
+    """Number of random configurations, drawn from --seed, instead of sizes and presets: any preset, 2 to 60 APs, 1 to 20 users, 1 to 6
+    receivers, 1 to 3 targets, and thresholds within 6 dB of the preset's."""
     drops: Count = 800
     """Number of drops of each configuration."""
     seed: Seed = 0
@@ -52,7 +52,9 @@ class Label(Command):
         if self.random is None:
             configs = configurations(self.presets, self.sizes, fields)
         elif fields:
-            raise ValueError(f"--random draws the configurations: leave out {', '.join(f'--{name}' for name in fields)}")
+            raise ValueError(
+                f"--random draws the configurations: leave out {', '.join(f'--{name}' for name in fields)}"
+            )
         else:
             configs = random_configurations(np.random.default_rng(self.seed), self.random, 60, 20, 6, 3)
         shards = labelling.plan(configs, self.drops, self.seed, self.policy, self.shard)
