@@ -5,16 +5,18 @@ A dynamic program is exact over its candidate sets, and over all sets for few AP
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from baselines import ap_sets, branch_and_bound
+from baselines import ap_sets
 from baselines.allocation.result import Float
 from baselines.ap_sets import Bools
 from baselines.bounds import certify
+from baselines.episode_bounds import EpisodeBound
 from baselines.policy import Answer
 from baselines.sequential import ALLOCATOR, HysteresisPolicy, SequentialPolicy, serve
 from cfisac_env.mobile import CfIsacMobileEnv, Switching
@@ -25,6 +27,9 @@ MAX_EXACT_APS = 6
 
 ROUNDS = 4
 """Maximum rounds of adding neighbours of the scheduled sets to the candidates."""
+
+GAP = 0.01
+"""Relative gap between schedule and bound at which the bound isn't improved further."""
 
 MAX_NEIGHBOURS = 400
 """Maximum number of candidates added per round."""
@@ -57,7 +62,7 @@ def plan(problem: Problem, start: Switching, *, bound_s: float = 0.0, exact: boo
     Args:
         problem: the episode, instants along its leading axis.
         start: switching costs and initial switching state.
-        bound_s: seconds of exact search for the bound of each instant; at zero the bound needs no search.
+        bound_s: seconds of processor time per instant for the bound that accounts for switching, at zero that of the instants alone.
         exact: make every set a candidate; by default for at most `MAX_EXACT_APS` APs.
         seed: of local search.
 
@@ -68,7 +73,8 @@ def plan(problem: Problem, start: Switching, *, bound_s: float = 0.0, exact: boo
         raise ValueError(f"an episode has one leading axis, its instants; got {problem.batch_shape}")
     M, steps = problem.M, problem.batch_shape[0]
     instants = [problem[t] for t in range(steps)]
-    bounds_w, infeasible = instant_bounds(instants, bound_s)
+    certificates = [certify(instant) for instant in instants]
+    infeasible = np.array([one.infeasible for one in certificates])
     exact = M <= MAX_EXACT_APS if exact is None else exact
     run = _Program(instants, start, infeasible)
     if exact:
@@ -84,11 +90,18 @@ def plan(problem: Problem, start: Switching, *, bound_s: float = 0.0, exact: boo
             if now >= value * (1.0 - 1e-9):
                 break
             value = now
-    active = _kept_on(chosen, start, run.upkeep_j, run.wake_j)
-    power, feasible = _powers(instants, active, start, infeasible)
-    lower_j = float(np.sum(bounds_w)) * start.step_s
+    lower_j = sum(one.lower_bound_w for one in certificates if not one.infeasible) * start.step_s
     if exact:
         lower_j = max(lower_j, run.solve(certified=True)[1])
+    elif bound_s > 0.0:
+        bound = EpisodeBound(certificates, start)
+        end = time.process_time() + bound_s * steps
+        while time.process_time() < end and bound.lower_bound_j < value * (1.0 - GAP):
+            run.add(bound.improve(run.sets, np.where(infeasible, np.inf, run.transmit_w.T).T * start.step_s, value))
+            chosen, value = run.solve()
+        lower_j = max(lower_j, bound.lower_bound_j)
+    active = _kept_on(chosen, start, run.upkeep_j, run.wake_j)
+    power, feasible = _powers(instants, active, start, infeasible)
     return Plan(
         active=active,
         power=power,
@@ -234,31 +247,6 @@ def _powers(instants: list[Problem], active: Bools, start: Switching, infeasible
             continue
         power[t], feasible[t] = serve(instant, serving)
     return power, feasible
-
-
-def instant_bounds(instants: list[Problem], seconds: float) -> tuple[Float, Bools]:
-    """Compute certified lower bounds on the total power of each instant, and which instants are certified infeasible.
-
-    Pilot contamination is neglected, a relaxation.
-
-    Args:
-        instants: the episode.
-        seconds: of exact search per bound; at zero the bound is `Certificate.lower_bound_w`.
-
-    Returns:
-        (steps,) W, zero where infeasible, and (steps,) bool.
-    """
-    bounds, infeasible = np.zeros(len(instants)), np.zeros(len(instants), dtype=bool)
-    for t, instant in enumerate(instants):
-        certificate = certify(instant)
-        infeasible[t] = certificate.infeasible
-        if infeasible[t]:
-            continue
-        bounds[t] = certificate.lower_bound_w
-        if seconds > 0.0:
-            clean = replace(instant, pilot_overlap=None)
-            bounds[t] = branch_and_bound.solve(clean, time_limit_s=seconds, threads=1).lower_bound_w
-    return bounds, infeasible
 
 
 def _all_sets(M: int) -> Bools:

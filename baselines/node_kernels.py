@@ -33,7 +33,7 @@ def _fix(state: Any, c: Float, n: int, constant: float, target: float, order: An
             free += 1
     if count < 0 or free < count:
         return 0
-    value = constant + least(c, state, n, order)  # leaves the free APs in order of c
+    value = constant + least(c, state, n, False, order)  # leaves the free APs in order of c
     room = target - value
     fixed = 0
     for i in range(free):
@@ -146,7 +146,7 @@ def reduce_node(
     M = c.shape[0]
     order = np.empty(M, np.int64)
     limit = target + ROUNDING_MARGIN * abs(target)
-    constant = bound - least(c, state, n, order)
+    constant = bound - least(c, state, n, False, order)
     out[2] = _fix(state, c, n, constant, limit, order)
     out[3] = _branch(state, a, P)
     count, free = n, 0
@@ -161,7 +161,7 @@ def reduce_node(
     if count < 0 or free < count:
         out[0] = 0
     else:
-        least(c, state, n, order)
+        least(c, state, n, False, order)
         out[0] = _completions(c, order, free, count, room, picks.shape[0], picks)
 
 

@@ -183,9 +183,12 @@ def prices(
     return constant - ROUNDING_ALLOWANCE * size
 
 
-@compiled("(float64[::1], int8[::1], int64, int64[::1])")
-def least(c: Float, state: Any, n: int, order: Any) -> float:
-    """Sum c over the APs that are on and the n − |on| smallest of the free ones; infinite when no set of n APs fits the state."""
+@compiled("(float64[::1], int8[::1], int64, boolean, int64[::1])")
+def least(c: Float, state: Any, n: int, larger: bool, order: Any) -> float:
+    """Sum c over the APs that are on and the n − |on| smallest of the free ones; infinite when no set of n APs fits the state.
+
+    With `larger`, sets may have more than n APs: further negative c are included.
+    """
     total, count = 0.0, n
     free = 0
     for m in range(c.shape[0]):
@@ -199,16 +202,23 @@ def least(c: Float, state: Any, n: int, order: Any) -> float:
                 place -= 1
             order[place] = m
             free += 1
+    if larger:
+        count = max(count, 0)
     if count < 0 or free < count:
         return np.inf
-    for i in range(count):
-        total += c[order[i]]
+    for i in range(free):
+        if i < count or (larger and c[order[i]] < 0.0):
+            total += c[order[i]]
     return total
 
 
 @compiled()
-def _soften(c: Float, state: Any, count: int, epsilon: float, a: Float) -> float:
-    """Fill `a` with weights a_m = 1/(1 + e^((c_m − τ)/ε)) of the free APs that sum to `count`; return Σ a c − ε H(a)."""
+def _soften(c: Float, state: Any, count: int, larger: bool, epsilon: float, a: Float) -> tuple[float, bool]:
+    """Fill `a` with weights a_m = 1/(1 + e^((c_m − τ)/ε)) of the free APs that sum to `count`, or with `larger` to `count` or more.
+
+    Returns:
+        Σ a c − ε H(a), and whether τ is determined by the sum; otherwise it is zero.
+    """
     M = c.shape[0]
     low, high, free = np.inf, -np.inf, 0
     for m in range(M):
@@ -216,16 +226,16 @@ def _soften(c: Float, state: Any, count: int, epsilon: float, a: Float) -> float
         if state[m] == 0:
             low, high, free = min(low, c[m]), max(high, c[m]), free + 1
     value = 0.0
-    if count <= 0 or count >= free:
+    if (count <= 0 and not larger) or count >= free:
         for m in range(M):
             if state[m] == 0 and count > 0:
                 a[m] = 1.0
                 value += c[m]
-        return value
+        return value, True
     reach = epsilon * (np.log(float(M)) + 1.0)
     low, high = low - reach, high + reach
-    tau = 0.5 * (low + high)
-    for _ in range(80):
+    tau, tied = 0.0 if larger else 0.5 * (low + high), True
+    for step in range(80):
         total = slope = 0.0
         for m in range(M):
             if state[m] == 0:
@@ -233,6 +243,9 @@ def _soften(c: Float, state: Any, count: int, epsilon: float, a: Float) -> float
                 total += a[m]
                 slope += a[m] * (1.0 - a[m])
         if abs(total - count) <= 1e-12 * count:
+            break
+        if larger and step == 0 and total > count:
+            tied = False
             break
         if total > count:
             high = tau
@@ -245,18 +258,18 @@ def _soften(c: Float, state: Any, count: int, epsilon: float, a: Float) -> float
             value += a[m] * c[m] + epsilon * a[m] * np.log(a[m])
             if a[m] < 1.0:
                 value += epsilon * (1.0 - a[m]) * np.log(1.0 - a[m])
-    return value
+    return value, tied
 
 
 @compiled()
 def _system(
     theta: Float, scale: Float, inverse_s: Float, rho: Float, Q: Float, state: Any, gamma: float, P: Float, xi: Float, a: Float,
-    curves: Float, epsilon: float, gradient: Float, H: Float, plus: Float, minus: Float,
+    tied: bool, curves: Float, epsilon: float, gradient: Float, H: Float, plus: Float, minus: Float,
 ) -> None:  # fmt: skip
     """Compute gradient and negative Hessian of the smooth form in variables scaled by `scale`.
 
     With P and ξ eliminated, −∇²c = −Γ_θθ + u_ξu_ξᵀ/Γ_ξξ + uuᵀ/f″ for u = u_P − u_ξ Γ_Pξ/Γ_ξξ and f″ = Γ_PP − Γ_Pξ²/Γ_ξξ; Γ_θθ has a 3 × 3
-    block per user. The weights a add (Σ ω ggᵀ − ḡḡᵀ/Σω)/ε with ω = a (1 − a), g = ∇c_m and ḡ = Σ ω g.
+    block per user. The weights a add (Σ ω ggᵀ − ḡḡᵀ/Σω)/ε with ω = a (1 − a), g = ∇c_m and ḡ = Σ ω g, the latter if their sum is `tied`.
     """
     M, K = rho.shape
     N = theta.shape[0]
@@ -340,7 +353,7 @@ def _system(
                 plus[up, j] = root * g[j]
                 mean[j] += spread * g[j]
             up += 1
-    if weight > 0.0:
+    if tied and weight > 0.0:
         for j in range(N):
             minus[down, j] = mean[j] / np.sqrt(weight)
         down += 1
@@ -391,14 +404,14 @@ def _keep_positive(theta: Float, before: Float, K: int, floor: float) -> None:
 
 
 @compiled(
-    "(float64[::1], float64[:, ::1], float64[:, ::1], float64[:, ::1], int8[::1], int64, float64,"
+    "(float64[::1], float64[:, ::1], float64[:, ::1], float64[:, ::1], int8[::1], int64, boolean, float64[::1], float64,"
     " float64[::1], float64[::1], float64, float64, float64, int64, float64[::1], float64[::1])"
 )
 def tighten(
-    theta: Float, inverse_s: Float, rho: Float, Q: Float, state: Any, n: int, gamma: float, P: Float, xi: Float, softness: float,
-    unit: float, target: float, evaluations: int, c: Float, a: Float,
+    theta: Float, inverse_s: Float, rho: Float, Q: Float, state: Any, n: int, larger: bool, cost: Float, gamma: float, P: Float, xi: Float,
+    softness: float, unit: float, target: float, evaluations: int, c: Float, a: Float,
 ) -> tuple[float, int]:  # fmt: skip
-    """Maximise the bound on the transmit power of all sets of n APs with the APs that are on and none that is off.
+    """Maximise the bound on the transmit power plus cost of all sets of n APs with the APs that are on and none that is off.
 
     Args:
         theta: (3K + 3S,) α, η, ν and Z as (Z_aa, Z_bb, Z_ab); receives the best multipliers.
@@ -407,6 +420,8 @@ def tighten(
         Q: (M, 3S) ν P_max (q_a, q_b, 2q_c).
         state: (M,) 1 on, 0 free, −1 off.
         n: size of the sets.
+        larger: whether sets may have more than n APs.
+        cost: (M,) of each AP in units of P_max, which adds to its c.
         gamma: SINR threshold.
         P: (M,) initial AP powers, updated.
         xi: (M,) initial ξ, updated.
@@ -431,9 +446,12 @@ def tighten(
         if state[m] > 0:
             count -= 1
     constant = prices(theta, inverse_s, rho, Q, state, gamma, P, xi, now, curves)
-    best = constant + least(now, state, n, order)
+    for m in range(M):
+        now[m] += cost[m]
+    best = constant + least(now, state, n, larger, order)
     copy(now, c)
-    smooth = constant + _soften(now, state, count, softness, a)
+    smooth, tied = _soften(now, state, count, larger, softness, a)
+    smooth += constant
     for m in range(M):
         if state[m] > 0:
             smooth += now[m]
@@ -447,7 +465,7 @@ def tighten(
         for j in range(3 * K, N, 3):
             scale[j] = scale[j + 1] = scale[j + 2] = 0.5 * (current[j] + current[j + 1])
         _system(
-            current, scale, inverse_s, rho, Q, state, gamma, P, xi, weights, curves, softness, gradient, H, plus, minus
+            current, scale, inverse_s, rho, Q, state, gamma, P, xi, weights, tied, curves, softness, gradient, H, plus, minus
         )
         accepted = False
         while spent < evaluations:
@@ -472,8 +490,11 @@ def tighten(
                 continue
             constant = prices(trial, inverse_s, rho, Q, state, gamma, P, xi, now, curves)
             spent += 1
-            value = constant + least(now, state, n, order)
-            after = constant + _soften(now, state, count, softness, weights)
+            for m in range(M):
+                now[m] += cost[m]
+            value = constant + least(now, state, n, larger, order)
+            after, tied = _soften(now, state, count, larger, softness, weights)
+            after += constant
             for m in range(M):
                 if state[m] > 0:
                     after += now[m]

@@ -191,11 +191,12 @@ class ShareSearch:
             node, state=node.state.copy(), theta=node.theta.copy(), power=node.power.copy(), xi=node.xi.copy()
         )
         c, a, picks, out = np.empty(M), np.zeros(M), np.empty((MAX_SETS, size), np.int64), np.zeros(4, np.int64)
+        free_w = np.zeros(M)  # every set has the same circuit power
         done = _NodeResult(node)
         for _ in range(ROUNDS):
             bound, spent = tighten(
-                node.theta, relaxation.inverse_s, relaxation.rho, relaxation.Q, node.state, size, relaxation.gamma, node.power, node.xi,
-                SOFTNESS * target, target, target, EVALUATIONS, c, a,
+                node.theta, relaxation.inverse_s, relaxation.rho, relaxation.Q, node.state, size, False, free_w, relaxation.gamma,
+                node.power, node.xi, SOFTNESS * target, target, target, EVALUATIONS, c, a,
             )  # fmt: skip
             done.counts[0] += spent
             if bound > target:

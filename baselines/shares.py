@@ -95,7 +95,7 @@ class ShareRelaxation:
         constant = prices(
             theta, self.inverse_s, self.rho, self.Q, state, self.gamma, np.full(M, 1e-2), np.full(M, 1e-2), c, curves
         )
-        return (constant + least(c, state, size, np.empty(M, np.int64))) * self.cap_w
+        return (constant + least(c, state, size, False, np.empty(M, np.int64))) * self.cap_w
 
     def tighten(
         self,
@@ -103,6 +103,7 @@ class ShareRelaxation:
         size: int,
         state: NDArray[np.int8] | None = None,
         *,
+        cost_w: Float | None = None,
         target_w: float = np.inf,
         evaluations: int = EVALUATIONS,
         softness: float = SOFTNESS,
@@ -112,18 +113,21 @@ class ShareRelaxation:
         Args:
             point: starting point, updated.
             state: see `bound_w`.
-            target_w: stop once the bound exceeds it, or exceeds the sum of the caps.
+            cost_w: (M,) of each AP; if given, the bound is on transmit power plus cost of the sets of at least `size` APs.
+            target_w: stop once the bound exceeds it, or, without costs, exceeds the sum of the caps.
             evaluations: maximum number of evaluations of the Lagrangian.
             softness: of the selection of APs, relative to the target.
 
         Returns:
             Infinite if all of the sets are proven infeasible.
         """
-        most = size * (1.0 + 1e-6)
+        M = self.problem.M
+        most = np.inf if cost_w is not None else size * (1.0 + 1e-6)
+        cost = np.zeros(M) if cost_w is None else cost_w / self.cap_w
         target = min(target_w / self.cap_w, most)
         unit = min(target, point.unit)
         value, _ = tighten(
-            point.theta, self.inverse_s, self.rho, self.Q, np.zeros(self.problem.M, np.int8) if state is None else state, size,
+            point.theta, self.inverse_s, self.rho, self.Q, np.zeros(M, np.int8) if state is None else state, size, cost_w is not None, cost,
             self.gamma, point.power, point.xi, softness * unit, unit, target, evaluations, point.price, point.weight,
         )  # fmt: skip
         return np.inf if value > most else value * self.cap_w

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 import agents
 import baselines
-from baselines import clairvoyant
+from baselines.bounds import certify
 from baselines.clairvoyant import ClairvoyantPolicy
 from cfisac_env import SystemConfig
 from cfisac_env.mobile import CfIsacMobileEnv
@@ -118,7 +118,7 @@ def run(
         episodes: number of episodes, with seeds from `seed` on.
         seed: of the first episode.
         payback_s: of `hysteresis` and `keep-credit`.
-        bound_s: seconds of exact search for each instant's lower bound.
+        bound_s: processor time in s per instant for the bound of `clairvoyant` that accounts for switching.
         every: play episodes with a certified infeasible instant, too, instead of skipping them.
         workers: processes.
         folder: of the results.
@@ -151,7 +151,7 @@ def run(
                 "play them with --every, or relax the requirements"
             )
         if ("", episode) not in store:
-            store["", episode] = _certified(core, episode, bound_s)
+            store["", episode] = _certified(core, episode)
         (seeds if every or not store["", episode]["beyond"] else skipped).append(episode)
     env.close()
     tasks = [
@@ -204,12 +204,14 @@ def _build(spec: str, env: Any, payback_s: float, bound_s: float) -> Any:
         raise ValueError(f"{spec}: {error}") from None
 
 
-def _certified(core: CfIsacMobileEnv, seed: int, bound_s: float) -> dict[str, Any]:
+def _certified(core: CfIsacMobileEnv, seed: int) -> dict[str, Any]:
     """Certify an episode: its infeasible instants, and a lower bound on the energy of the others."""
     core.reset(seed=seed)
     problem = core.trajectory.problem
-    bounds_w, infeasible = clairvoyant.instant_bounds([problem[t] for t in range(core.episode_steps)], bound_s)
-    return {"lower_bound_j": bounds_w.sum() * core.step_s, "beyond": np.flatnonzero(infeasible)}
+    certificates = [certify(problem[t]) for t in range(core.episode_steps)]
+    beyond = [t for t, one in enumerate(certificates) if one.infeasible]
+    bounds_w = [one.lower_bound_w for one in certificates if not one.infeasible]
+    return {"lower_bound_j": sum(bounds_w) * core.step_s, "beyond": beyond}
 
 
 def _play(task: _Task) -> dict[str, float]:

@@ -56,7 +56,8 @@ class Mobile(Command):
     payback_s: float = 10.0
     """Time in s within which `hysteresis` and `keep-credit` expect a switch to pay for itself."""
     bound_s: Annotated[float, Range(0.0, 1e6)] = 0.0
-    """Time in s of exact search for each instant's lower bound; at 0 it is P_all + n_min P_cir."""
+    """Processor time in s per instant for the certified lower bound that accounts for switching, computed by `clairvoyant`; at 0 it is the
+    sum of the instants' bounds."""
     out: Path = Path("runs/mobile")
     """Folder of the results."""
 
