@@ -52,7 +52,9 @@ class Activation:
         """
         upkeep_j = circuit_power_w * start.step_s
         awake = np.ones(M, dtype=bool) if start.previous_active is None else start.previous_active
-        return cls(np.full((steps, M), upkeep_j), start.energy_j + start.wake_up_steps * upkeep_j, awake, start.wake_up_steps)
+        return cls(
+            np.full((steps, M), upkeep_j), start.energy_j + start.wake_up_steps * upkeep_j, awake, start.wake_up_steps
+        )
 
     def least_j(self, price_j: Float) -> float:
         """Compute the least energy of all APs, less the prices that they receive, by dynamic programming, J.
@@ -129,7 +131,7 @@ class EpisodeBound:
         return self.at(price_j, known_j, TOLERANCE * energy_j / len(known_j))
 
     def _prices(self, sets: Bools, transmit_j: Float, energy_j: float) -> Float:
-        """Solve the linear program over convex combinations of the known sets, with the sets that matter, for the prices (steps, M) in J."""
+        """Solve the linear program over convex combinations of the known sets for the prices, (steps, M) J."""
         size = sets.sum(1)
         served = np.isfinite(transmit_j)
         if not self._columns.any():
@@ -140,7 +142,7 @@ class EpisodeBound:
         for _ in range(LP_ROUNDS):
             price_j = self._solve(sets, transmit_j, columns)
             cost = transmit_j + price_j @ sets.T
-            reduced = cost - np.min(cost, axis=1, initial=np.inf, where=columns, keepdims=True)
+            reduced = cost - np.min(cost, axis=1, where=columns, initial=1e9 * energy_j, keepdims=True)
             missing = served & ~columns & (reduced < 0.0)
             if np.min(reduced, axis=1, initial=0.0, where=missing).sum() > -TOLERANCE * energy_j:
                 break
@@ -156,11 +158,13 @@ class EpisodeBound:
         steps, M = self._activation.upkeep_j.shape
         t, j = np.nonzero(columns)
         n, cells = len(t), steps * M
-        cost = np.concatenate([transmit_j[t, j], self._activation.upkeep_j.ravel(), np.full(cells, self._activation.wake_j)])
+        cost = np.concatenate(
+            [transmit_j[t, j], self._activation.upkeep_j.ravel(), np.full(cells, self._activation.wake_j)]
+        )
         row, m = np.nonzero(sets[j])
         uses = sparse.csr_matrix((np.ones(len(row)), (t[row] * M + m, row)), shape=(cells, n))
         eye, before = sparse.eye(cells, format="csr"), sparse.eye(cells, k=-M, format="csr")
-        pick = sparse.csr_matrix((np.ones(n), (t, np.arange(n))), shape=(steps, n))[columns.any(1)]
+        pick = sparse.csr_matrix((np.ones(n), (t, np.arange(n))), shape=(steps, n))[np.flatnonzero(columns.any(axis=1))]
         rows = sparse.vstack(
             [
                 sparse.hstack([pick, sparse.csr_matrix((pick.shape[0], 2 * cells))]),
@@ -178,7 +182,7 @@ class EpisodeBound:
         settings.tol_feas = 1e-6
         cones = [clarabel.ZeroConeT(pick.shape[0]), clarabel.NonnegativeConeT(len(right) - pick.shape[0])]
         nothing = sparse.csc_matrix((len(cost), len(cost)))
-        solution = clarabel.DefaultSolver(nothing, cost, rows.tocsc(), right, cones, settings).solve()
+        solution = clarabel.DefaultSolver(nothing, cost, sparse.csc_matrix(rows), right, cones, settings).solve()
         dual = np.asarray(solution.z)[pick.shape[0] :][:cells].reshape(steps, M)
         return np.where(dual > 1e-7, dual, 0.0)
 

@@ -89,7 +89,9 @@ def test_priced_searches_never_exceed_the_cheapest_of_all_sets_and_reach_it(pres
 @pytest.mark.parametrize(("energy_j", "wake"), [(0.0, 0), (0.3, 0), (2.0, 0), (0.2, 2)])
 @pytest.mark.parametrize("preset", PRESETS)
 def test_no_prices_give_a_bound_above_the_best_of_all_schedules(preset: str, energy_j: float, wake: int) -> None:
-    problem, start = episode(5, M=4, K=2, preset=preset, T=4, episode_steps=4, switching_energy_j=energy_j, wake_up_steps=wake)
+    problem, start = episode(
+        5, M=4, K=2, preset=preset, T=4, episode_steps=4, switching_energy_j=energy_j, wake_up_steps=wake
+    )
     best = clairvoyant.plan(problem, start, exact=True)
     sets, power = transmit(problem)
     bound = EpisodeBound([certify(problem[t]) for t in range(4)], start)
@@ -118,7 +120,11 @@ def test_energies_scale_with_the_time_between_instants() -> None:
 
 def test_the_bound_that_knows_switching_exceeds_that_of_the_instants() -> None:
     problem, start = episode(1, M=12, K=4, preset="urban", T=4, episode_steps=6, switching_energy_j=1.0)
+    fisher = np.array(problem.fisher)
+    fisher[2] *= 1e-4
+    problem = replace(problem, fisher=fisher)  # an instant that no set serves
     quick, better = (clairvoyant.plan(problem, start, bound_s=seconds) for seconds in (0.0, 1.0))
     assert quick.lower_bound_j < better.lower_bound_j <= better.energy_j * SLACK
     assert better.energy_j / better.lower_bound_j < 1.1
     assert better.energy_j <= quick.energy_j * SLACK
+    np.testing.assert_array_equal(np.flatnonzero(better.infeasible), [2])
