@@ -466,7 +466,7 @@ def tighten(
             scale[j] = scale[j + 1] = scale[j + 2] = 0.5 * (current[j] + current[j + 1])
         _system(
             current, scale, inverse_s, rho, Q, state, gamma, P, xi, weights, tied, curves, softness, gradient, H, plus, minus
-        )
+        )  # fmt: skip
         accepted = False
         while spent < evaluations:
             for j in range(N):
