@@ -132,7 +132,7 @@ def run(
     core = env.unwrapped
     assert isinstance(core, CfIsacMobileEnv)
     policies = list(dict.fromkeys(policies))
-    made = {spec: _build(spec, env, payback_s, bound_s) for spec in policies}
+    made = {spec: _build(spec, core.config, payback_s, bound_s) for spec in policies}
     keys = {spec: policy_key(spec, policy) for spec, policy in made.items()}
     options = {
         "episode_steps": core.episode_steps, "step_s": core.step_s, "switching_energy_j": core.switching_energy_j,
@@ -180,7 +180,7 @@ def run(
     return MobileComparison(core.config, options, seeds, skipped, np.max(bounds, axis=0), infeasible, results)
 
 
-def _build(spec: str, env: Any, payback_s: float, bound_s: float) -> Any:
+def _build(spec: str, config: SystemConfig, payback_s: float, bound_s: float) -> Any:
     """Build a policy or an agent from its name and options."""
     name, _, text = spec.partition(":")
     options: dict[str, Any] = {}
@@ -195,9 +195,9 @@ def _build(spec: str, env: Any, payback_s: float, bound_s: float) -> Any:
     if name in ("hysteresis", "keep-credit"):
         options = {"payback_s": payback_s} | options
     if name == "clairvoyant":
-        options = {"env": env, "bound_s": bound_s} | options
+        options = {"M": config.M, "K": config.K, "bound_s": bound_s} | options
     if name in agents.AGENTS:
-        return agents.load(name, config=env.unwrapped.config, **options)
+        return agents.load(name, config=config, **options)
     try:
         return baselines.make(name, **options)
     except TypeError as error:
@@ -215,25 +215,47 @@ def _certified(core: CfIsacMobileEnv, seed: int) -> dict[str, Any]:
 
 
 def _play(task: _Task) -> dict[str, float]:
-    """Play an episode; all values are the environment's own."""
+    """Play an episode in any process."""
     env = gym.make("CfIsacMobile-v0", **task.fields)
+    policy = _build(task.policy, env.unwrapped.config, task.payback_s, task.bound_s)  # type: ignore[attr-defined]
+    values = play(env, policy, task.seed, task.infeasible)
+    if isinstance(policy, ClairvoyantPolicy):
+        values["lower_bound_j"] = policy.plan.lower_bound_j
+    env.close()
+    return values
+
+
+def play(env: Any, policy: Any, seed: int, infeasible: Sequence[int] = ()) -> dict[str, float]:
+    """Play an episode; all values are the environment's own.
+
+    Args:
+        env: a `CfIsacMobile-v0`.
+        policy: with Stable-Baselines3's `predict`, whose state is passed on from step to step. One with `foresee`, like `clairvoyant`, is
+            shown the whole episode first.
+        seed: of the episode.
+        infeasible: instants that are certified infeasible, which don't count as unserved.
+
+    Returns:
+        The numbers of `Episodes`, by name.
+    """
     core = env.unwrapped
     assert isinstance(core, CfIsacMobileEnv)
-    policy = _build(task.policy, env, task.payback_s, task.bound_s)
-    observation, _ = env.reset(seed=task.seed)
-    infos, over, begin = [], False, time.process_time()
+    observation, _ = env.reset(seed=seed)
+    infos: list[dict[str, Any]] = []
+    state, over, begin = None, False, time.process_time()
+    if hasattr(policy, "foresee"):
+        policy.foresee(core.trajectory.problem, core.beginning())
     while not over:
-        action, _ = policy.predict(observation, deterministic=True)
+        first = np.array([not infos])
+        action, state = policy.predict(observation, state=state, episode_start=first, deterministic=True)
         observation, _, _, over, info = env.step(action)
         infos.append(info)
     seconds = time.process_time() - begin
-    env.close()
     total = {
         key: float(sum(info[key] for info in infos))
         for key in ("transmit_power_w", "circuit_power_w", "switching_energy_j", "switched_on", "active_aps")
     }
-    feasible = np.delete([info["feasible"] for info in infos], list(task.infeasible))
-    bound = {"lower_bound_j": policy.plan.lower_bound_j} if isinstance(policy, ClairvoyantPolicy) else {}
+    feasible = np.delete([info["feasible"] for info in infos], list(infeasible))
     return {
         "energy_j": infos[-1]["episode_energy_j"],
         "transmit_j": total["transmit_power_w"] * core.step_s,
@@ -243,7 +265,6 @@ def _play(task: _Task) -> dict[str, float]:
         "active_aps": total["active_aps"] / len(infos),
         "served": float(feasible.mean()) if feasible.size else 1.0,
         "step_ms": 1e3 * seconds / len(infos),
-        **bound,
     }
 
 

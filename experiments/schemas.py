@@ -108,7 +108,16 @@ SCHEMAS: Mapping[str, Any] = {
     "episodes header": _object({"format": {"type": "integer"}, "cfisac": _TEXT, "settings": {"type": "object"}}, more=True),
     "episodes line": _line(_object({}, {**dict.fromkeys(EPISODE_VALUES, _WATTS), "beyond": _list(_SEED)})),
     "benchmark reference": _object(
-        {"format": {"const": 1}, "tiers": _map(_object(dict.fromkeys(("rule_w", "best_w", "bound_w"), _list(_MAYBE))))}, more=True
+        {
+            "format": {"const": 1}, "tiers": _map(_object(dict.fromkeys(("rule_w", "best_w", "bound_w"), _list(_MAYBE)))),
+            "episodes": _map(
+                _object(
+                    {"seeds": _list(_SEED, minItems=1)}
+                    | dict.fromkeys(("rule_j", "rule_served", "best_j", "bound_j"), _list(_WATTS, minItems=1))
+                )
+            ),
+        },
+        more=True,
     ),
     "benchmark entry": _object(
         {
@@ -129,6 +138,19 @@ SCHEMAS: Mapping[str, Any] = {
                     {
                         "runs": _list(
                             _object({"total_power_w": _list(_MAYBE), "feasible": _list(_FLAG), "milliseconds": _MAYBE}),
+                            minItems=1,
+                        )
+                    }
+                )
+            ),
+        },
+        {
+            "knows": {**_TEXT, "minLength": 1},
+            "episodes": _map(
+                _object(
+                    {
+                        "runs": _list(
+                            _object({"energy_j": _list(_WATTS), "served": _list(_WATTS), "milliseconds": _MAYBE}),
                             minItems=1,
                         )
                     }

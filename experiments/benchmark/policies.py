@@ -30,11 +30,11 @@ def build(specification: str, *, trust: bool = False) -> Any:
         return _from_file(name, Path(file), trust)
     if name in agents.AGENTS:
         return agents.load(name)
-    if name in baselines.POLICIES:
+    if name in baselines.POLICIES or name in baselines.SEQUENTIAL:
         return baselines.make(name)
     module, colon, attribute = specification.partition(":")
     if not colon:
-        valid = [*baselines.POLICIES, *agents.AGENTS]
+        valid = [*baselines.POLICIES, *baselines.SEQUENTIAL, *agents.AGENTS]
         raise ValueError(
             f"unknown policy {name!r}{agents.hint(name, valid)}; valid: {', '.join(valid)}, NAME=FILE, ALGORITHM=FILE.zip, MODULE:OBJECT"
         )

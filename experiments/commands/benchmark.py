@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar
 from rich.console import Console
 
 import agents
+import baselines
 from cfisac_env import files
 from experiments.commands.common import GOES_ON, Command, Natural, Output, Range, open_option, progress
 from experiments.errors import UserError
@@ -33,7 +34,11 @@ class Run(Command):
     core_minutes: Annotated[float, Range(0.0, 1e9)] = 0.0
     """Minutes of training with each seed, times the number of cores; may be left out for the suite's own weights, if it isn't known."""
     tiers: Annotated[tuple[str, ...], open_option("TIER [TIER ...]")] = ()
-    """Names of tiers; by default all."""
+    """Names of tiers; by default those of drops, or those of episodes for a policy over time of the suite."""
+    knows: Annotated[str | None, open_option("TEXT")] = None
+    """Information that decisions are based on, such as "observation, laws of motion"; by default what the policy says, or "observation"."""
+    canonical_order: bool = False
+    """The policy was trained in the wrapper `CanonicalOrder`: it reads and acts in that order."""
     trust: bool = False
     """Load files of Stable-Baselines3, which run code that they contain."""
     decisions: Path = Path("runs/benchmark")
@@ -44,15 +49,17 @@ class Run(Command):
     def run(self, fields: dict[str, Any], console: Console) -> None:
         """Play, write."""
         from experiments.benchmark import entries, policies
-        from experiments.benchmark.tiers import tiers
+        from experiments.benchmark.tiers import episode_tiers, tiers
         from experiments.results import json_text
 
-        names = self.tiers or tuple(tiers())
-        for name in names:
-            if name not in tiers():
-                raise UserError(f"there is no tier {name!r}; valid tiers: {', '.join(tiers())}")
         if not self.policy:
             raise UserError("--policy needs a policy: a name, NAME=FILE, ALGORITHM=FILE.zip or MODULE:OBJECT")
+        count = {name: tier.drops for name, tier in tiers().items()}
+        count |= {name: tier.episodes for name, tier in episode_tiers().items()}
+        names = self.tiers or tuple(episode_tiers() if self.policy[0] in baselines.SEQUENTIAL else tiers())
+        for name in names:
+            if name not in count:
+                raise UserError(f"there is no tier {name!r}; valid tiers: {', '.join(count)}")
         training = self._training(policies.trained(self.policy[0]))
         built = [policies.build(one, trust=self.trust) for one in self.policy]
         title = self.name or policies.short(self.policy[0])
@@ -60,9 +67,16 @@ class Run(Command):
             raise UserError(f"--name is the name of a file: letters, digits, hyphens and dots, got {title!r}")
         files.check_writable(self.decisions, folder=True)
         with progress() as bar:
-            task = bar.add_task("deciding", total=len(built) * sum(tiers()[name].drops for name in names))
-            played = entries.play(built, names, self.decisions / title, lambda: bar.update(task, advance=1))
-        content = entries.entry(title, self.policy, training, played)
+            task = bar.add_task("deciding", total=len(built) * sum(count[name] for name in names))
+            played = entries.play(
+                built,
+                names,
+                self.decisions / title,
+                lambda: bar.update(task, advance=1),
+                canonical=self.canonical_order,
+            )
+        knows = self.knows or str(getattr(built[0], "knows", "observation"))
+        content = entries.entry(title, self.policy, knows, training, played)
         path = files.write_text(self.out / f"{title}.json", json_text(content))
         console.print(f"wrote {path}; `cfisac benchmark leaderboard` ranks it", markup=False, highlight=False)
 
@@ -96,12 +110,13 @@ class Leaderboard(Command):
         paths = sorted(self.entries.glob("*.json"))
         if not paths:
             raise UserError(f"{self.entries} has no entries; `cfisac benchmark run` writes one")
-        leaderboard.result([entries.read(path) for path in paths], entries.reference()).publish(self.out, console)
+        read = [entries.read(path) for path in paths]
+        leaderboard.result(read, entries.reference(), entries.reference_episodes()).publish(self.out, console)
 
 
 @dataclass(frozen=True)
 class Reference(Command):
-    """Decide every drop of the benchmark with the rule and the best oracles, from which scores are computed."""
+    """Decide every drop with the rule and the best oracles, play every episode with `hysteresis` and `clairvoyant`: the scale of scores."""
 
     kept: ClassVar[str] = GOES_ON
     output: ClassVar[Output] = "file"
@@ -114,11 +129,12 @@ class Reference(Command):
     def run(self, fields: dict[str, Any], console: Console) -> None:
         """Decide, write."""
         from experiments.benchmark import entries
-        from experiments.benchmark.tiers import tiers
+        from experiments.benchmark.tiers import episode_tiers, tiers
         from experiments.results import json_text
 
         with progress() as bar:
             total = sum(tier.drops for tier in tiers().values()) * (1 + len(entries.BEST))
+            total += sum(tier.episodes for tier in episode_tiers().values()) * len(entries.SCALE)
             task = bar.add_task("deciding", total=total)
             made = entries.make_reference(self.decisions / "reference", lambda: bar.update(task, advance=1))
         console.print(f"wrote {files.write_text(self.out, json_text(made))}", markup=False, highlight=False)

@@ -11,10 +11,12 @@ import pytest
 from numpy.testing import assert_allclose
 
 from cfisac_env import SystemConfig, seeds
+from cfisac_env.wrappers import CanonicalOrder
 from experiments import cli
-from experiments.benchmark import entries, leaderboard, policies, scores
+from experiments.benchmark import entries, leaderboard, played, policies, scores
 from experiments.benchmark import tiers as module
-from experiments.benchmark.tiers import Case, Tier, tiers
+from experiments.benchmark.tiers import Case, EpisodeTier, Tier, episode_tiers, tiers
+from experiments.results import Table
 
 ROOT = Path(__file__).parents[2]
 STORED = sorted((ROOT / "docs" / "leaderboard").glob("*.json"))
@@ -27,19 +29,36 @@ class Everything:
         shape = observation["comm"].shape[:2]
         return np.ones((shape[0], shape[1] + 1), np.float32), state
 
+class Informative:
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        return observation["sensing"][..., :2].max((-2, -1)) / 20, state
+
+class Waking:  # on from the second step of an episode, counted in its state
+    knows = "nothing"
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        count = 0 if episode_start[0] else state + 1
+        shape = observation["comm"].shape[:2]
+        return np.full((shape[0], shape[1] + 1), 1.0 if count else -1.0, np.float32), count
+
 one, nothing = Everything(), object()
 """
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Tier]:
-    """Two small tiers with their reference."""
+    """Three small tiers of drops and one of episodes, with their reference."""
     made = {
         "a": Tier("a", (Case(SystemConfig(M=8, K=2), 6),)),
         "b": Tier("b", (Case(SystemConfig(M=8, K=3), 3), Case(SystemConfig(M=9, K=2, preset="urban"), 3))),
+        "p": Tier("p", (Case(SystemConfig(M=8, K=2), 6),), priorities=True),
+    }
+    moving = {
+        "m": EpisodeTier("m", SystemConfig(M=6, K=2, T=4, crlb_threshold_m2=4), 8.0, 0, episodes=3, episode_steps=12)
     }
     for where in (module, entries, leaderboard):
         monkeypatch.setattr(where, "tiers", lambda: made)
+        monkeypatch.setattr(where, "episode_tiers", lambda: moving)
     monkeypatch.setattr(entries, "REFERENCE", tmp_path / "reference.json")
     monkeypatch.chdir(tmp_path)
     assert cli.main(["benchmark", "reference", "--out", "reference.json"]) == 0
@@ -60,6 +79,36 @@ def test_tiers_have_test_drops_and_fit_the_stored_reference() -> None:
         assert scores.telling(rule, best).sum() >= 10
     configs = [case.config for case in tiers()["random"].cases]
     assert len(set(configs)) == len(configs) == 60
+
+
+def test_episodes_of_the_stored_reference_fit_their_tiers() -> None:
+    reference = entries.reference_episodes()
+    assert reference.keys() == episode_tiers().keys()
+    for name, tier in episode_tiers().items():
+        known = {key: np.array(values) for key, values in reference[name].items()}
+        assert {len(values) for values in known.values()} == {tier.episodes}
+        assert tier.episodes >= 24
+        assert (known["seeds"] >= seeds.TEST).all()
+        assert (np.diff(known["seeds"]) > 0).all()
+        assert (known["bound_j"] < known["best_j"]).all()
+        assert (known["best_j"] <= known["rule_j"] * (1 + 1e-6)).mean() > 0.9  # the rule serves less, and may cost less
+
+
+def test_the_score_of_episodes_is_the_share_of_the_room_and_leaves_out_savings_by_serving_less() -> None:
+    rule, best, rule_served = np.array([100.0, 60.0]), np.array([60.0, 50.0]), np.array([1.0, 0.9])
+
+    def score(energy: list[float], served: list[float]) -> float:
+        return scores.room_closed(np.array([energy]), np.array([served]), rule, rule_served, best).value
+
+    assert score([100.0, 60.0], [1.0, 0.9]) == 0.0
+    assert score([60.0, 50.0], [1.0, 1.0]) == 100.0
+    assert score([80.0, 55.0], [1.0, 0.9]) == pytest.approx(50.0)
+    assert score([80.0, 10.0], [1.0, 0.5]) == pytest.approx(40.0)
+    assert score([0.0, 0.0], [0.0, 0.0]) == 0.0
+    assert score([300.0, 60.0], [1.0, 1.0]) == 0.0
+    many = scores.room_closed(np.array([[80.0, 55.0], [60.0, 50.0]]), np.ones((2, 2)), rule, rule_served, best)
+    assert many.value == pytest.approx(75.0)
+    assert many.low < 75.0 < many.high
 
 
 def test_scores_are_what_the_protocol_says() -> None:
@@ -96,12 +145,15 @@ def test_policies_of_every_kind_are_played_scored_and_ranked(
             "1",
         ],
         ["--policy", "ddpg", "--training-seeds", "0", "--steps", "48000", "--core-minutes", "15", "--tiers", "a"],
+        ["--policy", "own_policy:Informative", "--tiers", "p"],
+        *(["--policy", name] for name in ("hysteresis", "predictive", "clairvoyant")),
+        ["--policy", "own_policy:Waking", "--tiers", "m"],
     ):
         assert cli.main(["benchmark", "run", *extra, "--out", "entries"]) == 0, capsys.readouterr().err
     assert cli.main(["benchmark", "leaderboard", "--entries", "entries", "--out", "page"]) == 0
     assert (tmp_path / "page" / "leaderboard.png").stat().st_size > 10_000
     read = [entries.read(path) for path in (tmp_path / "entries").iterdir()]
-    found = {one["name"]: leaderboard.standing(one, entries.reference()) for one in read}
+    found = {one["name"]: row for one in read if (row := leaderboard.on_drops(one, entries.reference())) is not None}
     assert found["most-informative"].overall is not None
     assert found["most-informative"].overall.value == 0.0
     assert found["local-search"].overall is not None
@@ -109,8 +161,43 @@ def test_policies_of_every_kind_are_played_scored_and_ranked(
     assert found["one"].seeds == 2
     assert found["one"].served < 1.0 or found["one"].gap > 1.0
     assert (found["ddpg"].overall, found["ddpg"].served, list(found["ddpg"].tiers)) == (None, 1.0, ["a"])
+    assert found["Informative"].tiers["p"].value == found["most-informative"].tiers["p"].value == 0.0
+    assert found["local-search"].tiers["p"].value == pytest.approx(100.0, abs=0.1)
+    moved = {
+        one["name"]: row
+        for one in read
+        if (row := leaderboard.on_episodes(one, entries.reference_episodes())) is not None
+    }
+    assert moved["hysteresis"].tiers["m"].value == pytest.approx(0.0, abs=1e-6)
+    assert moved["clairvoyant"].tiers["m"].value == pytest.approx(100.0)
+    assert 0.0 < moved["predictive"].tiers["m"].value <= 100.0
+    assert moved["clairvoyant"].knows == "whole episode"
+    assert moved["Waking"].served["m"] == pytest.approx(11 / 12)
+    assert moved["Waking"].knows == "nothing"
     page = (tmp_path / "page" / "leaderboard.md").read_text(encoding="utf-8")
     assert page.index("local-search") < page.index("`ddpg`")
+
+
+def test_priorities_are_decided_as_their_environment_does(tmp_path: Path) -> None:
+    import gymnasium as gym
+
+    class Random:
+        def predict(self, observation: Any, **options: Any) -> tuple[Any, None]:
+            return np.random.default_rng(observation["comm"].shape[0]).uniform(-1, 1, len(observation["ap"])), None
+
+    for canonical in (False, True):
+        env: Any = gym.make("CfIsacPriority-v0", M=9, K=2)
+        plain = gym.make("CfIsac-v0", M=9, K=2)
+        if canonical:
+            env = CanonicalOrder(env)
+        policy = played.Prioritised(Random(), "random", canonical=canonical)
+        for seed in range(5):
+            observation, _ = env.reset(seed=seed)
+            same, _ = plain.reset(seed=seed)
+            *_, expected = env.step(Random().predict(observation)[0])
+            *_, got = plain.step(policy.predict(same)[0])
+            assert got["active_aps"] == expected["active_aps"]
+            assert got["total_power_w"] == pytest.approx(expected["total_power_w"], rel=1e-4)
 
 
 def test_decisions_are_not_made_again(small: dict[str, Tier], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,6 +242,7 @@ def test_a_foreign_policy_without_a_digest_decides_anew(small: dict[str, Tier], 
         (["--policy", "ddpg", "--training-seeds", "0", "--core-minutes", "1"], "0 steps"),
         (["--policy", "ddpg=x", "--training-seeds", "0", "--steps", "5"], "0 minutes"),
         (["--policy", "most-informative", "--tiers", "nosuch"], "no tier 'nosuch'"),
+        (["--policy", "own_policy:Informative", "--tiers", "paper-30x6"], "take priorities"),
         (["--policy", "own_policy:nothing"], "has no method predict"),
         (["--policy", "own_policy:nosuch"], "cannot be imported"),
         (["--policy", "nosuch.module:one"], "cannot be imported"),
@@ -224,9 +312,15 @@ def test_entries_that_say_too_little_or_do_not_fit_are_refused(
 @pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
 def test_stored_entries_are_read_and_stand_in_the_stored_page(path: Path) -> None:
     entry = entries.read(path)
-    one = leaderboard.standing(entry, entries.reference())
-    row = leaderboard.table([one], entries.reference()).markdown().splitlines()[2]
-    assert row in (ROOT / "docs" / "results" / "leaderboard" / "leaderboard.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "results" / "leaderboard" / "leaderboard.md").read_text(encoding="utf-8")
+    tables: list[Table[Any]] = []
+    if (drops := leaderboard.on_drops(entry, entries.reference())) is not None:
+        tables.append(leaderboard.drop_table([drops], entries.reference()))
+    if (moved := leaderboard.on_episodes(entry, entries.reference_episodes())) is not None:
+        tables += [leaderboard.episode_table([moved], tier) for tier in moved.tiers]
+    assert tables
+    for table in tables:
+        assert table.markdown().splitlines()[2] in page
 
 
 def test_a_model_of_stable_baselines3_is_played_when_its_file_is_trusted(tmp_path: Path) -> None:
