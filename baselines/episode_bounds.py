@@ -39,22 +39,19 @@ class Activation:
     Waking up costs the switching energy and the circuit energy of the wake-up time. An AP that stays on without serving is awake.
     """
 
-    upkeep_j: Float  # (steps, M) energy of an AP that is awake
+    upkeep_j: float  # of an AP that is awake for an instant
     wake_j: float
+    wake_up_steps: int
     awake: Bools  # (M,) before the first instant
-    wake_up_steps: int = 0
 
     @classmethod
-    def of(cls, start: Switching, steps: int, M: int, circuit_power_w: float) -> Activation:
-        """Return the costs of an episode.
-
-        APs that wake up at its beginning are taken as awake, a relaxation.
-        """
+    def of(cls, start: Switching, M: int, circuit_power_w: float) -> Activation:
+        """Return the costs of an episode; APs in the middle of their wake-up at its beginning are taken as awake, a relaxation."""
         upkeep_j = circuit_power_w * start.step_s
-        awake = np.ones(M, dtype=bool) if start.previous_active is None else start.previous_active
-        return cls(
-            np.full((steps, M), upkeep_j), start.energy_j + start.wake_up_steps * upkeep_j, awake, start.wake_up_steps
-        )
+        previous = np.ones(M, dtype=bool) if start.previous_active is None else start.previous_active
+        wait = np.zeros(M) if start.wait is None else start.wait
+        awake = previous | (wait < start.wake_up_steps)
+        return cls(upkeep_j, start.energy_j + start.wake_up_steps * upkeep_j, start.wake_up_steps, awake)
 
     def least_j(self, price_j: Float) -> float:
         """Compute the least energy of all APs, less the prices that they receive, by dynamic programming, J.
@@ -78,12 +75,10 @@ class EpisodeBound:
     Args:
         certificates: of the instants; those of infeasible instants are ignored.
         start: switching costs and initial switching state.
-        activation: energy of the activation, by default that of the environment.
     """
 
     certificates: Sequence[Certificate]
     start: Switching
-    activation: Activation | None = None
     lower_bound_j: float = field(default=-np.inf, init=False)
     """Best bound so far, J."""
     price_j: Float = field(init=False)
@@ -92,7 +87,7 @@ class EpisodeBound:
     def __post_init__(self) -> None:
         problem = self.certificates[0].problem
         steps, M = len(self.certificates), problem.M
-        self._activation = self.activation or Activation.of(self.start, steps, M, problem.circuit_power_w)
+        self._activation = Activation.of(self.start, M, problem.circuit_power_w)
         self._searches = {t: PricedSearch(one) for t, one in enumerate(self.certificates) if not one.infeasible}
         self._columns = np.zeros((steps, 0), dtype=bool)
         self.price_j = np.zeros((steps, M))
@@ -135,7 +130,7 @@ class EpisodeBound:
         size = sets.sum(1)
         served = np.isfinite(transmit_j)
         if not self._columns.any():
-            total = transmit_j + self._activation.upkeep_j.mean() * size
+            total = transmit_j + self._activation.upkeep_j * size
             self._columns = _least(total, FIRST)
         grown = len(size) - self._columns.shape[1]
         columns = np.pad(self._columns, ((0, 0), (0, grown)), constant_values=True) & served
@@ -155,12 +150,11 @@ class EpisodeBound:
 
         Variables are the weights of the columns, whether an AP is awake, and whether it wakes up.
         """
-        steps, M = self._activation.upkeep_j.shape
+        steps, M = self.price_j.shape
         t, j = np.nonzero(columns)
         n, cells = len(t), steps * M
-        cost = np.concatenate(
-            [transmit_j[t, j], self._activation.upkeep_j.ravel(), np.full(cells, self._activation.wake_j)]
-        )
+        states = np.repeat([self._activation.upkeep_j, self._activation.wake_j], cells)
+        cost = np.concatenate([transmit_j[t, j], states])
         row, m = np.nonzero(sets[j])
         uses = sparse.csr_matrix((np.ones(len(row)), (t[row] * M + m, row)), shape=(cells, n))
         eye, before = sparse.eye(cells, format="csr"), sparse.eye(cells, k=-M, format="csr")

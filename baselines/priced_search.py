@@ -129,11 +129,9 @@ class PricedSearch:
     def _tightened(self, node: _Node, price_w: Float, target_w: float) -> float:
         """Improve the multipliers of a node, and bound the cost of its sets, W."""
         counted = self._counted(node.state, price_w)
-        return (
-            counted
-            if counted >= target_w
-            else max(counted, self._relaxed(node, price_w, target_w, SOFTNESS, EVALUATIONS))
-        )
+        if counted >= target_w:
+            return counted
+        return max(counted, self._relaxed(node, price_w, target_w, SOFTNESS, EVALUATIONS))
 
     def _relaxed(self, node: _Node, price_w: Float, target_w: float, softness: float, evaluations: int) -> float:
         """Bound the cost of a node's sets by the share relaxation, W."""

@@ -66,7 +66,7 @@ def test_the_activation_of_an_ap_costs_what_the_best_of_all_its_sequences_costs(
         awake = rng.random(6) < 0.5
         start = Switching(1.0, energy_j, wake, 8, awake, np.where(awake, 0, wake))
         expected = sum(least_path_j(price_j[:, m], energy_j, 0.2, wake, bool(awake[m])) for m in range(6))
-        assert Activation.of(start, 8, 6, 0.2).least_j(price_j) == pytest.approx(expected, abs=1e-12)
+        assert Activation.of(start, 6, 0.2).least_j(price_j) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
