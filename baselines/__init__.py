@@ -14,6 +14,7 @@ from baselines.local_search import LocalSearchPolicy
 from baselines.most_informative import MostInformativePolicy, MostInformativeSearchPolicy
 from baselines.policy import Answer, ObservationPolicy, Policy
 from baselines.sequential import HysteresisPolicy, KeepCreditPolicy, MyopicPolicy
+from baselines.tracking import TrackingPolicy
 from cfisac_env.config import nearest
 
 __all__ = ["POLICIES", "SEQUENTIAL", "Answer", "ObservationPolicy", "Policy", "make"]
@@ -39,9 +40,16 @@ POLICIES: dict[str, type[Policy]] = {
 
 SEQUENTIAL: dict[str, type[Policy]] = {
     policy.name: policy
-    for policy in (MyopicPolicy, HysteresisPolicy, KeepCreditPolicy, PredictivePolicy, ClairvoyantPolicy)
+    for policy in (
+        MyopicPolicy,
+        HysteresisPolicy,
+        KeepCreditPolicy,
+        PredictivePolicy,
+        ClairvoyantPolicy,
+        TrackingPolicy,
+    )
 }
-"""Policies over time, for `CfIsacMobile-v0`."""
+"""Policies over time, for `CfIsacMobile-v0` and `CfIsacTracking-v0`."""
 
 
 @overload
@@ -78,6 +86,8 @@ def make(name: Literal["keep-credit"], **options: Any) -> KeepCreditPolicy: ...
 def make(name: Literal["predictive"], **options: Any) -> PredictivePolicy: ...
 @overload
 def make(name: Literal["clairvoyant"], **options: Any) -> ClairvoyantPolicy: ...
+@overload
+def make(name: Literal["tracking"], **options: Any) -> TrackingPolicy: ...
 @overload
 def make(name: str, **options: Any) -> Policy: ...
 def make(name: str, **options: Any) -> Policy:

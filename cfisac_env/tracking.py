@@ -52,7 +52,8 @@ class CfIsacTrackingEnv(CfIsacMobileEnv):
     belief instead of the true state, and
 
     - `prior` (S, 3): its information J0 about each position: log10 J_a, log10 J_b, J_c/√(J_a J_b), in 1/m²
-    - `covariance` (S, 5, 5): of x, y in m, their velocities in m/s, and the turn rate in rad/s
+    - `covariance` (S, 5, 5): of x, y, their velocities and the turn rate, in the units of `target`, `target_velocity` and
+      `target_turn_rate`
 
     ## Rewards
 
@@ -87,7 +88,8 @@ class CfIsacTrackingEnv(CfIsacMobileEnv):
         acceleration_m_s2: standard deviation of the filter's white acceleration per axis, m/s².
         turn_rate_rad_s: standard deviation of the filter's turn rate, rad/s.
         turn_memory_s: correlation time of the filter's turn rate, s.
-        initial_covariance: (5, 5) of the first belief, in the order of `covariance`; by default 3 m, 5 m/s and 0.1 rad/s, independent.
+        initial_covariance: (5, 5) of the first belief, in the order of `covariance`, in m, m/s and rad/s; by default 3 m, 5 m/s and
+            0.1 rad/s, independent.
         arguments: of `CfIsacMobile-v0`, and any field of `SystemConfig`.
 
     Raises:
@@ -173,7 +175,8 @@ class CfIsacTrackingEnv(CfIsacMobileEnv):
         entries["target"] = physics.clip(belief.mean[:, :2] / radius_m, -FAR, FAR)
         entries["target_velocity"] = physics.clip(belief.mean[:, 2:4] / radius_m, -FASTEST, FASTEST)
         entries["target_turn_rate"] = physics.clip(belief.mean[:, 4], -FASTEST, FASTEST)
-        entries["covariance"] = physics.clip(belief.covariance, -SPREAD, SPREAD)
+        unit = np.array([1.0 / radius_m] * 4 + [1.0])
+        entries["covariance"] = physics.clip(belief.covariance * unit[:, None] * unit, -SPREAD, SPREAD)
         return super()._completed(observation | {key: value.astype(np.float32) for key, value in entries.items()})
 
     def _first_belief(self) -> Belief:

@@ -146,7 +146,7 @@ def draw(
     kernels.simulate(
         ap, sr, ue, np.ascontiguousarray(entries["ue_velocity"] * scale), target,
         np.ascontiguousarray(entries["target_velocity"] * scale), entries["target_turn_rate"] * step_s, law_parameters, residual,
-        _pilot_energy(problem), overlap, radar, _fisher_scale(ap, sr, target, received, np.asarray(problem.fisher)), cap, times,
+        _pilot_energy(problem), overlap, radar, fisher_scale(ap, sr, target, received, np.asarray(problem.fisher)), cap, times,
         state.steps_left, *_random(count, K, S, M, seed), rows, gains, estimates, fisher, places,
     )  # fmt: skip
     requirement = np.array([problem.sinr_threshold, problem.noise_w, problem.crlb_threshold_m2, cap])
@@ -188,7 +188,7 @@ def _pilot_energy(problem: Problem) -> float:
     return float(1.0 / max(rest[best], 1e-30))
 
 
-def _fisher_scale(ap: Float, sr: Float, target: Float, received: Float, fisher: Float) -> float:
+def fisher_scale(ap: Float, sr: Float, target: Float, received: Float, fisher: Float) -> float:
     """Estimate ζ from the current Fisher information and radar gains."""
 
     def units(node: Float) -> Float:
