@@ -24,6 +24,11 @@ EXTRAS: Mapping[str, str] = {
     "tensorboard": "train",
     "ray": "cluster",
     "mobile_env": "bench",
+    "minari": "minari",
+    "mo_gymnasium": "mo",
+    "pettingzoo": "pettingzoo",
+    **dict.fromkeys(("lz4", "ormsgpack", "pyarrow", "tensorboardX", "tree"), "rllib"),
+    **dict.fromkeys(("tensordict", "torchrl"), "torchrl"),
     "sionna": "sionna",
 }  # fmt: skip
 """Import name of an optional package → the smallest extra that provides it."""

@@ -18,6 +18,7 @@ from experiments.commands.benchmark import BENCHMARK
 from experiments.commands.common import Command, check
 from experiments.commands.compare import Compare
 from experiments.commands.curves import Curves
+from experiments.commands.dataset import Dataset
 from experiments.commands.doctor import Doctor
 from experiments.commands.evaluate import Evaluate
 from experiments.commands.label import Label
@@ -39,6 +40,7 @@ except ModuleNotFoundError as error:
 COMMANDS: Mapping[str, type[Command]] = {
     "compare": Compare,
     "curves": Curves,
+    "dataset": Dataset,
     "doctor": Doctor,
     "evaluate": Evaluate,
     "label": Label,

@@ -43,6 +43,14 @@ def test_pages_show_the_stored_benchmarks(page: str, result: str) -> None:
     assert table in (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
 
 
+def test_the_page_of_libraries_shows_the_stored_tables() -> None:
+    page = (ROOT / "docs" / "doors.md").read_text(encoding="utf-8")
+    stored = sorted((ROOT / "docs" / "results" / "doors").glob("*.md"))
+    assert stored
+    for table in stored:
+        assert table.read_text(encoding="utf-8") in page, table.name
+
+
 def test_pages_show_the_stored_table_of_the_paper() -> None:
     stored = (ROOT / "docs" / "results" / "paper" / "table2.md").read_text(encoding="utf-8")
     table = stored[stored.index("| M, K | method") :].split("\n\n")[0]

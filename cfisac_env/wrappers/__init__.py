@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cfisac_env.wrappers.order import Order, check_ordered
 
-__all__ = ["CanonicalOrder", "FlatAction", "FlatObservation", "Order", "SafetyGymnasium"]
+__all__ = ["CanonicalOrder", "FlatAction", "FlatObservation", "MOGymnasium", "Order", "SafetyGymnasium"]
 
 
 class CanonicalOrder(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
@@ -109,6 +109,45 @@ class SafetyGymnasium(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         """Step, and return the cost after the reward."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         return observation, float(reward), float(info["cost"]), terminated, truncated, info
+
+
+class MOGymnasium(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
+    """Return the vector reward of MO-Gymnasium: (−power in W, −cost), to be maximised both.
+
+    The power includes switching energy per second of a step; the cost is `info["cost"]`, the sum of the relative violations. Environments
+    whose episodes are moves from set to set return them for the set after each move. `env.unwrapped.reward_space` holds the bounds, where
+    MO-Gymnasium's wrappers look for them.
+
+    Args:
+        env: any environment of the suite.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        RecordConstructorArgs.__init__(self)
+        super().__init__(env)
+        base: Any = env.unwrapped
+        base.reward_space = self.reward_space = reward_space(base)
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Step, and return the vector reward, float32 (2,)."""
+        observation, _, terminated, truncated, info = self.env.step(action)
+        return observation, vector_reward(info, self.env.unwrapped), terminated, truncated, info
+
+
+def reward_space(env: Any) -> spaces.Box:
+    """Return the space of `vector_reward` of an unwrapped environment."""
+    config = env.config
+    switching_w = getattr(env, "switching_energy_j", 0.0) / getattr(env, "step_s", 1.0)
+    most_w = config.M * (config.max_ap_power_w + config.circuit_power_w + switching_w)
+    low = np.nextafter(np.array([-most_w, -(config.K + config.S)], np.float32), np.float32(-np.inf))
+    return spaces.Box(low, np.zeros(2, np.float32), dtype=np.float32)
+
+
+def vector_reward(info: dict[str, Any], env: Any) -> NDArray[np.float32]:
+    """Compute (−power in W, −cost) from the info of a step of one environment or a batch, (…, 2)."""
+    switching_w = info.get("switching_energy_j", 0.0) / getattr(env, "step_s", 1.0)
+    drawn_w = info["total_power_w"] + switching_w
+    return 0.0 - np.stack([np.asarray(drawn_w), np.asarray(info["cost"])], axis=-1).astype(np.float32)
 
 
 def flat_actions(space: gym.Space[Any]) -> spaces.Box:

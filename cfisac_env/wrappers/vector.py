@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector import VectorEnv, VectorWrapper
+from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 
 from cfisac_env.physics import namespace
-from cfisac_env.wrappers import flat_actions, unflattened
+from cfisac_env.wrappers import flat_actions, reward_space, unflattened, vector_reward
 from cfisac_env.wrappers.order import Order, check_ordered
 
-__all__ = ["CanonicalOrder", "FlatAction", "FlatObservation", "SafetyGymnasium"]
+__all__ = ["CanonicalOrder", "FlatAction", "FlatObservation", "MOGymnasium", "SafetyGymnasium"]
 
 _Envs = VectorEnv[Any, Any, Any]
 _Step = tuple[Any, Any, Any, Any, dict[str, Any]]
@@ -59,10 +60,7 @@ class CanonicalOrder(_Observation):
     def __init__(self, env: _Envs) -> None:
         super().__init__(env)
         check_ordered(env.single_observation_space, env.single_action_space)
-        if getattr(env.unwrapped, "backend", "numpy") != "numpy":
-            raise TypeError(
-                "CanonicalOrder works on NumPy arrays, but this environment returns torch tensors; leave backend='torch' out"
-            )
+        _check_numpy(env, "CanonicalOrder")
         self._order: Order | None = None
 
     @property
@@ -113,7 +111,33 @@ class FlatAction(VectorWrapper[Any, Any, Any, Any, Any]):
         return self.env.step(unflattened(actions, self.action_space.shape, self.env.action_space.shape))
 
 
-class SafetyGymnasium(VectorWrapper[Any, Any, Any, Any, Any]):
+class _FromInfo(VectorWrapper[Any, Any, Any, Any, Any]):
+    """Wrapper that computes results of a step from the infos of its decisions, not from those of resets."""
+
+    _over: Any = None  # environments that a next-step autoreset only resets
+
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Reset."""
+        mask = (options or {}).get("reset_mask")
+        if self._over is not None:
+            self._over = None if mask is None else self._over & ~mask
+        return self.env.reset(seed=seed, options=options)
+
+    def _fill(self, results: Any, of: Callable[[dict[str, Any]], Any], step: _Step) -> Any:
+        """Fill `results` (N, …) with `of(info)` where a decision was made."""
+        _, _, terminations, truncations, infos = step
+        over = terminations | truncations
+        ended = infos.get("_final_info", over & ~over)
+        for info, rows in ((infos, ~ended), (infos.get("final_info", {}), ended)):
+            chosen = rows if self._over is None else rows & ~self._over
+            if "cost" in info:
+                results[chosen] = of(info)[chosen]
+        if self.env.metadata.get("autoreset_mode") is AutoresetMode.NEXT_STEP:
+            self._over = over if self._over is None else over & ~self._over
+        return results
+
+
+class SafetyGymnasium(_FromInfo):
     """Return observations, rewards, costs (N,), terminations, truncations and infos, as `cfisac_env.wrappers.SafetyGymnasium`.
 
     Costs include those of final steps with same-step autoreset, and are zero for steps that only reset.
@@ -121,9 +145,40 @@ class SafetyGymnasium(VectorWrapper[Any, Any, Any, Any, Any]):
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, Any, dict[str, Any]]:  # type: ignore[override]
         """Step, and return the costs after the rewards."""
-        observation, rewards, terminations, truncations, infos = self.env.step(actions)
-        costs = rewards * 0.0
-        for info in (infos, infos.get("final_info", {})):
-            if "cost" in info:
-                costs = costs + info["cost"]  # zero where missing
+        step = observation, rewards, terminations, truncations, infos = self.env.step(actions)
+        costs = self._fill(rewards * 0.0, lambda info: info["cost"], step)
         return observation, rewards, costs, terminations, truncations, infos
+
+
+class MOGymnasium(_FromInfo):
+    """Return vector rewards (N, 2) of NumPy, as `cfisac_env.wrappers.MOGymnasium`.
+
+    They include those of final steps with same-step autoreset, and are zero for steps that only reset.
+
+    Args:
+        env: any vector environment of the suite that gives NumPy arrays.
+
+    Raises:
+        TypeError: an environment of tensors.
+    """
+
+    def __init__(self, env: _Envs) -> None:
+        super().__init__(env)
+        _check_numpy(env, "MOGymnasium")
+        base: Any = env.unwrapped
+        self._single = base.envs[0].unwrapped if hasattr(base, "envs") else base
+        self.reward_space = base.reward_space = batch_space(reward_space(self._single), env.num_envs)
+
+    def step(self, actions: Any) -> _Step:
+        """Step, and return the vector rewards."""
+        step = observation, _, terminations, truncations, infos = self.env.step(actions)
+        rewards = np.zeros((self.num_envs, 2), np.float32)
+        self._fill(rewards, lambda info: vector_reward(info, self._single), step)
+        return observation, rewards, terminations, truncations, infos
+
+
+def _check_numpy(env: _Envs, wrapper: str) -> None:
+    if getattr(env.unwrapped, "backend", "numpy") != "numpy":
+        raise TypeError(
+            f"{wrapper} works on NumPy arrays, but this environment returns torch tensors; leave backend='torch' out"
+        )

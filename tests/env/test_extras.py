@@ -25,11 +25,11 @@ from cfisac_env import extras
 ROOT = Path(__file__).parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 OPTIONAL: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
-IMPORTED = {"sionna-rt": "sionna"}
+IMPORTED = {"dm-tree": "tree", "sionna-rt": "sionna"}
 """Distributions whose import name is another."""
 
 ONLY_CORE = frozenset(extras.EXTRAS)
-LEARNING = ("agents", "train", "sionna")
+LEARNING = ("agents", "train", "sionna", "minari", "rllib", "torchrl")
 ONLY_EXPERIMENTS = frozenset(name for name, extra in extras.EXTRAS.items() if extra in LEARNING)
 ONLY_TABLES = frozenset({"matplotlib", "joblib", "plotly", "jinja2", "ray"})
 
@@ -57,6 +57,14 @@ DOORS: dict[str, tuple[str, frozenset[str], str]] = {
     "an agent's module": ("from agents.hetgnn.policy import HetGnnPolicy", ONLY_CORE, "agents"),
     "the adapter": ("from agents.rl.vec_env import SB3VecEnv", ONLY_CORE, "agents"),
     "tensors": (ENV + "gym.make_vec('CfIsac-v0', num_envs=2, M=4, K=2, backend='torch')", ONLY_CORE, "agents"),
+    "parallel agents": ("from cfisac_env.decentralised import CfIsacParallelEnv", ONLY_CORE, "pettingzoo"),
+    "a dataset": ("cfisac dataset --M 4 --K 2 --drops 1", ONLY_EXPERIMENTS, "minari"),
+    "TorchRL": ("import experiments.examples.torchrl_ppo", frozenset({"tensordict", "torchrl"}), "torchrl"),
+    "RLlib": (
+        "from experiments.examples.rllib_ppo import *\nconfig(RllibCommand())",
+        frozenset({"lz4", "tree"}),
+        "rllib",
+    ),
     "the command": ("cfisac --help", ONLY_CORE, "experiments"),
     "an agent in a table": ("cfisac compare --M 4 --K 2 --drops 1 --policies hetgnn", ONLY_EXPERIMENTS, "agents"),
     "training hetgnn": ("cfisac train hetgnn", ONLY_EXPERIMENTS, "train"),
@@ -166,6 +174,7 @@ def test_the_command_without_agents_imports_all_but_what_is_about_learning(tmp_p
     done = python(code, ROOT, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     learning = {"bench.ablation", "bench.cards", "bench.decisions", "bench.tracks", "curves", "hetgnn", "labelling"}
+    learning |= {"bench.doors", "datasets", "examples.cloning", "examples.ppo", "examples.torchrl_ppo"}
     assert set(done.stdout.split("\n")[1].split()) == {f"experiments.{name}" for name in learning}
 
 

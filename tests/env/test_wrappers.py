@@ -181,6 +181,36 @@ def test_policies_of_constrained_rl_get_power_and_violation_apart() -> None:
     assert served >= 5
 
 
+@pytest.mark.parametrize("autoreset", ["SameStep", "NextStep"])
+@pytest.mark.parametrize("name", IDS)
+def test_vector_rewards_are_power_and_cost_of_every_decision_and_of_no_reset(name: str, autoreset: str) -> None:
+    envs: Any = vector_wrappers.MOGymnasium(many(name, autoreset))
+    alone: list[Any] = [wrappers.MOGymnasium(single(name)) for _ in range(3)]
+    envs.reset(seed=FIRST)
+    for i, env in enumerate(alone):
+        env.reset(seed=FIRST + i)
+    over = np.zeros(3, dtype=bool)
+    envs.action_space.seed(2)
+    for _ in range(8):
+        actions = envs.action_space.sample()
+        rewards = envs.step(actions)[1]
+        assert envs.reward_space.contains(rewards)
+        for i, env in enumerate(alone):
+            expected = np.zeros(2)
+            if over[i] and autoreset == "NextStep":
+                env.reset()
+                over[i] = False
+            else:
+                _, reward, terminated, truncated, info = env.step(actions[i])
+                assert env.unwrapped.reward_space.contains(reward)
+                joules = info.get("energy_j", info["total_power_w"])  # steps of one second
+                expected, over[i] = np.array([-joules, -info["cost"]]), terminated or truncated
+                np.testing.assert_allclose(reward, expected, rtol=1e-6)
+                if over[i] and autoreset == "SameStep":
+                    env.reset()
+            np.testing.assert_allclose(rewards[i], expected, rtol=1e-6)
+
+
 def test_what_has_no_order_or_cannot_be_flattened_is_refused() -> None:
     env = single("CfIsac-v0")
     with pytest.raises(TypeError, match="sensing, comm isn't in the observation space"):
