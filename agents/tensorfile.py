@@ -5,18 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from cfisac_env import files
+from cfisac_env import files, json_files
 
 MAX_WEIGHT = 1e6
 """Upper limit of a weight's magnitude; trained ones are below 100, and the scale of a feature is at most this."""
@@ -86,29 +84,16 @@ def read(path: Path, kind: str, schemas: Mapping[str, Schema], maker: str) -> tu
 
 
 def decoded(text: str | bytes | None, schema: Schema, what: str) -> Any:
-    """Decode JSON and validate it against a schema.
-
-    Args:
-        text: JSON; None if missing.
+    """Decode JSON, which may hold NaN, and validate it against a schema.
 
     Raises:
         ValueError: the text is missing, not JSON, or violates the schema.
     """
     if text is None:
         raise ValueError(f"{what} is missing")
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{what} is not JSON ({error})") from None
-    wrong = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(value))
-    if wrong is not None:
-        raise ValueError(f"{what} is not as it should be: {shortened(wrong.message)} at {wrong.json_path}")
+    value = json_files.loads(text, what, nan=True)
+    json_files.check(value, schema, what)
     return value
-
-
-def shortened(text: str, most: int = 300) -> str:
-    """Shorten a text for a message."""
-    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def read_json(path: Path, schema: Schema) -> Any:
@@ -118,11 +103,7 @@ def read_json(path: Path, schema: Schema) -> Any:
         FileNotFoundError: there is no such file.
         ValueError: it is damaged.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
-    return decoded(text, schema, os.fspath(path))
+    return decoded(json_files.read(path), schema, str(path))
 
 
 def check_weights(tensors: Mapping[str, Tensor], path: Path) -> None:

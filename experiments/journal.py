@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import cfisac_env
+from cfisac_env import json_files
 from cfisac_env.files import naming, write_text
 from experiments import schemas
 from experiments.results import plain, provenance
@@ -56,11 +57,11 @@ class Journal:
         """
         if not self.path.exists():
             return
-        whole, _, rest = schemas.read(self.path).rpartition("\n")
+        whole, _, rest = json_files.read(self.path).rpartition("\n")
         self.torn = bool(rest)
         first, *lines = whole.split("\n")
         try:
-            found = schemas.loads(first, self.path)
+            found = json_files.loads(first, self.path)
             schemas.check(found, f"{self._kind} header", self.path)
         except ValueError as error:
             raise ValueError(
@@ -69,7 +70,7 @@ class Journal:
         check_header(found, self.header, self.path)
         for number, text in enumerate(lines, 2):
             where = f"{self.path}, line {number},"
-            line = schemas.loads(text, where)
+            line = json_files.loads(text, where)
             schemas.check(line, f"{self._kind} line", where)
             yield line, where
 
@@ -91,7 +92,7 @@ class Journal:
         """
         line = self.checked(line)
         if self.torn:
-            write_text(self.path, schemas.read(self.path).rpartition("\n")[0] + "\n")
+            write_text(self.path, json_files.read(self.path).rpartition("\n")[0] + "\n")
             self.torn = False
         if not self.path.exists():
             self.rewrite([])

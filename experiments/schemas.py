@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
+
+from cfisac_env import json_files
 
 
 def _object(
@@ -163,43 +163,6 @@ SCHEMAS: Mapping[str, Any] = {
 """Schemas by name."""
 
 
-@cache
-def _validator(name: str) -> Any:
-    import jsonschema
-
-    return jsonschema.Draft202012Validator(SCHEMAS[name])
-
-
 def check(content: Any, name: str, where: Path | str) -> None:
-    """Refuse content that violates a schema."""
-    import jsonschema
-
-    error = jsonschema.exceptions.best_match(_validator(name).iter_errors(content))
-    if error is not None:
-        place = "/".join(map(str, error.absolute_path))
-        message = error.message if len(error.message) < 200 else f"{error.message[:200]}…"
-        raise ValueError(f"{where} is damaged{f' at {place}' if place else ''}: {message}")
-
-
-def loads(text: str, where: Path | str) -> Any:
-    """Parse strict JSON, without the NaN and infinity that Python accepts."""
-
-    def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is not a number")
-
-    try:
-        return json.loads(text, parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{where} is damaged: {error}") from None
-
-
-def read(path: Path) -> str:
-    """Read a text file.
-
-    Raises:
-        ValueError: it isn't UTF-8 text.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is damaged: it isn't UTF-8 text") from None
+    """Refuse parsed JSON that violates a schema, with the file and line `where` in the message."""
+    json_files.check(content, SCHEMAS[name], where)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 import baselines
 from agents import tensorfile
 from baselines.bounds import certify
-from cfisac_env import Decision, Scenario, SystemConfig, files, sample
+from cfisac_env import Decision, Scenario, SystemConfig, files, json_files, sample
 from cfisac_env import seeds as seeds_of
 from cfisac_env.drop_files import header
 from cfisac_env.scenario import joined
@@ -159,7 +159,7 @@ class Labels:
             with np.load(path, allow_pickle=False) as file:
                 form, config_text, policy = (str(file[name]) for name in _TEXTS)
                 if form != FILE_FORMAT:
-                    raise ValueError(f"its format is {tensorfile.shortened(form)!r}, expected {FILE_FORMAT!r}")
+                    raise ValueError(f"its format is {json_files.shortened(form)!r}, expected {FILE_FORMAT!r}")
                 fields = tensorfile.decoded(config_text, {"type": "object"}, "its configuration")
                 config = SystemConfig(**fields)
                 _check_shapes(config, headers, path)  # before anything large is inflated
@@ -197,7 +197,7 @@ def _check_shapes(config: SystemConfig, headers: Mapping[str, _Header], where: o
     """Validate names, shapes and dtypes of the arrays against the configuration."""
     if headers.keys() != _ARRAYS.keys():
         raise ValueError(
-            f"the arrays in {where} must be {', '.join(_ARRAYS)}, got {tensorfile.shortened(', '.join(headers))}"
+            f"the arrays in {where} must be {', '.join(_ARRAYS)}, got {json_files.shortened(', '.join(headers))}"
         )
     n = math.prod(headers["seeds"][0])
     check_shard(config, n)

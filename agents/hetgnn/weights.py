@@ -13,6 +13,7 @@ from agents import tensorfile
 from agents.hetgnn.config import NetworkConfig
 from agents.hetgnn.network import HetGnn, parameters
 from agents.tensorfile import Schema
+from cfisac_env import json_files
 
 FILE_FORMAT = "cfisac-hetgnn-1"
 
@@ -72,7 +73,7 @@ def load(path: str | os.PathLike[str] = SHIPPED) -> tuple[HetGnn, dict[str, Any]
     except (ValueError, RuntimeError) as error:
         first = " ".join(str(error).splitlines()[:2])
         raise ValueError(
-            f"the weights in {path} are of another architecture than this version builds: {tensorfile.shortened(first)}"
+            f"the weights in {path} are of another architecture than this version builds: {json_files.shortened(first)}"
         ) from None
     return network.eval().requires_grad_(False), header["story"]
 

@@ -14,7 +14,7 @@ from agents import tensorfile
 from agents.rl.building import acting_part
 from agents.rl.run import Run
 from agents.tensorfile import Schema
-from cfisac_env import files
+from cfisac_env import files, json_files
 
 FILE_FORMAT = "cfisac-agent-1"
 
@@ -94,7 +94,7 @@ def fill(policy: BasePolicy, tensors: dict[str, Tensor], path: Path) -> None:
         missing, more = acting_part(policy).load_state_dict(tensors, strict=False)
     except RuntimeError as error:
         raise ValueError(
-            f"the weights in {path} don't fit the policy that they name: {tensorfile.shortened(str(error))}"
+            f"the weights in {path} don't fit the policy that they name: {json_files.shortened(str(error))}"
         ) from None
     missing = [name for name in missing if not name.startswith(_ALIASES)]
     if missing or more:
@@ -136,7 +136,7 @@ def read(path: Path) -> tuple[Run, dict[str, Tensor], dict[str, Any]]:
     try:
         return Run.from_dict(content), tensors, header["card"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        reason = tensorfile.shortened(str(error))
+        reason = json_files.shortened(str(error))
         raise ValueError(
             f"{path} says too little, or other things, about the run that made it ({reason}): another version of the suite wrote it, or it "
             "was changed; train it again"

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 import cfisac_env
+from cfisac_env import json_files
 from experiments import mobile, schemas
 from experiments.benchmark import played
 from experiments.benchmark.played import Named, Prioritised
@@ -130,7 +131,7 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: it is damaged, or doesn't fit the tiers.
     """
-    return check(schemas.loads(schemas.read(path), path), path)
+    return check(json_files.loads(json_files.read(path), path), path)
 
 
 def reference() -> dict[str, Any]:
@@ -146,7 +147,7 @@ def reference_episodes() -> dict[str, Any]:
 
 
 def _reference() -> dict[str, Any]:
-    content = schemas.loads(schemas.read(REFERENCE), REFERENCE)
+    content = json_files.loads(json_files.read(REFERENCE), REFERENCE)
     schemas.check(content, "benchmark reference", REFERENCE)
     found: dict[str, Any] = content
     return found

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 import tyro
 from rich.console import Console
 
-from cfisac_env import SystemConfig, seeds
+from cfisac_env import SystemConfig, json_files, seeds
 from cfisac_env.files import check_writable, write_text
 from experiments.commands.common import GOES_ON, Command, Count, Natural, Output, Seed, announce, open_option, progress
 from experiments.reproduction.options import Options
@@ -33,14 +33,13 @@ class Errata(Command):
 
     def run(self, fields: dict[str, Any], console: Console) -> None:
         """Measure, write, print."""
-        from experiments import schemas
         from experiments.reproduction import errata, errata_drops
 
         if self.page is not None:
             if not self.page.is_file():
                 raise FileNotFoundError(f"no page at {self.page}; --page names an existing Markdown file")
             check_writable(self.page, folder=False)
-            errata.check_quotes(schemas.read(self.page))
+            errata.check_quotes(json_files.read(self.page))
         config, drops = SystemConfig(**fields), []
         with progress() as bar:
             for seed in bar.track(range(self.seed, self.seed + self.drops), description="measuring"):
@@ -49,7 +48,7 @@ class Errata(Command):
         result = errata.result(config, self.seed, drops, measured)
         written = result.write(self.out)
         if self.page is not None:
-            written.append(write_text(self.page, errata.fill(schemas.read(self.page), measured)))
+            written.append(write_text(self.page, errata.fill(json_files.read(self.page), measured)))
         result.show(self.out, console, written)
 
 

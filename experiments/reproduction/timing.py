@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from baselines.bounds import certify
+from cfisac_env import json_files
 from cfisac_env.files import write_text
 from experiments import compare, journal, results, schemas
 from experiments.reproduction import decisions, points, policies
@@ -34,7 +35,7 @@ class TimingStore:
         self.path = folder / "timing.json"
         self.seconds: dict[str, dict[str, list[float]]] = {}
         if self.path.exists():
-            found = schemas.loads(schemas.read(self.path), self.path)
+            found = json_files.loads(json_files.read(self.path), self.path)
             schemas.check(found, "times", self.path)
             journal.check_header(found, journal.VERSION, self.path)
             self.seconds = found["seconds"]
