@@ -11,9 +11,10 @@ from gymnasium import spaces
 from cfisac_env import observations, physics, pilots
 from cfisac_env.config import SystemConfig
 from cfisac_env.drops import Block, DropSource
-from cfisac_env.mobility import Generators, Motion, Shadowing, Track, motion_of, moved, series_of, shadowed
+from cfisac_env.mobility import Generators, Motion, Shadowing, Track
 from cfisac_env.sampling import RandomInputs, build
 from cfisac_env.scenario import Scenario
+from cfisac_env.strategies import motion_of, moved, series_of, shadowed
 
 FASTEST = 1e4
 """Largest observed velocity component, in radii of the disc per second, and turn rate, in rad/s."""

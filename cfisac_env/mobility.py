@@ -8,6 +8,7 @@ with its own generator, with identical results.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,16 +16,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cfisac_env.config import FAR, SystemConfig
-
 Floats = NDArray[np.float64]
 Generators = Sequence[np.random.Generator]
 
 MAX_SPEED_M_S = 1000.0
 """Maximum speed of the built-in motions."""
-
-MAX_SHADOWING_DB = 500.0
-"""Maximum magnitude of the shadowing returned by a strategy."""
 
 MAX_RADII = 1e5
 """Maximum path length of `RandomWaypoint` in an episode, in radii of the disc, which limits the number of waypoints."""
@@ -94,14 +90,12 @@ class Shadowing(Protocol):
         """
 
 
-@dataclass(frozen=True)
-class RandomWaypoint:
-    """Random waypoint motion at constant speed, with waypoints uniform in the disc and without pauses."""
+class _Batched(ABC):
+    """Motion that processes many episodes together."""
 
-    speed_m_s: float = 1.5
-
-    def __post_init__(self) -> None:
-        checked_number("speed_m_s", self.speed_m_s, MAX_SPEED_M_S)
+    @abstractmethod
+    def tracks(self, rngs: Generators, start_xy: Floats, radius_m: float, steps: int, step_s: float) -> Track:
+        """Return the tracks from (n, N, 2) m, each episode with its own generator."""
 
     def trajectory(
         self, rng: np.random.Generator, start_xy: Floats, radius_m: float, steps: int, step_s: float
@@ -109,8 +103,18 @@ class RandomWaypoint:
         """Return the positions, (steps, N, 2) m."""
         return np.asarray(self.tracks([rng], start_xy[None], radius_m, steps, step_s).xy[0])
 
+
+@dataclass(frozen=True)
+class RandomWaypoint(_Batched):
+    """Random waypoint motion at constant speed, with waypoints uniform in the disc and without pauses."""
+
+    speed_m_s: float = 1.5
+
+    def __post_init__(self) -> None:
+        checked_number("speed_m_s", self.speed_m_s, MAX_SPEED_M_S)
+
     def tracks(self, rngs: Generators, start_xy: Floats, radius_m: float, steps: int, step_s: float) -> Track:
-        """Return the tracks from (n, N, 2) m, each episode with its own generator; velocities point to the waypoints, turn rates are 0."""
+        """Return the tracks; velocities point to the waypoints, turn rates are 0."""
         n, count = start_xy.shape[:2]
         way_m = self.speed_m_s * step_s * np.arange(steps)
         if way_m[-1] > MAX_RADII * radius_m:
@@ -165,7 +169,7 @@ class RandomWaypoint:
 
 
 @dataclass(frozen=True)
-class SmoothTurns:
+class SmoothTurns(_Batched):
     """Motion at constant speed along arcs of gradually changing curvature within the disc.
 
     The turn rate ω is an Ornstein–Uhlenbeck process, ω ← ρω + √(1 − ρ²) σ_ω N(0, 1) with ρ = exp(−step_s/`memory_s`) and σ_ω half of the
@@ -182,14 +186,8 @@ class SmoothTurns:
         checked_number("lateral_m_s2", self.lateral_m_s2, 1e3, positive=True)
         checked_number("memory_s", self.memory_s, 1e6, positive=True)
 
-    def trajectory(
-        self, rng: np.random.Generator, start_xy: Floats, radius_m: float, steps: int, step_s: float
-    ) -> Floats:
-        """Return the positions, (steps, N, 2) m."""
-        return np.asarray(self.tracks([rng], start_xy[None], radius_m, steps, step_s).xy[0])
-
     def tracks(self, rngs: Generators, start_xy: Floats, radius_m: float, steps: int, step_s: float) -> Track:
-        """Return the tracks from (n, N, 2) m, each episode with its own generator; turn rates are those of the preceding arcs."""
+        """Return the tracks; turn rates are those of the preceding arcs."""
         n, count = start_xy.shape[:2]
         if self.speed_m_s == 0.0:
             standing = np.repeat(start_xy[:, None], steps, axis=1)
@@ -309,90 +307,6 @@ def uniform_in_disc(rng: np.random.Generator, count: int, radius_m: float) -> Fl
     """Draw points uniformly in the disc around (0, 0), (count, 2) m."""
     radius, angle = radius_m * np.sqrt(rng.random(count)), 2.0 * np.pi * rng.random(count)
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)
-
-
-def moved(
-    motion: Motion,
-    what: str,
-    rngs: Generators,
-    start_xy: Floats,
-    config: SystemConfig,
-    steps: int,
-    step_s: float,
-) -> Track:
-    """Compute and validate the tracks of a motion for n episodes.
-
-    Args:
-        start_xy: (n, N, 2) m.
-
-    Raises:
-        ValueError: a result of another shape than (steps, N, 2), non-finite values, or positions beyond `FAR` radii of the disc.
-    """
-    radius_m = config.area_diameter_m / 2
-    if type(motion) is RandomWaypoint or type(motion) is SmoothTurns:  # subclasses may override `trajectory`
-        return motion.tracks(rngs, start_xy, radius_m, steps, step_s)
-    call = motion_of(motion, what)
-    name, shape = f"{type(motion).__name__}.trajectory for the {what}", (steps, start_xy.shape[1], 2)
-    ways = [
-        _checked(call(rng, start.copy(), radius_m, steps, step_s), name, shape, "m", FAR * radius_m)
-        for rng, start in zip(rngs, start_xy, strict=True)
-    ]
-    return Track.through(np.stack(ways), step_s)
-
-
-def shadowed(shadowing: Shadowing, rngs: Generators, ap_xy: Floats, ue_xy: Floats, config: SystemConfig) -> Floats:
-    """Compute and validate the shadowing of n episodes, (n, steps, M, K) dB.
-
-    Raises:
-        ValueError: a result of another shape, non-finite values, or magnitudes above `MAX_SHADOWING_DB`.
-    """
-    if type(shadowing) is CorrelatedShadowing:
-        return shadowing.fields(rngs, ap_xy, ue_xy, config.shadowing_std_db)
-    call = series_of(shadowing)
-    name, shape = f"{type(shadowing).__name__}.series", (ue_xy.shape[1], config.M, config.K)
-    return np.stack(
-        [
-            _checked(call(rng, ap.copy(), ue.copy(), config.shadowing_std_db), name, shape, "dB", MAX_SHADOWING_DB)
-            for rng, ap, ue in zip(rngs, ap_xy, ue_xy, strict=True)
-        ]
-    )
-
-
-def motion_of(motion: Motion, what: str) -> Any:
-    """Return the trajectory method of a motion, or raise a TypeError."""
-    return _method(motion, "trajectory", f"the motion of the {what}", "RandomWaypoint or SmoothTurns")
-
-
-def series_of(shadowing: Shadowing) -> Any:
-    """Return the series method of a shadowing strategy, or raise a TypeError."""
-    return _method(shadowing, "series", "shadowing", "CorrelatedShadowing")
-
-
-def _method(strategy: Any, name: str, what: str, example: str) -> Any:
-    call = getattr(strategy, name, None)
-    if not callable(call) or isinstance(strategy, type):
-        raise TypeError(
-            f"{what} must be an object with a method {name}() such as {example}(), got {strategy!r}; "
-            "see cfisac_env.mobility"
-        )
-    return call
-
-
-def _checked(returned: Any, name: str, shape: tuple[int, ...], unit: str, most: float) -> Floats:
-    try:
-        array = np.array(returned, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} must return numbers of shape {shape} in {unit}, got {returned!r}") from None
-    if array.shape != shape:
-        raise ValueError(f"{name} must return shape {shape} in {unit}, got {array.shape}")
-    if not np.isfinite(array).all():
-        first = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-        raise ValueError(
-            f"{name} returned {int((~np.isfinite(array)).sum())} values that aren't finite, the first at index {first}"
-        )
-    if (reached := float(np.abs(array).max())) > most:
-        raise ValueError(f"{name} must return values within ±{most:g} {unit}, got {reached:g}")
-    return array
 
 
 def _distinct(xy: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

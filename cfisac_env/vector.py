@@ -14,21 +14,20 @@ from gymnasium import logger
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
-from numpy.typing import NDArray
 
-from cfisac_env import physics
 from cfisac_env.attributes import Configurable, Fixed, unknown_attribute
 from cfisac_env.backend import backend as choose_backend
 from cfisac_env.config import FIELDS, REQUIREMENT_FIELDS, SystemConfig, check_keywords
-from cfisac_env.drops import check_options, chosen_drop, load
-from cfisac_env.env import CfIsacEnv, checked_count, checked_decision, flat_hint, keywords, real_array
+from cfisac_env.drops import check_options, load
+from cfisac_env.env import CfIsacEnv, checked_count, checked_decision, keywords
 from cfisac_env.scenario import Scenario, joined
 from cfisac_env.shard import Episode, Rows, Shard
 from cfisac_env.types import Array, Decision, Outcome
+from cfisac_env.vector_inputs import checked_actions, checked_drops, checked_mask, checked_seeds, some
+from cfisac_env.vector_results import Results, infos, scored
 
 _SHARD_LINKS = 2**17  # AP–user links per shard, a trade-off of cache use and Python overhead
 _SHARD_ENVS = 512
-_Results = dict[str, Any]
 
 
 class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
@@ -217,10 +216,10 @@ class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
             RuntimeError: a mask without environments that have never been reset.
         """
         check_options(options, ("reset_mask", *(() if self._stored is None else ("drop",))))
-        seeds = self._checked_seeds(seed)
+        seeds = checked_seeds(seed, self.num_envs)
         each = options or {}
-        rows = self._checked_mask(each.get("reset_mask"))
-        drop = self._checked_drops(each.get("drop"))
+        rows = checked_mask(each.get("reset_mask"), self.num_envs, self._began)
+        drop = checked_drops(each.get("drop"), self.num_envs, None if self._stored is None else len(self._stored))
         seeded = np.array([one is not None for one in seeds]) & rows
         for i in np.flatnonzero(seeded).tolist():
             self._generators[i], self._seeds[i] = seeding.np_random(seeds[i])
@@ -251,10 +250,10 @@ class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
         over = self._flags("over")
         if self.autoreset_mode is AutoresetMode.DISABLED and over.any():
             raise RuntimeError(
-                f"the episodes of environments {_some(over)} are over; call reset(options={{'reset_mask': ...}}) before step()"
+                f"the episodes of environments {some(over)} are over; call reset(options={{'reset_mask': ...}}) before step()"
             )
         playing = ~over
-        action = self._checked_actions(actions, playing)
+        action = checked_actions(actions, playing, self.action_space.shape or (), self._backend)
         generators: Any = self._generators  # none is None after a reset
         observation = self._observation()
 
@@ -264,8 +263,10 @@ class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
         self._each(play)
         ended = self._flags("ended")
         terminations, truncations = (self._backend.array(self._flags(name)) for name in ("terminated", "truncated"))
-        rewards, scores = self._scored(playing)
-        return observation, rewards, terminations, truncations, self._infos(scores, playing, ended)
+        rewards, scores = scored(self._shards, self._backend, playing)
+        same_step = self.autoreset_mode is AutoresetMode.SAME_STEP
+        laid_out = infos(self._shards, self._backend, scores, playing, ended, same_step)
+        return observation, rewards, terminations, truncations, laid_out
 
     def render(self) -> None:
         """Warn that only single environments are rendered."""
@@ -353,137 +354,9 @@ class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
         if not self._began:
             raise RuntimeError("the environments have to be reset before they are used: call reset()")
 
-    def _checked_seeds(self, seed: Any) -> Sequence[int | None]:
-        if seed is None:
-            return [None] * self.num_envs
-        if _is_seed(seed):
-            return range(int(seed), int(seed) + self.num_envs)
-        several = isinstance(seed, Sequence | np.ndarray) and not isinstance(seed, str) and len(seed) == self.num_envs
-        if not several or not all(one is None or _is_seed(one) for one in seed):
-            raise ValueError(
-                f"seed must be None, an int of at least 0, or a list of {self.num_envs} ints or Nones (one an environment), got {seed!r}"
-            )
-        return [None if one is None else int(one) for one in seed]
-
-    def _checked_drops(self, drop: Any) -> NDArray[np.int64] | None:
-        """Return the index of the stored drop of every environment, −1 for the next; None is the next for all."""
-        if self._stored is None or drop is None:
-            return None
-        each = drop if isinstance(drop, Sequence | np.ndarray) and not isinstance(drop, str) else [drop] * self.num_envs
-        if len(each) != self.num_envs:
-            raise ValueError(
-                f"options['drop'] must be one index, or a list of {self.num_envs} (one an environment), got {drop!r}"
-            )
-        chosen = [chosen_drop({"drop": one}, len(self._stored)) for one in each]
-        return np.array([-1 if one is None else one for one in chosen])
-
-    def _checked_mask(self, mask: Any) -> Rows:
-        if mask is None:
-            return np.ones(self.num_envs, np.bool_)
-        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
-            kind = f"{type(mask).__name__} of {mask.dtype}" if isinstance(mask, np.ndarray) else type(mask).__name__
-            raise TypeError(f"options['reset_mask'] must be a NumPy array of bool, got {kind}")
-        if mask.shape != (self.num_envs,) or not mask.any():
-            raise ValueError(
-                f"options['reset_mask'] must have shape ({self.num_envs},) and at least one True, "
-                f"got shape {mask.shape} with {mask.sum()} True"
-            )
-        if not self._began and not mask.all():
-            raise RuntimeError(
-                f"environments {_some(~mask)} have never been reset; reset all of them before some by a mask"
-            )
-        return mask
-
-    def _checked_actions(self, actions: Any, playing: Rows) -> Array:
-        """Validate actions and round them to float32."""
-        xp, numpy = self._backend.xp, self._backend.name == "numpy"
-        shape: Any = self.action_space.shape
-        array: Any = real_array(actions, "the actions") if numpy else self._backend.array(actions)
-        if tuple(array.shape) != shape:
-            raise ValueError(
-                f"the actions must have shape {shape} (environments, APs, 1 activation + users), got {tuple(array.shape)}; "
-                f"every step takes one action for each of the {self.num_envs} environments; "
-                + flat_hint(tuple(array.shape), shape)
-            )
-        if not numpy and array.is_complex():
-            raise ValueError(f"the actions must hold real numbers, got a tensor of {array.dtype}")
-        if array.dtype != xp.float32:
-            array = xp.astype(physics.clip(array, -1.0, 1.0), xp.float32)
-        with np.errstate(invalid="ignore", over="ignore"):
-            finite = xp.isfinite(array.sum())  # a fast test for the absence of NaN
-        if not finite:
-            bad = xp.any(xp.isnan(array), axis=(1, 2)) & self._backend.array(playing)
-            if bad.any():
-                raise ValueError(
-                    f"the actions hold NaN (environments {_some(bad)}); every entry must be a number in [-1, 1]"
-                )
-        return array if numpy else xp.astype(array, xp.float64)
-
     def _observation(self) -> dict[str, Array]:
         space: Any = self.single_observation_space
         return {key: self._backend.empty((self.num_envs, *entry.shape), "float32") for key, entry in space.items()}
-
-    def _scored(self, played: Rows) -> tuple[Array, _Results]:
-        """Return rewards and infos; where no decision was played, rewards are zero and infos undefined."""
-        results = [shard.scored for shard in self._shards]
-        known = next((one for one in results if one is not None), None)
-        if known is None:
-            return self._backend.zeros((self.num_envs,)), {}
-        if len(results) > 1:
-            spans = [shard.span for shard in self._shards]
-            rows = [
-                _blank(known, s.stop - s.start) if one is None else one for one, s in zip(results, spans, strict=True)
-            ]
-            rewards, scores = _stacked(self._backend.xp, rows)
-        else:
-            rewards, scores = known
-        if not played.all():
-            rewards = self._backend.xp.where(self._backend.array(played), rewards, 0.0)
-        return rewards, scores
-
-    def _infos(self, scores: _Results, played: Rows, ended: Rows) -> dict[str, Any]:
-        if self.autoreset_mode is not AutoresetMode.SAME_STEP or not ended.any():
-            return self._masked(scores, played) if played.any() else {}
-        final: Any = np.full(self.num_envs, None, dtype=object)
-        space: Any = self.single_observation_space
-        for shard in self._shards:
-            if shard.final is not None:
-                each: list[dict[str, Array]] = [{} for _ in range(int(shard.ended.sum()))]
-                for name in space:
-                    for entries, row in zip(each, shard.final[name], strict=True):
-                        entries[name] = row
-                final[shard.span][shard.ended] = each
-        going = played & ~ended
-        return {
-            **(self._masked(scores, going) if going.any() else {}),
-            "final_obs": final,
-            "_final_obs": self._mask(ended),
-            "final_info": self._masked(scores, ended),
-            "_final_info": self._mask(ended),
-        }
-
-    def _masked(self, results: Mapping[str, Any], rows: Rows) -> _Results:
-        """Convert infos to Gymnasium's layout, with masks of the valid rows and zeros elsewhere."""
-        chosen = None if rows.all() else self._backend.array(rows)
-
-        def laid_out(values: Mapping[str, Any]) -> _Results:
-            result: _Results = {}
-            for name, value in values.items():
-                if isinstance(value, dict):
-                    result[name] = laid_out(value)
-                elif chosen is None:
-                    result[name] = value
-                else:
-                    result[name] = self._backend.xp.zeros_like(value)
-                    result[name][chosen] = value[chosen]
-                result[f"_{name}"] = self._mask(rows)
-            return result
-
-        return laid_out(results)
-
-    def _mask(self, rows: Rows) -> Array:
-        mask = rows.copy()
-        return mask if self._backend.name == "numpy" else self._backend.array(mask)
 
     def _each(self, work: Callable[[Shard], None]) -> None:
         """Process every shard, in parallel if there are several shards and threads."""
@@ -502,36 +375,6 @@ class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
             other.result()
 
 
-def _at(results: Mapping[str, Any], span: slice) -> _Results:
+def _at(results: Mapping[str, Any], span: slice) -> Results:
     """Return views of the rows of some environments."""
     return {name: _at(value, span) if isinstance(value, dict) else value[span] for name, value in results.items()}
-
-
-def _is_seed(seed: Any) -> bool:
-    return isinstance(seed, int | np.integer) and not isinstance(seed, bool) and bool(seed >= 0)
-
-
-def _stacked(xp: Any, results: Sequence[Any]) -> Any:
-    """Concatenate the results of several shards."""
-    first = results[0]
-    if isinstance(first, tuple):
-        return tuple(_stacked(xp, entries) for entries in zip(*results, strict=True))
-    if isinstance(first, dict):
-        return {name: _stacked(xp, [one[name] for one in results]) for name in first}
-    return xp.concat(results)
-
-
-def _blank(results: Any, n: int) -> Any:
-    """Build zeros with the structure of the results, for n environments."""
-    if isinstance(results, tuple):
-        return tuple(_blank(entry, n) for entry in results)
-    if isinstance(results, dict):
-        return {name: _blank(entry, n) for name, entry in results.items()}
-    xp = physics.namespace(results)
-    return xp.zeros_like(results[:1].repeat(n, 0) if xp is np else results[:1].expand(n, *results.shape[1:]))
-
-
-def _some(rows: Array) -> str:
-    """List the first ten marked rows for messages."""
-    marked = [i for i, is_marked in enumerate(rows.tolist()) if is_marked]
-    return f"{marked[:10]}{f' and {len(marked) - 10} more' if len(marked) > 10 else ''}"

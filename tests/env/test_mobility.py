@@ -14,10 +14,9 @@ from cfisac_env.mobility import (
     CorrelatedShadowing,
     RandomWaypoint,
     SmoothTurns,
-    moved,
-    shadowed,
     uniform_in_disc,
 )
+from cfisac_env.strategies import moved, shadowed
 
 Floats = NDArray[np.float64]
 CONFIG = SystemConfig(M=3, K=2)
