@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 from typing import Any, Self
 
@@ -15,7 +15,7 @@ from cfisac_env import compiled, physics, pilots
 from cfisac_env.backend import Backend
 from cfisac_env.config import SystemConfig
 from cfisac_env.memory import refuse_beyond_memory
-from cfisac_env.scenario import Scenario
+from cfisac_env.scenario import Scenario, joined
 from cfisac_env.types import Array
 
 _DRAWING = threading.Lock()
@@ -100,6 +100,11 @@ def sample(
     inputs = RandomInputs(config, () if n is None else (n,), moving_only=network is not None)
     inputs.fill(rng)
     return build(config, inputs, network)
+
+
+def draw(config: SystemConfig, seeds: Iterable[int]) -> Scenario:
+    """Draw the drops, (n,), that an environment of this configuration draws when reset with each of the seeds."""
+    return joined([sample(config, np.random.default_rng(int(seed)), 1) for seed in seeds])
 
 
 def build(config: SystemConfig, inputs: RandomInputs, network: Scenario | None = None) -> Scenario:

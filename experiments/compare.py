@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,7 +15,8 @@ import baselines
 from agents.coverage import described
 from baselines.bounds import certify, relative_gap
 from cfisac_env import Decision, Scenario, SystemConfig, actions, seeds
-from cfisac_env.env import CfIsacEnv
+from cfisac_env.drops import Block, StoredDrops
+from cfisac_env.sampling import draw
 from experiments.journal import policy_key
 from experiments.statistics import Interval, bootstrap, mean
 
@@ -119,22 +119,19 @@ def run(
     names = [policy.name for policy in policies]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"every compared policy needs a name of its own, got {', '.join(names) or 'none'}")
-    random = isinstance(drops, int)
-    count = drops if isinstance(drops, int) else len(drops.batch())
-    env = gym.make("CfIsac-v0", **config.as_dict()) if random else gym.make("CfIsac-v0", drops=drops)
-    core = env.unwrapped
-    assert isinstance(core, CfIsacEnv)
+    given = None if isinstance(drops, int) else StoredDrops(drops).block
+    config = config if given is None else given.scenario.config
     known: MutableMapping[tuple[str, int], dict[str, Any]] = {} if store is None else store
     keys = {policy.name: policy_key(policy.name, policy) for policy in policies}
-    first = seed if random else 0
-    numbers = list(range(first, first + count))
+    numbers = list(range(seed, seed + drops) if isinstance(drops, int) else range(len(drops.batch())))
     warm: set[str] = set()
     for number in numbers:
         missing = [policy for policy in policies if (keys[policy.name], number) not in known]
         if missing or ("", number) not in known:
-            observation, _ = env.reset(seed=number if random else None, options=None if random else {"drop": number})
+            block, row = (Block(draw(config, [number])), 0) if given is None else (given, number)
+            observation, scenario = block.observe(row), block.scenario[row]
             if ("", number) not in known:
-                certificate = certify(core.scenario.problem)
+                certificate = certify(scenario.problem)
                 bound_w = None if certificate.infeasible else certificate.lower_bound_w
                 known["", number] = {"infeasible": certificate.infeasible, "lower_bound_w": bound_w}
         for policy in policies:
@@ -142,9 +139,8 @@ def run(
                 if policy.name not in warm:
                     policy.predict(observation, deterministic=True)  # compilation is not part of a decision's time
                     warm.add(policy.name)
-                known[keys[policy.name], number] = _decided(policy, observation, core.scenario)
+                known[keys[policy.name], number] = _decided(policy, observation, scenario)
             step(policy.name)
-    env.close()
     infeasible = np.array([known["", number]["infeasible"] for number in numbers], dtype=bool)
     bound = np.array([np.inf if (w := known["", number]["lower_bound_w"]) is None else w for number in numbers])
     results = []
@@ -152,7 +148,7 @@ def run(
         made = [known.get((key, number), {}) for number in numbers]
         bound = np.maximum(bound, [values.get("lower_bound_w", 0.0) for values in made])
         results.append(collect(name, made))
-    return Comparison(core.config, numbers, infeasible, bound, results, untrained_fields(policies, core.config))
+    return Comparison(config, numbers, infeasible, bound, results, untrained_fields(policies, config))
 
 
 def collect(name: str, decisions: Sequence[Mapping[str, Any]]) -> PolicyResult:
@@ -203,7 +199,7 @@ def summarise(comparison: Comparison, reference: str | None = None) -> list[Poli
         reference: policy that differences are taken to; by default the cheapest of those that are feasible everywhere.
     """
     served = ~comparison.infeasible
-    names = [result.name for result in comparison.results]
+    names = list(comparison.policies)
     if reference is None:
         whole = [r for r in comparison.results if r.feasible[served].all()] or comparison.results
         reference = min(whole, key=lambda r: float(r.total_power_w[served].sum())).name
@@ -211,27 +207,33 @@ def summarise(comparison: Comparison, reference: str | None = None) -> list[Poli
     base = comparison.results[names.index(reference)]
     rows = []
     for result in comparison.results:
-        total, met = result.total_power_w[served], result.feasible[served]
-        best, bound = comparison.best_known_w[served], comparison.lower_bound_w[served]
-        transmit = result.transmit_power_w[served]
+        total = result.total_power_w[served]
         rows.append(
             PolicySummary(
-                policy=result.name,
-                total_power_w=bootstrap(total),
-                total_power_iqm_w=bootstrap(total, "iqm"),
-                transmit_power_w=mean(transmit),
-                circuit_power_w=mean(total - transmit),
+                **common(comparison, result, served),
+                circuit_power_w=mean(total - result.transmit_power_w[served]),
                 active_aps=mean(result.active_aps[served]),
-                feasible_share=mean(met.astype(np.float64)),
-                worst_violation=float(result.violation[served].max()) if served.any() else np.nan,
-                gap_to_best=mean(relative_gap(total, best)[met]),
-                certified_gap=mean(relative_gap(total, bound)[met]),
+                feasible_share=mean(result.feasible[served].astype(np.float64)),
                 difference_w=bootstrap(total - base.total_power_w[served]),
                 milliseconds=1e3 * mean(result.seconds[served]),
                 untrained=comparison.untrained.get(result.name, ""),
             )
         )
     return rows
+
+
+def common(comparison: Comparison, result: PolicyResult, rows: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return the statistics of a policy over some drops (drops,) that every summary has."""
+    total, met = result.total_power_w[rows], result.feasible[rows]
+    return {
+        "policy": result.name,
+        "total_power_w": bootstrap(total),
+        "total_power_iqm_w": bootstrap(total, "iqm"),
+        "transmit_power_w": mean(result.transmit_power_w[rows]),
+        "worst_violation": float(result.violation[rows].max()) if rows.any() else np.nan,
+        "gap_to_best": mean(relative_gap(total, comparison.best_known_w[rows])[met]),
+        "certified_gap": mean(relative_gap(total, comparison.lower_bound_w[rows])[met]),
+    }
 
 
 def check_reference(reference: str | None, names: Sequence[str]) -> None:

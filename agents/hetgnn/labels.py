@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 import baselines
 from agents import tensorfile
 from baselines.bounds import certify
-from cfisac_env import Decision, Scenario, SystemConfig, files, json_files, sample
+from cfisac_env import Decision, Scenario, SystemConfig, files, json_files
 from cfisac_env import seeds as seeds_of
 from cfisac_env.drop_files import header
-from cfisac_env.scenario import joined
+from cfisac_env.sampling import draw
 
 FILE_FORMAT = "cfisac-labels-1"
 
@@ -226,11 +226,6 @@ def check_seeds(first: int, count: int) -> None:
         raise ValueError(
             f"label seeds must be from 0 to {seeds_of.TEST - 1:,}, the others are for testing; got {count:,} from {first:,} on"
         )
-
-
-def draw(config: SystemConfig, seeds: Sequence[int] | NDArray[np.int64]) -> Scenario:
-    """Draw the drops, (n,), that an environment of this configuration draws when reset with each of the seeds."""
-    return joined([sample(config, np.random.default_rng(int(seed)), 1) for seed in seeds])
 
 
 def _fingerprint(scenario: Scenario) -> NDArray[np.float64]:

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import baselines
-from agents.hetgnn.labels import draw
 from cfisac_env import actions, observations, reward, seeds
 from cfisac_env.config import SystemConfig
+from cfisac_env.sampling import draw
 
 ORACLE = "local-search"
 

@@ -8,16 +8,15 @@ import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 
 import agents
 from baselines.bounds import certify
-from cfisac_env import Decision, Scenario, actions
-from cfisac_env.env import CfIsacEnv
+from cfisac_env import Decision, Scenario, actions, info
+from cfisac_env.drops import Block
+from cfisac_env.sampling import draw
 from experiments import compare
 from experiments.journal import Record
 from experiments.reproduction import policies
@@ -43,18 +42,10 @@ class Drop:
     observation: Mapping[str, Any]
 
 
-@lru_cache(maxsize=8)
-def _environment(point: Point) -> gym.Env[Any, Any]:
-    return gym.make("CfIsac-v0", **point.config.as_dict())
-
-
 def drop(point: Point, seed: int) -> Drop:
     """Return the drop of `reset(seed=seed)`."""
-    env = _environment(point)
-    observation, _ = env.reset(seed=seed)
-    core = env.unwrapped
-    assert isinstance(core, CfIsacEnv)
-    return Drop(core.scenario, observation)
+    block = Block(draw(point.config, [seed]))
+    return Drop(block.scenario[0], block.observe(0))
 
 
 def solve(task: Task) -> Record:
@@ -104,7 +95,7 @@ def record(policy: Any, drawn: Drop) -> Record:
         **({"lower_bound_w": rounded(bound, 10)} if bound > 0 else {}),
         "active": on.tolist(),
         "ap_power_w": [rounded(value, 5) for value in decision.power[on].sum(1)],
-        "sinr_db": [rounded(value, 5) for value in 10 * np.log10(np.maximum(outcome.sinr, 1e-30))],
+        "sinr_db": [rounded(value, 5) for value in info.sinr_db(outcome.sinr)],
         "crlb_m2": [rounded(value, 5) if np.isfinite(value) else None for value in outcome.crlb],
     }
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.compare import Comparison, collect
+from experiments.compare import Comparison, collect, common
 from experiments.reproduction import policies
 from experiments.reproduction.points import Point
 from experiments.reproduction.store import PointStore
-from experiments.statistics import Interval, bootstrap, bootstrap_saving, mean
+from experiments.statistics import Interval, bootstrap, bootstrap_saving
 
 Float = NDArray[np.float64]
 
@@ -95,27 +95,19 @@ def summarise(data: PointData, reference: str, timed: Mapping[str, Sequence[floa
         timed: policy → seconds of the timing pass.
     """
     summaries = []
-    best, bound = data.drops.best_known_w, data.drops.lower_bound_w
     for name in data.names:
         made = data.drops.policies[name]
-        decided, met = np.isfinite(made.total_power_w), made.feasible
-        total = made.total_power_w[decided]
+        decided = np.isfinite(made.total_power_w)
         ours, theirs, _ = _pair(data, name, reference, feasible=True)
         saving = bootstrap_saving(*_pair(data, name, "decoupled", feasible=False)[:2])
         seconds = list(timed.get(name, ()))
         summaries.append(
             PointSummary(
-                policy=name,
-                drops=len(total),
-                total_power_w=bootstrap(total),
-                total_power_iqm_w=bootstrap(total, "iqm"),
+                **common(data.drops, made, decided),
+                drops=int(decided.sum()),
                 percent_of_decoupled=Interval(*(100 * (1 - x) for x in (saving.value, saving.high, saving.low))),
-                transmit_power_w=mean(made.transmit_power_w[decided]),
                 active_aps=bootstrap(made.active_aps[decided]),
-                feasible_share=bootstrap(met[decided].astype(np.float64)),
-                worst_violation=float(made.violation[decided].max()),
-                gap_to_best=mean((made.total_power_w / best - 1)[met]),
-                certified_gap=mean((made.total_power_w / bound - 1)[met]),
+                feasible_share=bootstrap(made.feasible[decided].astype(np.float64)),
                 difference_w=bootstrap(ours - theirs),
                 difference_drops=len(ours),
                 seconds=float(np.median(seconds)) if seconds else np.nan,

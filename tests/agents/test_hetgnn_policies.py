@@ -20,11 +20,11 @@ from agents import tensorfile
 from agents.hetgnn import weights
 from agents.hetgnn.compiled import CompiledHeads
 from agents.hetgnn.graph import build
-from agents.hetgnn.labels import draw
 from agents.hetgnn.search import Search
 from baselines.allocation import Status, dual_bound, fast
 from baselines.local_search import search
 from cfisac_env import PRESETS, SystemConfig, actions, observations, sample, seeds
+from cfisac_env.sampling import draw
 
 assert cfisac_env.__version__
 NAMES = ("hetgnn", "hetgnn-exact")

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 import baselines
-from agents.hetgnn.labels import _ARRAYS, Labels, draw, label, read
+from agents.hetgnn.labels import _ARRAYS, Labels, label, read
 from cfisac_env import Decision, SystemConfig
 from cfisac_env.env import CfIsacEnv
+from cfisac_env.sampling import draw
 
 CONFIG = SystemConfig(M=10, K=3)
 
