@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +14,7 @@ from baselines.allocation import Allocator, Status
 from baselines.bounds import fewest_active
 from cfisac_env import Decision, Scenario, SystemConfig, physics, reward, sample
 from cfisac_env.types import Problem
-from experiments.results import Column, Table
+from experiments.results import Column
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,8 +156,3 @@ COLUMNS: tuple[Column[PresetMeasure], ...] = (
     Column("a cap binds", _of("{:.0%}", lambda one: one.caps_bind), _NONE, rank=1),
     Column("least margin W", _of("{:.2f}", lambda one: one.penalty_margin_w.min()), _NONE),
 )
-
-
-def table(measures: Sequence[PresetMeasure]) -> Table[PresetMeasure]:
-    """Return the table, one row a preset."""
-    return Table(COLUMNS, measures)

@@ -23,7 +23,7 @@ from agents.hetgnn.policy import GraphPolicy, HetGnnExactPolicy, HetGnnPolicy
 from cfisac_env import actions, observations
 from cfisac_env.config import nearest
 from experiments import results
-from experiments.results import Column, Table, percent
+from experiments.results import Column, percent
 
 _LOSS = LossConfig(unsupervised_weight=0.2)
 
@@ -178,8 +178,3 @@ COLUMNS: tuple[Column[Measure], ...] = (
     Column("best prefix above", lambda one: percent(one.prefix_gap), _NEVER, rank=1),
     Column("hetgnn-exact above", lambda one: percent(one.exact_gap), _NEVER),
 )
-
-
-def table(measures: Sequence[Measure]) -> Table[Measure]:
-    """Tabulate the measures, one row a variant."""
-    return Table(COLUMNS, measures)

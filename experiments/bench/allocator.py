@@ -5,7 +5,6 @@ They are processor times of the one working thread, so that they hold on a busy 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +17,8 @@ from baselines.allocation import Status, fast, reference
 from cfisac_env import SystemConfig, sample
 from cfisac_env.types import Problem
 from experiments.bench import conic
-from experiments.results import Column, Table, number
+from experiments.bench.cases import timed
+from experiments.results import Column, number
 
 KINDS = ("all on", "search")
 
@@ -78,13 +78,13 @@ def _one_drop(
 ) -> dict[str, NDArray[np.float64]]:
     active = np.ones((1, problem.M), dtype=bool) if kind == "all on" else neighbours(problem, count)
     answers = fast.solve(problem, active, threads=1)
-    one = [_timed(lambda: fast.solve(problem, active, threads=1)) / len(active) for _ in range(5)]
+    one = [timed(lambda: fast.solve(problem, active, threads=1))[1] / len(active) for _ in range(5)]
     conics = [conic.solve(problem, a) for a in active]
     dense = [conic.solve(problem, a, sparse_rows=False).seconds for a in active[: max(1, reference_sets)]]
     chosen = active[:reference_sets]
     if len(chosen):
         reference.solve(problem, chosen)  # builds the programs
-    slow = [_timed(lambda a=a: reference.solve(problem, a)) for a in chosen]  # type: ignore[misc]
+    slow = [timed(lambda a=a: reference.solve(problem, a))[1] for a in chosen]  # type: ignore[misc]
     step()
     solved = answers.status == Status.OPTIMAL
     powers = np.array([answer.transmit_power_w for answer in conics])
@@ -118,12 +118,6 @@ def neighbours(problem: Problem, count: int) -> NDArray[np.bool_]:
     sets[np.arange(0, count, 2), rng.choice(on, (count + 1) // 2)] = False
     sets[np.arange(count), rng.choice(off, count)] = True
     return sets
-
-
-def _timed(work: Callable[[], Any]) -> float:
-    begin = time.thread_time()
-    work()
-    return time.thread_time() - begin
 
 
 def _row(M: int, K: int, kind: str, drops: list[dict[str, NDArray[np.float64]]]) -> AllocatorTiming:
@@ -176,8 +170,3 @@ COLUMNS: tuple[Column[AllocatorTiming], ...] = (
     Column("worst miss: Clarabel", lambda row: f"{row.clarabel_violation:.0e}", rank=5),
     Column("powers differ by", lambda row: f"{row.objective_difference:.0e}", rank=5),
 )
-
-
-def table(rows: Sequence[AllocatorTiming]) -> Table[AllocatorTiming]:
-    """Return the table, one row a size and kind of set."""
-    return Table(COLUMNS, rows)

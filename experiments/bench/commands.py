@@ -12,6 +12,7 @@ from rich.console import Console
 
 from agents.hetgnn.config import TrainingConfig
 from cfisac_env import SystemConfig, seeds
+from experiments.bench.cases import parse_case
 from experiments.commands.common import (
     GOES_ON,
     Command,
@@ -51,7 +52,7 @@ class BenchAllocator(Command):
     def run(self, fields: dict[str, Any], console: Console) -> None:
         """Measure, write, print."""
         from experiments.bench import agreement, allocator
-        from experiments.results import Result
+        from experiments.results import Result, Table
 
         if self.agreement:
             if fields:
@@ -68,7 +69,7 @@ class BenchAllocator(Command):
                 pairs, self.drops, self.sets, self.reference_sets, self.seed, fields, lambda: bar.advance(task)
             )
         content = {"seed": self.seed, "drops": self.drops, "threads": 1, "fields": fields, "rows": measures}
-        Result("allocator", [allocator.table(measures)], content).publish(self.out, console)
+        Result("allocator", [Table(allocator.COLUMNS, measures)], content).publish(self.out, console)
 
 
 @dataclass(frozen=True)
@@ -126,14 +127,14 @@ class BenchScale(Command):
     def run(self, fields: dict[str, Any], console: Console) -> None:
         """Measure, write, print."""
         from experiments.bench import scale
-        from experiments.results import Result
+        from experiments.results import Result, Table
 
         pairs = [parse_size(text) for text in self.sizes]
         with progress() as bar:
             task = bar.add_task("timing", total=len(self.presets) * len(pairs) * self.drops)
             rows = list(scale.measure(self.presets, pairs, self.drops, self.seed, lambda: bar.advance(task)))
         content = {"seed": self.seed, "drops": self.drops, "threads": 1, "rows": rows}
-        Result("scale", [scale.table(rows)], content).publish(self.out, console)
+        Result("scale", [Table(scale.COLUMNS, rows)], content).publish(self.out, console)
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ class BenchSelection(Command):
         """Measure, write, print."""
         from experiments.bench import selection
 
-        cases = [selection.parse_case(text) for text in self.cases]
+        cases = [parse_case(text, "preset:MxK:seconds:drops") for text in self.cases]
         size = None if self.elimination is None else parse_size(self.elimination)
         with progress() as bar:
             task = bar.add_task("searching", total=sum(case.drops for case in cases))
@@ -204,10 +205,10 @@ class BenchDecisions(Command):
         import torch
 
         from experiments.bench import decisions
-        from experiments.results import Result
+        from experiments.results import Result, Table
 
         torch.set_num_threads(1)
-        cases = [decisions.parse_case(text) for text in self.cases]
+        cases = [parse_case(text, "preset:MxK:drops") for text in self.cases]
         names = [name for name, makers in decisions.policies(self.weights).items() for _ in makers]
         rows: list[decisions.Row] = []
         with progress() as bar:
@@ -219,7 +220,7 @@ class BenchDecisions(Command):
             for case in cases:
                 rows += decisions.measure(case, self.weights, self.seed, step)
         content = {"seed": self.seed, "threads": 1, "weights": [str(path) for path in self.weights], "rows": rows}
-        Result("decisions", [decisions.table(rows)], content).publish(self.out, console)
+        Result("decisions", [Table(decisions.COLUMNS, rows)], content).publish(self.out, console)
 
 
 @dataclass(frozen=True)
@@ -255,7 +256,7 @@ class AblateHetGnn(Command):
 
         from experiments import hetgnn
         from experiments.bench import ablation
-        from experiments.results import Result
+        from experiments.results import Result, Table
 
         names = self.variants or tuple(ablation.VARIANTS)
         ablation.check(names)
@@ -290,7 +291,7 @@ class AblateHetGnn(Command):
             "validation": hetgnn.describe(validation),
             "measures": measures,
         }
-        Result("ablation", [ablation.table(measures)], content).publish(self.out, console)
+        Result("ablation", [Table(ablation.COLUMNS, measures)], content).publish(self.out, console)
 
 
 BENCH: Mapping[str, type[Command]] = {

@@ -16,43 +16,17 @@ from numpy.typing import NDArray
 
 import agents
 import baselines
-from agents.hetgnn.labels import draw
 from baselines.set_search import Budget
-from cfisac_env import SystemConfig, actions, observations
-from experiments.results import Column, Table
-from experiments.sizes import parse_size
+from cfisac_env import actions, observations
+from cfisac_env.sampling import draw
+from experiments.bench.cases import Case
+from experiments.results import Column
 
 SHORT = Budget(moves=16, patience=1, rounds=12)
 """Of a search that prices few sets."""
 
 LONG = Budget(moves=64, patience=60, rounds=200)
 """Of one that ends, up to 50 APs and 20 users, where no neighbour is cheaper."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """Drops of one preset and size."""
-
-    config: SystemConfig
-    drops: int
-
-    @property
-    def label(self) -> str:
-        """Such as `paper 50, 10`."""
-        return f"{self.config.preset} {self.config.M}, {self.config.K}"
-
-
-def parse_case(text: str) -> Case:
-    """`paper:50x10:20` as 20 drops of that preset and size.
-
-    Raises:
-        ValueError: the text is no case, or there is no such preset.
-    """
-    parts = text.split(":")
-    if len(parts) != 3 or not parts[2].isdecimal() or int(parts[2]) < 1:
-        raise ValueError(f"a case is preset:MxK:drops, such as paper:50x10:20; got {text!r}")
-    M, K = parse_size(parts[1])
-    return Case(SystemConfig(M, K, preset=parts[0]), int(parts[2]))
 
 
 @dataclass(frozen=True)
@@ -138,7 +112,7 @@ def _row(case: Case, name: str, values: NDArray[np.float64], best: NDArray[np.fl
     gap = np.where(served, above, np.nan)
     over_agents = np.nanmean(gap[:, served.any(0)], axis=0) if served.any() else np.zeros(0)
     return Row(
-        case=case.label,
+        case=f"{case.config.preset} {case.config.M}, {case.config.K}",
         policy=name,
         drops=case.drops,
         servable=int(servable.sum()),
@@ -161,15 +135,10 @@ def _gap(row: Row) -> str | None:
     return f"{100 * float(np.nanmean(row.gap)):.2f}{error}{spread}"
 
 
-TABLE: tuple[Column[Row], ...] = (
+COLUMNS: tuple[Column[Row], ...] = (
     Column("preset M, K", lambda row: row.case),
     Column("policy", lambda row: row.policy, left=True),
     Column("served", lambda row: f"{100 * float(np.mean(row.served)) / max(row.servable, 1):.4g} % of {row.servable}"),
     Column("gap %, ± standard error (spread over seeds)", _gap, "no drop is served"),
     Column("ms", lambda row: f"{row.ms:.2g}" if row.ms < 100 else f"{row.ms:.0f}"),
 )
-
-
-def table(rows: Sequence[Row]) -> Table[Row]:
-    """One row a case and policy."""
-    return Table(TABLE, rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ import numpy as np
 
 from baselines.allocation import Status, dual_bound, fast
 from cfisac_env import SystemConfig, sample
-from experiments.results import Column, Table, number
+from experiments.bench.cases import timed
+from experiments.results import Column, number
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,8 @@ def measure(
             for i in range(drops):
                 problem = sample(config, np.random.default_rng(seed + i)).problem
                 all_on = np.ones(M, dtype=bool)
-                begin = time.thread_time()
-                answer = fast.solve(problem, all_on, threads=1)
-                seconds.append(time.thread_time() - begin)
+                answer, spent = timed(lambda p=problem, a=all_on: fast.solve(p, a, threads=1))  # type: ignore[misc]
+                seconds.append(spent)
                 if answer.status == Status.INFEASIBLE:
                     infeasible += 1
                 elif answer.status != Status.OPTIMAL:
@@ -75,8 +74,3 @@ COLUMNS: tuple[Column[ScaleMeasure], ...] = (
     Column("MiB", lambda row: f"{row.mebibytes:.3g}", rank=1),
     Column("largest certified gap", lambda row: number(row.gap, "{:.0e}"), "no drop can be served"),
 )
-
-
-def table(rows: Sequence[ScaleMeasure]) -> Table[ScaleMeasure]:
-    """Return the table, one row a preset and size."""
-    return Table(COLUMNS, rows)

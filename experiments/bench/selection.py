@@ -5,7 +5,6 @@ Times are processor seconds of one thread, so that they hold on a busy machine, 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,9 @@ from numpy.typing import NDArray
 from baselines import ap_sets, branch_and_bound, local_search
 from baselines.allocation import Allocation, Allocator, Status, reference
 from baselines.elimination import cheapest_removal
-from cfisac_env import PRESETS, SystemConfig, sample
+from cfisac_env import SystemConfig, sample
 from cfisac_env.types import Problem
+from experiments.bench.cases import Case, timed
 from experiments.journal import Store
 from experiments.results import Column, Result, Table
 
@@ -29,36 +29,9 @@ WALL = 8.0
 """Limit of a search in wall time, relative to that in processor time, for busy machines."""
 
 
-@dataclass(frozen=True)
-class Case:
-    """Row of the table: preset, size, and time limit of the exact search."""
-
-    preset: str
-    M: int
-    K: int
-    limit_s: float
-    drops: int
-
-    @property
-    def label(self) -> str:
-        """Name, such as `paper 50x10 2s`."""
-        return f"{self.preset} {self.M}x{self.K} {self.limit_s:g}s"
-
-
-def parse_case(text: str) -> Case:
-    """Parse a case: `paper:50x10:2:20` is 20 drops of that preset and size, two seconds each."""
-    parts = text.split(":")
-    try:
-        preset, size, limit, drops = parts
-        M, K = (int(part) for part in size.split("x"))
-        case = Case(preset, M, K, float(limit), int(drops))
-    except ValueError:
-        raise ValueError(f"a case is preset:MxK:seconds:drops, such as paper:50x10:2:20; got {text!r}") from None
-    if preset not in PRESETS:
-        raise ValueError(f"unknown preset {preset!r} in {text!r}; valid presets: {', '.join(PRESETS)}")
-    if min(M, K, case.drops) < 1 or not case.limit_s > 0.0:
-        raise ValueError(f"{text!r}: sizes, seconds and drops must be positive")
-    return case
+def label(case: Case) -> str:
+    """Name the row of a case, such as `paper 50x10 2s`."""
+    return f"{case.config.preset} {case.config.M}x{case.config.K} {case.limit_s:g}s"
 
 
 @dataclass(frozen=True)
@@ -83,13 +56,13 @@ class DropResult:
 
 def measure(case: Case, seed: int) -> DropResult:
     """Search the sets of a drop on one thread."""
-    problem = drop(case, seed)
-    exact, exact_s = _timed(lambda: branch_and_bound.solve(problem, time_limit_s=WALL * case.limit_s, threads=1))
-    local, local_s = _timed(lambda: local_search.search(problem, threads=1))
-    greedy, greedy_s = _timed(lambda: eliminate(problem)[-1])
+    problem = drop(case.config, seed)
+    exact, exact_s = timed(lambda: branch_and_bound.solve(problem, time_limit_s=WALL * case.limit_s, threads=1))
+    local, local_s = timed(lambda: local_search.search(problem, threads=1))
+    greedy, greedy_s = timed(lambda: eliminate(problem)[-1])
     infeasible = exact.status == "infeasible"
     return DropResult(
-        case=case.label,
+        case=label(case),
         seed=seed,
         infeasible=infeasible,
         proven=exact.status == "optimal" and exact_s <= case.limit_s,
@@ -106,9 +79,8 @@ def measure(case: Case, seed: int) -> DropResult:
     )
 
 
-def drop(case: Case, seed: int) -> Problem:
-    """Draw the drop of a seed, with orthogonal pilots."""
-    config = SystemConfig(M=case.M, K=case.K, preset=case.preset, pilot_length=max(case.K, 20))
+def drop(config: SystemConfig, seed: int) -> Problem:
+    """Draw the drop of a seed."""
     problem: Problem = sample(config, np.random.default_rng(seed)).problem
     return problem
 
@@ -130,16 +102,16 @@ def run(
 ) -> list[DropResult]:
     """Measure every drop of every case; those that `selection.jsonl` in `out` holds aren't measured again."""
     store = Store(out / "selection.jsonl", "selection", {})
-    branch_and_bound.solve(drop(Case("paper", 10, 3, 1.0, 1), seed))  # compiles
+    branch_and_bound.solve(drop(SystemConfig(10, 3), seed))  # compiles
     none: dict[str, Any] = {"gap": np.nan, **dict.fromkeys(("total_w", "lower_bound_w", "local_w", "greedy_w"), np.inf)}
     drops = []
     for case in cases:
         for number in range(seed, seed + case.drops):
-            if (case.label, number) not in store:
-                store[case.label, number] = vars(measure(case, number))
-            values = store[case.label, number].items()
+            if (label(case), number) not in store:
+                store[label(case), number] = vars(measure(case, number))
+            values = store[label(case), number].items()
             drops.append(DropResult(**{key: none[key] if value is None else value for key, value in values}))
-            step(case.label)
+            step(label(case))
     return drops
 
 
@@ -242,12 +214,12 @@ def elimination(M: int, K: int, drops: int, solves: int, seed: int) -> dict[str,
     Args:
         solves: of cvxpy on each drop.
     """
-    case = Case("paper", M, K, 1.0, drops)
+    config = SystemConfig(M, K, pilot_length=max(K, 20))
     rows = []
     for i in range(drops):
-        problem = drop(case, seed + i)
+        problem = drop(config, seed + i)
         eliminate(problem)
-        path, seconds = _timed(lambda p=problem: eliminate(p))  # type: ignore[misc]
+        path, seconds = timed(lambda p=problem: eliminate(p))  # type: ignore[misc]
         sizes = np.array([int(one.active.sum()) for one in path])
         total = int(sizes.sum())
         chosen = np.unique(np.linspace(0, len(path) - 1, solves).round().astype(int))
@@ -255,7 +227,7 @@ def elimination(M: int, K: int, drops: int, solves: int, seed: int) -> dict[str,
         for place in chosen:
             candidate = ap_sets.removals(path[place].active)[0]
             reference.solve(problem, candidate)
-            times.append(_timed(lambda p=problem, c=candidate: reference.solve(p, c))[1])  # type: ignore[misc]
+            times.append(timed(lambda p=problem, c=candidate: reference.solve(p, c))[1])  # type: ignore[misc]
         each = np.interp(sizes, sizes[chosen][::-1], np.array(times)[::-1])
         rows.append(
             {
@@ -270,9 +242,3 @@ def elimination(M: int, K: int, drops: int, solves: int, seed: int) -> dict[str,
             }
         )
     return {"M": M, "K": K, "drops": rows}
-
-
-def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
-    begin = time.thread_time()
-    answer = work()
-    return answer, time.thread_time() - begin

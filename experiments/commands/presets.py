@@ -30,7 +30,7 @@ class Presets(Command):
     def run(self, fields: dict[str, Any], console: Console) -> None:
         """Measure, write, print."""
         from experiments import presets
-        from experiments.results import Result
+        from experiments.results import Result, Table
 
         if "preset" in fields:
             raise UserError(f"every preset is measured: leave out --preset {fields['preset']}")
@@ -44,4 +44,4 @@ class Presets(Command):
             "seed": self.seed,
             "presets": {one.config.preset: {**vars(one), "config": one.config.as_dict()} for one in measures},
         }
-        Result("presets", [presets.table(measures)], content).publish(self.out, console)
+        Result("presets", [Table(presets.COLUMNS, measures)], content).publish(self.out, console)
