@@ -41,19 +41,6 @@ def test_an_exact_oracle_meets_every_requirement_on_every_feasible_drop(name: st
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_batch_is_decided_like_its_drops(name: str) -> None:
-    observation = observations.encode(sample(SystemConfig(M=6, K=2), np.random.default_rng(3), 3))
-    batch, state = baselines.make(name).predict(observation)
-    assert state is None
-    assert batch.shape == (3, 6, 3)
-    assert batch.dtype == np.float32
-    policy = baselines.make(name)
-    for i in range(3):
-        single, _ = policy.predict({key: value[i] for key, value in observation.items()})
-        np.testing.assert_array_equal(single, batch[i])
-
-
-@pytest.mark.parametrize("name", NAMES)
 def test_stable_baselines3_evaluates_every_policy(name: str) -> None:
     env = Monitor(gym.make("CfIsac-v0", M=6, K=2))
     rewards, lengths = evaluate_policy(
@@ -100,19 +87,6 @@ def test_an_unknown_name_lists_the_valid_ones() -> None:
 def test_an_unknown_back_end_lists_the_valid_ones() -> None:
     with pytest.raises(ValueError, match=r"unknown allocator 'gurobi'.*fast, clarabel, scs"):
         baselines.make("full-ap", backend="gurobi")
-
-
-def test_an_observation_of_another_size_is_refused() -> None:
-    observation = observations.encode(sample(SystemConfig(M=5, K=2), np.random.default_rng(0)))
-    with pytest.raises(ValueError, match=r"full-ap was built for M=6, but the observation has M=5"):
-        baselines.make("full-ap", M=6).predict(observation)
-    with pytest.raises(ValueError, match=r"built for K=3, but the observation has K=2"):
-        baselines.make("random", K=3).predict(observation)
-
-
-def test_a_flattened_observation_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"needs the Dict observation"):
-        baselines.make("full-ap").predict(np.zeros(30, np.float32))
 
 
 @pytest.mark.parametrize("name", ["branch-and-bound", "modified-bb-paper"])

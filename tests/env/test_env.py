@@ -28,23 +28,6 @@ IDS = [name for name, spec in gym.registry.items() if str(spec.entry_point).star
 EVERY = [(name, preset) for name in IDS for preset in PRESETS]
 SMALL: dict[str, Any] = {"M": 6, "K": 3}
 
-INFO_KEYS = {
-    "total_power_w",
-    "transmit_power_w",
-    "circuit_power_w",
-    "active_aps",
-    "sinr_db",
-    "crlb_m2",
-    "feasible",
-    "is_success",
-    "cost",
-    "costs",
-    "reward_terms",
-}
-MORE_INFO = {
-    "CfIsacMobile-v0": {"switched_on", "waking_aps", "switching_energy_j", "energy_j", "episode_energy_j"},
-}
-
 VARIANTS: dict[str, dict[str, Any]] = {
     "one decision": {},
     "an episode": {"episode_steps": 4},
@@ -165,19 +148,6 @@ def test_a_copy_made_in_the_middle_goes_on_as_the_original(variant: str, twin: A
     assert play(second, 70, begin=False) == expected
 
 
-@pytest.mark.parametrize(
-    "fields", [{"preset": "urban", "episode_steps": 3, "decisions_per_drop": 2}, {"K": 4, "sinr_penalty": 7.0}], ids=str
-)
-def test_a_specification_makes_the_environment_again_from_json(fields: dict[str, Any]) -> None:
-    env = gym.make(IDS[0], **(SMALL | fields))
-    assert env.spec is not None
-    again = gym.make(EnvSpec.from_json(env.spec.to_json()))
-    assert isinstance(again.unwrapped, CfIsacEnv)
-    assert isinstance(env.unwrapped, CfIsacEnv)
-    assert again.unwrapped.config == env.unwrapped.config
-    assert play(again, 5) == play(env, 5)
-
-
 @pytest.mark.parametrize(("name", "preset"), EVERY)
 def test_every_observation_and_every_reward_lie_where_they_should(name: str, preset: str) -> None:
     env = gym.make(name, **SMALL, preset=preset, episode_steps=5)
@@ -192,7 +162,6 @@ def test_every_observation_and_every_reward_lie_where_they_should(name: str, pre
         action = rng.choice([-1.0, 0.0, 1.0], (6, 4)) if i % 2 else rng.uniform(-1, 1, (6, 4))
         observation, reward, terminated, truncated, info = env.step(action.astype(np.float32))
         assert worst <= float(reward) <= 0.0
-        assert set(info) == INFO_KEYS | MORE_INFO.get(name, set())
         if terminated or truncated:
             observation, _ = env.reset()
 
@@ -408,15 +377,6 @@ def test_each_step_is_scored_on_the_drop_that_was_observed() -> None:
         np.testing.assert_allclose(info["sinr_db"], 10 * np.log10(outcome.sinr), rtol=1e-12)
 
 
-def test_actions_beyond_the_box_count_as_its_edge() -> None:
-    env, other = make(episode_steps=2), make(episode_steps=2)
-    env.reset(seed=0)
-    other.reset(seed=0)
-    action = 3 * random_action(env)
-    action[0, 1], action[1, 2] = np.inf, -np.inf
-    assert flat(env.step(action)) == flat(other.step(np.clip(action, -1, 1)))
-
-
 def test_an_environment_says_when_it_has_to_be_reset() -> None:
     env = make()
     for use in (lambda: env.step(random_action(env)), lambda: env.scenario, lambda: env.evaluate(Decision(None, None))):
@@ -426,23 +386,6 @@ def test_an_environment_says_when_it_has_to_be_reset() -> None:
     env.step(random_action(env))
     with pytest.raises(RuntimeError, match=r"episode is over.*reset"):
         env.step(random_action(env))
-
-
-def test_an_action_that_is_none_is_refused_and_changes_nothing() -> None:
-    env = make(episode_steps=2)
-    env.reset(seed=0)
-    action = random_action(env)
-    bad = action.copy()
-    bad[4, 2] = np.nan
-    with pytest.raises(ValueError, match=r"NaN \(rows \[4\]\)"):
-        env.step(bad)
-    with pytest.raises(ValueError, match=r"shape \(6, 4\).*got \(5, 4\)"):
-        env.step(action[:5])
-    with pytest.raises(ValueError, match=r"shape \(6, 4\).*got \(24,\)"):
-        env.step(action.ravel())
-    other = make(episode_steps=2)
-    other.reset(seed=0)
-    assert flat(env.step(action)) == flat(other.step(action))
 
 
 @pytest.mark.parametrize("name", ["episode_steps", "decisions_per_drop"])
@@ -584,12 +527,6 @@ def test_what_is_asked_of_given_drops_can_change(drops: Scenario) -> None:
     _, _, _, _, info = env.step(np.ones((6, 4), np.float32))
     assert info["circuit_power_w"] == pytest.approx(3.0)
     assert drops.config.circuit_power_w == 0.2
-
-
-@pytest.mark.parametrize("drop", [4, -1, 1.0, "2"])
-def test_a_drop_that_is_not_there_is_refused(drop: Any, drops: Scenario) -> None:
-    with pytest.raises(ValueError, match="whole number from 0 to 3"):
-        CfIsacEnv(drops=drops).reset(options={"drop": drop})
 
 
 def test_drops_of_another_kind_are_refused(drops: Scenario, tmp_path: Path) -> None:
