@@ -47,8 +47,6 @@ class DropSource:
     """Source of drops for an environment.
 
     Attributes:
-        config: of the drops.
-        block: the current batch.
         count: number of selectable drops; None for random ones.
     """
 

@@ -20,6 +20,7 @@ from matplotlib.text import Text
 from numpy.typing import NDArray
 
 from cfisac_env.belief import Belief
+from cfisac_env.info import sinr_db
 from cfisac_env.physics import FEASIBILITY_TOLERANCE, fisher_matrix
 from cfisac_env.scenario import Scenario
 from cfisac_env.types import Decision, Outcome
@@ -280,8 +281,7 @@ def _color(holds: bool | None) -> str:
 
 def _margin_db(scenario: Scenario, outcome: Outcome) -> Floats:
     """Compute 10 log10(γ_k/γ_thr) of every user, (K,)."""
-    sinr = np.maximum(np.asarray(outcome.sinr, dtype=np.float64), 1e-30)
-    return np.asarray(10 * np.log10(sinr) - scenario.config.sinr_threshold_db)
+    return np.asarray(sinr_db(np.asarray(outcome.sinr, dtype=np.float64)) - scenario.config.sinr_threshold_db)
 
 
 def _margin_colors(margin_db: Floats, met: Bools) -> Any:

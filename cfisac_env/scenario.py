@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -119,9 +119,7 @@ class Scenario:
 
     def to(self, backend: Backend) -> Scenario:
         """Move the drops to a back end."""
-        return Scenario(
-            self.config, **{name: None if (a := getattr(self, name)) is None else backend.array(a) for name in ARRAYS}
-        )
+        return self._converted(backend.array)
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
@@ -137,17 +135,16 @@ class Scenario:
         """Select the drops at `index` of the leading axes."""
         if not self.batch_shape:
             raise IndexError("a single drop cannot be indexed; Scenario.batch() makes it a batch of one")
-        return Scenario(
-            self.config, **{name: None if (a := getattr(self, name)) is None else a[index] for name in ARRAYS}
-        )
+        return self._converted(lambda array: array[index])
 
     def batch(self) -> Scenario:
         """Return a single drop as a batch of one; a batch is unchanged."""
-        if self.batch_shape:
-            return self
-        return Scenario(
-            self.config, **{name: None if (a := getattr(self, name)) is None else a[None] for name in ARRAYS}
-        )
+        return self if self.batch_shape else self._converted(lambda array: array[None])
+
+    def _converted(self, convert: Callable[[Array], Array]) -> Scenario:
+        """Convert every array."""
+        arrays = {name: getattr(self, name) for name in ARRAYS}
+        return Scenario(self.config, **{name: None if a is None else convert(a) for name, a in arrays.items()})
 
     @cached_property
     def problem(self) -> Problem:

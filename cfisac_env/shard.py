@@ -23,20 +23,12 @@ Generators = Sequence[np.random.Generator]
 
 @dataclass(frozen=True)
 class Episode:
-    """Episode structure of a vector environment.
+    """Episode structure of a vector environment."""
 
-    Attributes:
-        instants: number of instants of one network.
-        decisions_per_drop: number of decisions per instant.
-        terminates: whether episodes terminate; otherwise they are truncated.
-        limit: steps after which episodes are truncated, as by `gymnasium.wrappers.TimeLimit`; None is no limit.
-        autoreset_mode: when the next episode begins.
-    """
-
-    instants: int
-    decisions_per_drop: int
-    terminates: bool
-    limit: int | None
+    instants: int  # of one network
+    decisions_per_drop: int  # in each instant
+    terminates: bool  # otherwise episodes are truncated
+    limit: int | None  # steps after which episodes are truncated, as by `gymnasium.wrappers.TimeLimit`
     autoreset_mode: AutoresetMode
 
     @property

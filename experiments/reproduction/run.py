@@ -21,27 +21,16 @@ TARGETS = ("table2", "fig3", "fig4", "times")
 
 @dataclass
 class Reproduction:
-    """A folder of results.
-
-    Attributes:
-        folder: of the results.
-        options: policies, drops and times.
-        names: of the policies.
-        targets: of `TARGETS`.
-        stores: of the points that the targets need.
-        times: of the timing pass.
-        notes: missing agents, and how to get them.
-        absent: points at which an agent is missing.
-    """
+    """A folder of results."""
 
     folder: Path
     options: Options
-    names: tuple[str, ...]
-    targets: tuple[str, ...]
-    stores: dict[Point, PointStore]
+    names: tuple[str, ...]  # of the policies
+    targets: tuple[str, ...]  # of `TARGETS`
+    stores: dict[Point, PointStore]  # of the points that the targets need
     times: timing.TimingStore
-    notes: list[str] = dataclasses.field(default_factory=list)
-    absent: set[tuple[Point, str]] = dataclasses.field(default_factory=set)
+    notes: list[str] = dataclasses.field(default_factory=list)  # missing agents, and how to get them
+    absent: set[tuple[Point, str]] = dataclasses.field(default_factory=set)  # points at which an agent is missing
 
     @classmethod
     def open(
