@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import sys
@@ -33,6 +34,11 @@ EXTRAS: Mapping[str, str] = {
 }  # fmt: skip
 """Import name of an optional package → the smallest extra that provides it."""
 
+_REPORTED = (
+    "cfisac", "gymnasium", "numpy", "scipy", "cvxpy", "clarabel", "scs", "numba", "torch", "torch-geometric", "stable-baselines3",
+    "sb3-contrib",
+)  # fmt: skip
+
 _WIDER: Sequence[tuple[str, Mapping[str, str]]] = (
     ("experiments/commands/train", {"agents": "train", "baselines": "train", "render": "train"}),
     ("experiments/bench/commands", {"agents": "train", "baselines": "train", "render": "train"}),
@@ -40,6 +46,15 @@ _WIDER: Sequence[tuple[str, Mapping[str, str]]] = (
     ("agents", {"baselines": "agents", "experiments": "agents"}),
 )
 """By path prefix of the importing file: extras that would leave further packages missing → wider extras."""
+
+
+def versions() -> dict[str, str]:
+    """Return the installed versions of the distributions on which results depend."""
+    found = {}
+    for name in _REPORTED:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def install_command(extra: str) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import dataclasses
-import importlib.metadata
 import io
 import json
 import math
@@ -19,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
-from cfisac_env import files
+from cfisac_env import extras, files
 from experiments import terminal
 from experiments.statistics import Interval
 
@@ -31,8 +29,6 @@ T = TypeVar("T")
 
 DASH = "–"
 """Placeholder of a missing value; a line under the table gives the reason."""
-
-_PACKAGES = ("cfisac", "gymnasium", "numpy", "scipy", "cvxpy", "clarabel", "scs", "numba", "torch", "stable-baselines3")
 
 
 @dataclass(frozen=True)
@@ -265,13 +261,9 @@ class Result:
 
 def provenance() -> dict[str, Any]:
     """Command line, versions and kind of machine that made a result."""
-    versions = {}
-    for package in _PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
     return {
         "command": " ".join(["cfisac", *sys.argv[1:]]),
-        "versions": versions,
+        "versions": extras.versions(),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
     }

@@ -100,15 +100,13 @@ def run(count: int, seed: int, out: Path, step: Callable[[], None] = lambda: Non
     rows = []
     for one in range(seed, seed + count):
         if ("", one) not in store:
-            store["", one] = {key: _rounded(value) for key, value in vars(instance(one)).items()}
+            store["", one] = {
+                key: float(f"{v:.10g}") if isinstance(v, float) else v for key, v in vars(instance(one)).items()
+            }
         values: dict[str, Any] = {key: np.nan if v is None else v for key, v in store["", one].items()}
         rows.append(Instance(**values))
         step()
     return rows
-
-
-def _rounded(value: Any) -> Any:
-    return float(f"{value:.10g}") if isinstance(value, float) else value
 
 
 def result(rows: Sequence[Instance], seed: int) -> Result:

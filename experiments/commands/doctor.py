@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import os
 import platform
@@ -36,7 +35,7 @@ def report() -> dict[str, str]:
     found = {
         "cfisac": f"{cfisac_env.__version__} in {extras.ROOT}",
         "python": f"{platform.python_version()}, {platform.system()} {platform.machine()}, {cores} processors",
-        "packages": ", ".join(f"{name} {version}" for name in _PACKAGES if (version := _version(name))),
+        "packages": ", ".join(f"{name} {version}" for name, version in extras.versions().items() if name != "cfisac"),
     }
     missing = {name: extra for name, extra in extras.EXTRAS.items() if importlib.util.find_spec(name) is None}
     for extra in dict.fromkeys(missing.values()):
@@ -51,27 +50,6 @@ def report() -> dict[str, str]:
         found["torch"] = f"devices: {', '.join(['cpu', *gpus])}; {torch.get_num_threads()} threads"
     found["compiled kernels"] = _kernels()
     return found
-
-
-_PACKAGES = (
-    "gymnasium",
-    "numpy",
-    "scipy",
-    "numba",
-    "cvxpy",
-    "clarabel",
-    "torch",
-    "torch-geometric",
-    "stable-baselines3",
-    "sb3-contrib",
-)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _kernels() -> str:

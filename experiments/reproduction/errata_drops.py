@@ -178,6 +178,7 @@ def _optimum(problem: Problem, decision: Decision, all_on: Float, config: System
     )
     _, A = _forms(problem)
     symmetric = (A + A.T) / 2
+    serving = replace(problem, gain=gain, estimate_gain=estimate, fisher=problem.fisher[on])
     total = float(decision.power.sum()) + problem.circuit_power_w * on.sum()
     return {
         "total_power_w": total,
@@ -185,16 +186,9 @@ def _optimum(problem: Problem, decision: Decision, all_on: Float, config: System
         "power_as_summed": float(printed_power.sum()),
         "uncounted_power_w": float(all_on.sum(1).min()) + problem.circuit_power_w,
         "printed_10_users_refused": float(np.mean(misprinted < problem.sinr_threshold)),
-        "optimum_9d_over_active_infeasible": float(np.isnan(_elementwise_active(problem, symmetric, on))),
+        "optimum_9d_over_active_infeasible": float(np.isnan(_elementwise(serving, symmetric[np.ix_(on, on)]))),
         "optimum_9d_over_all_infeasible": float(np.isnan(_elementwise(problem, symmetric, on))),
     }
-
-
-def _elementwise_active(problem: Problem, matrix: Float, on: NDArray[np.bool_]) -> float:
-    smaller = replace(
-        problem, gain=problem.gain[on], estimate_gain=problem.estimate_gain[on], fisher=problem.fisher[on]
-    )
-    return _elementwise(smaller, matrix[np.ix_(on, on)])
 
 
 def _relaxation(problem: Problem, optimum: Decision, allocate: Allocator) -> Values:
@@ -249,6 +243,6 @@ def _printed_loss(problem: Problem, decision: Decision) -> float:
     )
 
 
-def _hinged_loss(problem: Problem, decision: Decision, weight: float = 10.0) -> float:
+def _hinged_loss(problem: Problem, decision: Decision) -> float:
     outcome = physics.evaluate(problem, decision)
-    return float(outcome.total_power + weight * (outcome.sinr_violation.sum() + outcome.crlb_violation.sum()))
+    return float(outcome.total_power + 10.0 * (outcome.sinr_violation.sum() + outcome.crlb_violation.sum()))
