@@ -26,8 +26,6 @@ class Agent(ObservationPolicy):
     """Base class of trained agents.
 
     Args:
-        policy: trained policy.
-        run: that trained it.
         M: number of APs that observations must have; None takes any.
         K: number of users that observations must have; None takes any.
         seed: of the actions sampled when `deterministic` is False.
@@ -90,8 +88,6 @@ class SetAgent(Agent):
     """Policy of `ddpg`, for every size.
 
     Args:
-        policy: trained policy.
-        run: that trained it.
         options: `completions`, `beams`, `advised`, `search` and `budget`, see `SetPolicy`, and those of `Agent`.
 
     Raises:
@@ -142,7 +138,6 @@ class BySize(ObservationPolicy):
     """Agents of one algorithm for one size each; the size of the observation selects one.
 
     Args:
-        name: of the algorithm.
         paths: weights by M and K.
         build: makes an agent from its weights.
     """

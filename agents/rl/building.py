@@ -33,9 +33,7 @@ def build(run: Run, venv: VecEnv, device: str = "cpu") -> BaseAlgorithm:
     """Build the model of a run, ready to learn, and seed its environments.
 
     Args:
-        run: to build for.
         venv: from `training_environments(run)`.
-        device: of torch.
     """
     p = run.parameters
     options: dict[str, Any] = {"learning_rate": p.learning_rate, "batch_size": p.batch_size}

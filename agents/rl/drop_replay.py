@@ -27,7 +27,6 @@ class Ring:
     """The latest drops of one size.
 
     Args:
-        capacity: drops.
         decisions: D, on each.
         observation: of as many environments as step together, whose drops are added at once.
     """

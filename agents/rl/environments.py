@@ -33,8 +33,6 @@ def priced(allocator: Allocator, problem: Problem, active: NDArray[np.bool_]) ->
     The penalty at full power measures by how much such a set falls short.
 
     Args:
-        allocator: of the powers.
-        problem: one drop.
         active: (M,) bool.
     """
     return decision_of(allocate_with_margin(problem, active, allocator), problem)

@@ -11,11 +11,7 @@ from cfisac_env.types import Array
 
 
 class ScaledFlatten(BaseFeaturesExtractor):
-    """Concatenate the entries of the observation and standardise them by their mean and standard deviation over drops.
-
-    Args:
-        observation_space: that of `CfIsac-v0`.
-    """
+    """Concatenate the entries of the observation and standardise them by their mean and standard deviation over drops."""
 
     mean: torch.Tensor
     scale: torch.Tensor

@@ -110,9 +110,6 @@ class RotatingVecEnv(_Composite):
     """Environments of several sizes in turn: when the episodes of one part end, the next part plays.
 
     All episodes of a part end in the same step. Spaces are those of the first part; `num_envs` is that of the part that plays.
-
-    Args:
-        parts: one a size.
     """
 
     def __init__(self, parts: Sequence[VecEnv]) -> None:

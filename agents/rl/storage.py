@@ -64,12 +64,6 @@ _ALIASES = ("pi_features_extractor.", "vf_features_extractor.")
 def write(path: Path, run: Run, policy: BasePolicy, card: dict[str, Any]) -> Path:
     """Write an agent atomically.
 
-    Args:
-        path: of the file.
-        run: that trained it.
-        policy: with the actor to write.
-        card: cost and validation, by name.
-
     Raises:
         ValueError: weights that `read` would refuse.
     """

@@ -31,8 +31,6 @@ class Validation:
     """Fixed validation drops with the oracle's total powers.
 
     Args:
-        config: of the drops.
-        drops: number of drops.
         penalty: of a missed requirement in `Score.reward`, in W.
         oracle_w: (drops,) total power of the oracle's decisions, NaN where it serves none; None runs the oracle.
 
@@ -58,11 +56,7 @@ class Validation:
             )
 
     def score(self, agent: Any) -> Score:
-        """Score the decisions of an agent.
-
-        Args:
-            agent: any object with `predict`.
-        """
+        """Score the decisions of an agent."""
         action, _ = agent.predict(self._observation, deterministic=True)
         decision = actions.decode(np.asarray(action), self._config.max_ap_power_w)
         outcome = self._scenario.evaluate(decision)
