@@ -22,8 +22,7 @@ from agents.hetgnn.network import HetGnn
 from agents.hetgnn.search import Search
 from baselines.allocation import Allocation, Multipliers, Status, fast
 from baselines.allocation.closed_form import ScaledDrops
-from baselines.heuristics import answer_from
-from baselines.policy import Answer, ObservationPolicy, all_on_at_max_power, encoded, with_margin
+from baselines.policy import Answer, ObservationPolicy, all_on_at_max_power, answer_from, encoded, with_margin
 from cfisac_env.observations import Observation
 from cfisac_env.types import Decision, Problem
 
