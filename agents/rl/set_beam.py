@@ -38,8 +38,8 @@ def beam_search(
     sets, likelihood = np.zeros((len(live), 1, M), dtype=bool), np.zeros((len(live), 1))
     for size in range(1, M + 1):
         n, width = likelihood.shape
-        scores = score(torch.from_numpy(np.repeat(live, width)), torch.from_numpy(sets.reshape(-1, M)))
-        scores = scores.log_softmax(-1).numpy().astype(np.float64).reshape(n, width, M)
+        next_ap = score(torch.from_numpy(np.repeat(live, width)), torch.from_numpy(sets.reshape(-1, M)))
+        scores = next_ap.log_softmax(-1).numpy().astype(np.float64).reshape(n, width, M)
         ready = np.flatnonzero(fewest[live] <= size)
         if len(ready) > 0:
             best = np.argsort(-scores[ready], axis=2, kind="stable")[..., : min(completions, M - size + 1)]

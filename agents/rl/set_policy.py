@@ -158,8 +158,8 @@ class SetPolicy(BasePolicy):
             own = self.actor_target(embedding[rows], on).log_softmax(-1)
             some = own.topk(min(SHORTLIST, batch.M), dim=-1).indices
             value = self.critic_target(views[rows], on[:, None] | one[some])[..., 1] / ETA
-            least: torch.Tensor = value.amin(-1, keepdim=True)
-            return (own + least).scatter(-1, some, own.gather(-1, some) + value)
+            total: torch.Tensor = own + value.amin(-1, keepdim=True)
+            return total.scatter(-1, some, own.gather(-1, some) + value)
 
         return score
 

@@ -132,7 +132,8 @@ def test_one_beam_grows_the_sets_of_the_likeliest_ranking() -> None:
     embedding = actor.embed(batch.graph)
 
     def score(rows: torch.Tensor, on: torch.Tensor) -> torch.Tensor:
-        return actor(embedding[rows], on)
+        scores: torch.Tensor = actor(embedding[rows], on)
+        return scores
 
     grown = grow(score, batch.scaled, batch.fewest, 3)
     sets, served = beam_search(score, batch.scaled, batch.fewest, 3, beams=1)
