@@ -13,6 +13,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from baselines.allocation import Allocation, Allocator
+from baselines.allocation.certificate import pilots_shared
+from baselines.allocation.closed_form import ScaledDrops
 from baselines.heuristics import StrongestApPolicy
 from baselines.most_informative import MostInformativePolicy
 from baselines.policy import allocate_with_margin
@@ -133,7 +135,9 @@ class CfIsacPriorityEnv(CfIsacEnv):
 
     ## Observation Space, Rewards, Starting State, Episode End, Information
 
-    Those of `CfIsac-v0`. With the wrapper `CanonicalOrder`, descending priorities are the policy `most-informative`.
+    Those of `CfIsac-v0`. With the wrapper `CanonicalOrder`, descending priorities are the policy `most-informative`. With
+    `relaxed=True` the observation has `power` (M, K), too: the amplitudes √(p_mk/P_max) of the powers that suffice with every AP on, the
+    relaxation without circuit power. As in `CfIsacSequential-v0` they are those of P_max in equal parts where no powers serve the drop.
 
     ## Arguments
 
@@ -141,21 +145,31 @@ class CfIsacPriorityEnv(CfIsacEnv):
     import gymnasium as gym
     import cfisac_env
 
-    env = gym.make("CfIsacPriority-v0", M=30, K=6, completions=8)
+    env = gym.make("CfIsacPriority-v0", M=30, K=6, completions=8, relaxed=True)
     ```
 
     Args:
         completions: the last AP of a prefix is the one of the next so many by priority that makes the set cheapest.
+        relaxed: whether the observation has the powers with every AP on.
         options: those of `CfIsac-v0`.
     """
 
     completions = Fixed[int]()
+    relaxed = Fixed[bool]()
 
-    def __init__(self, *, completions: int = 1, **options: Any) -> None:
+    def __init__(self, *, completions: int = 1, relaxed: bool = False, **options: Any) -> None:
         super().__init__(**options)
         self.completions = checked_count("completions", completions)
+        if not isinstance(relaxed, bool | np.bool_):
+            raise ValueError(f"relaxed must be True or False, got {relaxed!r}")
+        self.relaxed = bool(relaxed)
+        self._amplitude: tuple[tuple[Any, int], NDArray[np.float32]] | None = None
         self._rule = MostInformativePolicy(completions=self.completions)
-        self.action_space = spaces.Box(-1.0, 1.0, (self.config.M,), np.float32)
+        M, K = self.config.M, self.config.K
+        self.action_space = spaces.Box(-1.0, 1.0, (M,), np.float32)
+        if self.relaxed:
+            entries = observations.space(self.config).spaces
+            self.observation_space = spaces.Dict({**entries, "power": spaces.Box(0.0, 1.0, (M, K), np.float32)})
 
     def step(self, action: NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Switch APs on by priority until the drop is served, and score that.
@@ -167,7 +181,31 @@ class CfIsacPriorityEnv(CfIsacEnv):
         ranking = np.argsort(-np.clip(_one_an_ap(action, self.config.M), -1.0, 1.0), kind="stable")
         problem = self.scenario.problem
         answer = self._rule.along(problem, ranking)
-        return super().step(actions.encode(answer.decision, problem.max_ap_power_w, problem.estimate_gain))
+        action = actions.encode(answer.decision, problem.max_ap_power_w, problem.estimate_gain)
+        observation, *rest = super().step(action)
+        return (self._completed(observation), *rest)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begin with a new drop."""
+        observation, information = super().reset(seed=seed, options=options)
+        return self._completed(observation), information
+
+    def _set_config(self, config: SystemConfig) -> None:
+        super()._set_config(config)
+        self._amplitude = None
+
+    def _completed(self, observation: Observation) -> Observation:
+        """The observation with the relaxation's amplitudes, which are computed once a drop."""
+        if not self.relaxed:
+            return observation
+        drop = (self._block, self._index)
+        if self._amplitude is None or self._amplitude[0] != drop:
+            problem = self.scenario.problem
+            self._amplitude = drop, amplitudes(relaxed_power(problem), problem.max_ap_power_w)
+        entries = {**observation, "power": self._amplitude[1].copy()}
+        return {key: entries[key] for key in self.observation_space.spaces}  # type: ignore[attr-defined]
 
 
 class CfIsacSequentialEnv(CfIsacEnv):
@@ -355,8 +393,23 @@ def observed(drop: Observation, decision: Decision, max_ap_power_w: float) -> Ob
     """
     observation = {key: value.copy() for key, value in drop.items()}
     observation["ap"][:, 2] = decision.active
-    observation["power"] = np.sqrt(np.clip(decision.power / max_ap_power_w, 0.0, 1.0)).astype(np.float32)
+    observation["power"] = amplitudes(decision.power, max_ap_power_w)
     return observation
+
+
+def amplitudes(power: NDArray[np.float64], max_ap_power_w: float) -> NDArray[np.float32]:
+    """Return √(p_mk/P_max), within [0, 1]."""
+    return np.sqrt(np.clip(power / max_ap_power_w, 0.0, 1.0)).astype(np.float32)
+
+
+def relaxed_power(problem: Problem) -> NDArray[np.float64]:
+    """Return the powers (M, K) with every AP on in W: in closed form or, where that ends short and with shared pilots, exact."""
+    every = np.ones(problem.M, dtype=bool)
+    if not pilots_shared(problem):
+        power, transmit = ScaledDrops.of(problem).power(every[None])
+        if np.isfinite(transmit[0]):
+            return power[0]
+    return np.asarray(priced(Allocator(), problem, every).power)
 
 
 def masks(active: NDArray[np.bool_], feasible: bool) -> NDArray[np.bool_]:

@@ -1,9 +1,10 @@
 """Stock algorithms on `CfIsacPriority-v0` and `CfIsacImprovement-v0`, beside rules that learn nothing, on the same test drops.
 
     python -m experiments.bench.tracks --track improvement --preset urban --algorithm MaskablePPO --seconds 60 300 600
+    python -m experiments.bench.tracks --track priority --algorithm PPO --policy RankingPolicy --completions 8 --n-steps 256 --seconds 75
 
-Algorithms are those of Stable-Baselines3 and sb3-contrib with their default hyper-parameters and `MultiInputPolicy`; seconds are processor
-time of training in one thread.
+Algorithms are those of Stable-Baselines3 and sb3-contrib with their default hyper-parameters, apart from `n_steps` where it is given;
+seconds are processor time of training in one thread.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from stable_baselines3.common.env_util import make_vec_env
 
 import baselines
 from agents.rl.improvement import CfIsacImprovementEnv
+from agents.rl.ranking_policy import RankingPolicy
 from baselines.policy import Policy
 from cfisac_env import seeds
 from cfisac_env.observations import Observation
@@ -45,13 +47,17 @@ class TracksCommand:
     """Train one stock algorithm on a track, and compare it with rules at several times.
 
     Attributes:
-        track: `priority` (in canonical order) or `improvement`.
+        track: `priority` or `improvement`.
         algorithm: of Stable-Baselines3 or sb3-contrib.
+        policy: `MultiInputPolicy`, on the priority track in canonical order, or `RankingPolicy` (PPO on the priority track).
+        completions: option of the priority track.
+        reward: of the training environments.
         preset: of the drops.
         M: access points.
         K: users.
         seconds: of processor time after which the agent is compared, ascending.
         envs: environments that are trained in side by side.
+        n_steps: of each environment between updates; None for the algorithm's default.
         seed: of the training run.
         drops: test drops.
         out: folder of the results.
@@ -59,14 +65,30 @@ class TracksCommand:
 
     track: Literal["priority", "improvement"] = "improvement"
     algorithm: Literal["MaskablePPO", "PPO", "DQN", "SAC"] = "MaskablePPO"
+    policy: Literal["MultiInputPolicy", "RankingPolicy"] = "MultiInputPolicy"
+    completions: int = 1
+    reward: str = "penalty"
     preset: str = "urban"
     M: int = 30
     K: int = 6
     seconds: tuple[float, ...] = (600.0,)
     envs: int = 8
+    n_steps: int | None = None
     seed: int = 0
     drops: int = 200
     out: Path = Path("runs/tracks")
+
+    def __post_init__(self) -> None:
+        if self.policy == "RankingPolicy" and (self.track, self.algorithm) != ("priority", "PPO"):
+            raise ValueError(f"RankingPolicy is PPO's on the priority track, got {self.algorithm} on {self.track}")
+
+    @property
+    def name(self) -> str:
+        """Name of the files of results."""
+        options = [] if self.policy == "MultiInputPolicy" else [self.policy]
+        options += [] if self.completions == 1 else [f"completions{self.completions}"]
+        parts = [self.track, self.preset, f"{self.M}x{self.K}", self.algorithm, *options, f"seed{self.seed}"]
+        return "-".join(parts)
 
 
 @dataclass(frozen=True)
@@ -82,10 +104,12 @@ class TrackResult:
 
 def environment(command: TracksCommand) -> gym.Env[Any, Any]:
     """The environment that is trained in."""
-    fields: dict[str, Any] = {"M": command.M, "K": command.K, "preset": command.preset}
+    fields: dict[str, Any] = {"M": command.M, "K": command.K, "preset": command.preset, "reward": command.reward}
     if command.track == "improvement":
         return gym.make("CfIsacImprovement-v0", **fields)
-    return CanonicalOrder(gym.make("CfIsacPriority-v0", **fields))
+    if command.policy == "RankingPolicy":
+        return gym.make("CfIsacPriority-v0", completions=command.completions, relaxed=True, **fields)
+    return CanonicalOrder(gym.make("CfIsacPriority-v0", completions=command.completions, **fields))
 
 
 def played(env: gym.Env[Any, Any], choose: Choose, first: int, drops: int) -> tuple[NDArray[np.float64], float]:
@@ -171,7 +195,11 @@ def compare(command: TracksCommand, report: Callable[[list[TrackResult]], None])
         row(f"{command.algorithm}, {seconds:g} s", learned(model), env, model.num_timesteps)
 
     venv = make_vec_env(lambda: environment(command), n_envs=command.envs, seed=seeds.of_run(command.seed))
-    model = ALGORITHMS[command.algorithm]("MultiInputPolicy", venv, seed=command.seed, device="cpu")
+    policy_class = RankingPolicy if command.policy == "RankingPolicy" else command.policy
+    options = {} if command.n_steps is None else {"n_steps": command.n_steps}
+    model = ALGORITHMS[command.algorithm](policy_class, venv, seed=command.seed, device="cpu", **options)
+    if command.policy == "RankingPolicy":
+        row("RankingPolicy, untrained", learned(model), env, 0)
     model.learn(10**9, callback=Marks(command.seconds, reached))
 
 
@@ -188,12 +216,13 @@ def main() -> None:
     """Run the command; its table is written after every row and shown at the end."""
     command = tyro.cli(TracksCommand, description=TracksCommand.__doc__)
     rows: list[TrackResult] = []
-    name = f"{command.track}-{command.preset}-{command.M}x{command.K}-{command.algorithm}-seed{command.seed}"
 
     def report(found: list[TrackResult]) -> None:
         rows[:] = found
         content = {"settings": {**vars(command), "out": str(command.out)}, "rows": [vars(row) for row in rows]}
-        results.write(command.out, {f"{name}.md": Table(COLUMNS, rows).markdown(), f"{name}.json": content})
+        results.write(
+            command.out, {f"{command.name}.md": Table(COLUMNS, rows).markdown(), f"{command.name}.json": content}
+        )
 
     compare(command, report)
     Table(COLUMNS, rows).show(Console())

@@ -28,7 +28,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "sequential": ("CfIsacSequential-v0", {}),
     "sequential from the strongest": ("CfIsacSequential-v0", {"start": "strongest", "max_moves": 4}),
     "priority": ("CfIsacPriority-v0", {"episode_steps": 3, "completions": 2}),
-    "priority, reused pilots": ("CfIsacPriority-v0", {"K": 4, "pilot_length": 3}),
+    "priority, relaxed": ("CfIsacPriority-v0", {"episode_steps": 4, "decisions_per_drop": 2, "relaxed": True}),
+    "priority, reused pilots": ("CfIsacPriority-v0", {"K": 4, "pilot_length": 3, "relaxed": True}),
     "improvement": ("CfIsacImprovement-v0", {"moves": 3, "removals": 2, "additions": 4}),
     "improvement, reused pilots": ("CfIsacImprovement-v0", {"K": 4, "pilot_length": 3}),
     "sequential, reused pilots": ("CfIsacSequential-v0", {"M": 5, "K": 4, "pilot_length": 3}),
@@ -293,3 +294,30 @@ def test_no_environment_moves_before_it_is_reset() -> None:
         sequential().step(0)
     with pytest.raises(RuntimeError, match="reset"):
         CfIsacActivationEnv(**SMALL).step(np.ones(6))
+
+
+def test_the_relaxation_is_that_of_the_sequential_environment_with_every_ap_on() -> None:
+    fields: dict[str, Any] = {"M": 8, "K": 2, "crlb_threshold_m2": 20.0}
+    env = gym.make("CfIsacPriority-v0", relaxed=True, episode_steps=2, **fields)
+    for seed in range(6):
+        first, _ = env.reset(seed=seed)
+        exact, information = gym.make("CfIsacSequential-v0", **fields).reset(seed=seed)
+        total = (first["power"].astype(float) ** 2).sum()
+        assert information["feasible"]
+        assert (exact["power"].astype(float) ** 2).sum() == pytest.approx(
+            total, rel=0.02
+        )  # closed forms are near-optimal
+        second = env.step(np.zeros(8, np.float32))[0]
+        assert not np.array_equal(first["power"], second["power"])
+    with pytest.raises(ValueError, match="relaxed must be True or False, got 1"):
+        gym.make("CfIsacPriority-v0", relaxed=1)
+
+
+def test_the_relaxation_follows_the_requirements() -> None:
+    env = gym.make(
+        "CfIsacPriority-v0", M=8, K=2, crlb_threshold_m2=20.0, relaxed=True, episode_steps=3, decisions_per_drop=3
+    )
+    before = env.reset(seed=0)[0]["power"]
+    np.testing.assert_array_equal(env.step(np.zeros(8, np.float32))[0]["power"], before)
+    env.set_wrapper_attr("crlb_threshold_m2", 5.0)
+    assert not np.array_equal(env.step(np.zeros(8, np.float32))[0]["power"], before)
