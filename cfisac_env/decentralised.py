@@ -9,7 +9,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
-from cfisac_env import observations
+from cfisac_env import observations as codec
 from cfisac_env.env import CfIsacEnv
 from cfisac_env.observations import Observation
 
@@ -19,7 +19,7 @@ Each = dict[str, Any]
 _OWN = ("ap", "comm", "radar", "sensing")
 
 
-class CfIsacParallelEnv(ParallelEnv[str, Any, Any]):
+class CfIsacParallelEnv(ParallelEnv[str, Any, Any]):  # type: ignore[misc]  # pettingzoo has no types
     """Joint AP activation and power allocation by M cooperating agents `ap_0` … `ap_{M−1}`.
 
     ## Description
@@ -128,17 +128,18 @@ class CfIsacParallelEnv(ParallelEnv[str, Any, Any]):
                 raise ValueError(
                     f"the action of {agent} must have shape {wanted} (1 activation + users), got {row.shape}"
                 )
-        joint = np.stack(rows) if rows else np.empty((0, *wanted))
+        joint: Any = np.stack(rows) if rows else np.empty((0, *wanted))
         self._last, reward, terminated, truncated, info = self._env.step(joint)
-        results = self._observe(), *map(self._to_each, (float(reward), terminated, truncated, info))
+        earned, ends, cuts, infos = map(self._to_each, (float(reward), terminated, truncated, info))
+        observations = self._observe()
         if terminated or truncated:
             self.agents = []
-        return results
+        return observations, earned, ends, cuts, infos
 
     def state(self) -> NDArray[np.float32]:
         """Return the central observation, flattened."""
-        flat: NDArray[np.float32] = spaces.flatten(self._env.observation_space, self.central_observation)
-        return flat
+        flat: Any = spaces.flatten(self._env.observation_space, self.central_observation)
+        return np.asarray(flat, np.float32)
 
     def render(self) -> Any:
         """Render the last decision as `CfIsac-v0` does."""
@@ -156,7 +157,7 @@ class CfIsacParallelEnv(ParallelEnv[str, Any, Any]):
         return spaces.Box(whole.low[m], whole.high[m], dtype=np.float32)
 
     def _observation_space(self, central: Any) -> spaces.Dict:
-        M, limit = self._env.config.M, observations.LOG_LIMIT
+        M, limit = self._env.config.M, codec.LOG_LIMIT
         entries = {
             key: spaces.Box(space.low[0], space.high[0], dtype=np.float32) if key in _OWN else space
             for key, space in central.items()
@@ -170,10 +171,10 @@ class CfIsacParallelEnv(ParallelEnv[str, Any, Any]):
         central, M = self._last, self._env.config.M
         rows = [central[key].reshape(M, -1) for key in ("sensing", "comm")]
         shared = np.concatenate(rows, axis=1)[:, : self.budget]
-        common = {key: central[key] for key in ("pilots", "requirement") if key in central}
+        common: Each = {key: central[key] for key in ("pilots", "requirement") if key in central}
         common |= {"shared": shared}
         everyone = {}
         for m, agent in enumerate(self.possible_agents):
-            entries = {**common, "own": np.eye(1, M, m, np.float32)[0], **{key: central[key][m] for key in _OWN}}
+            entries: Each = {**common, "own": np.eye(1, M, m, np.float32)[0], **{key: central[key][m] for key in _OWN}}
             everyone[agent] = {key: entries[key].copy() for key in self.observation_spaces[agent]}
         return everyone

@@ -187,7 +187,7 @@ def _update(command: PpoCommand, agent: Agent, optimizer: torch.optim.Optimizer,
             gain = torch.min(ratio * scaled, ratio.clamp(1 - command.clip, 1 + command.clip) * scaled).mean()
             loss = -gain + 0.5 * (value - returns).square().mean() - command.entropy * distribution.entropy().mean()
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             nn.utils.clip_grad_norm_(agent.parameters(), 0.5)
             optimizer.step()
 
