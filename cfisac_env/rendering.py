@@ -49,7 +49,13 @@ _BOLD: Any = {"weight": "bold"}
 
 
 def draw_map(
-    ax: Axes, scenario: Scenario, decision: Decision | None, outcome: Outcome | None, belief: Belief | None = None
+    ax: Axes,
+    scenario: Scenario,
+    decision: Decision | None,
+    outcome: Outcome | None,
+    belief: Belief | None = None,
+    *,
+    legend: bool = True,
 ) -> None:
     """Draw the map: node positions, active APs, links, and met requirements of users and targets.
 
@@ -80,6 +86,8 @@ def draw_map(
     if decision is not None or belief is not None:
         _draw_ellipses(ax, scenario, ap_power, outcome, belief, magnification, 0.32 * half_m)
     _draw_nodes(ax, scenario, decision, ap_power, outcome)
+    if not legend:
+        return
     _draw_keys(ax, magnification)
     counts = ((config.M, "AP"), (config.K, "user"), (config.T, "receiver"), (config.S, "target"))
     words = [f"{n} {name}{'' if n == 1 else 's'}" for n, name in counts]

@@ -132,7 +132,7 @@ def run(
     core = env.unwrapped
     assert isinstance(core, CfIsacMobileEnv)
     policies = list(dict.fromkeys(policies))
-    made = {spec: _build(spec, core.config, payback_s, bound_s) for spec in policies}
+    made = {spec: build(spec, core.config, payback_s, bound_s) for spec in policies}
     keys = {spec: policy_key(spec, policy) for spec, policy in made.items()}
     options = {
         "episode_steps": core.episode_steps, "step_s": core.step_s, "switching_energy_j": core.switching_energy_j,
@@ -180,7 +180,7 @@ def run(
     return MobileComparison(core.config, options, seeds, skipped, np.max(bounds, axis=0), infeasible, results)
 
 
-def _build(spec: str, config: SystemConfig, payback_s: float, bound_s: float) -> Any:
+def build(spec: str, config: SystemConfig, payback_s: float, bound_s: float) -> Any:
     """Build a policy or an agent from its name and options."""
     name, _, text = spec.partition(":")
     options: dict[str, Any] = {}
@@ -217,7 +217,7 @@ def _certified(core: CfIsacMobileEnv, seed: int) -> dict[str, Any]:
 def _play(task: _Task) -> dict[str, float]:
     """Play an episode in any process."""
     env = gym.make("CfIsacMobile-v0", **task.fields)
-    policy = _build(task.policy, env.unwrapped.config, task.payback_s, task.bound_s)  # type: ignore[attr-defined]
+    policy = build(task.policy, env.unwrapped.config, task.payback_s, task.bound_s)  # type: ignore[attr-defined]
     values = play(env, policy, task.seed, task.infeasible)
     if isinstance(policy, ClairvoyantPolicy):
         values["lower_bound_j"] = policy.plan.lower_bound_j

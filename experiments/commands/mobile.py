@@ -9,8 +9,9 @@ from typing import Annotated, Any, ClassVar
 import tyro
 from rich.console import Console
 
-from cfisac_env import seeds
-from experiments.commands.common import GOES_ON, Command, Count, Range, Seed, progress
+from cfisac_env import files, seeds
+from experiments.commands.common import GOES_ON, Command, Count, Range, Seed, announce, open_option, progress
+from experiments.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -58,17 +59,29 @@ class Mobile(Command):
     bound_s: Annotated[float, Range(0.0, 1e6)] = 0.0
     """Processor time in s per instant for the certified lower bound that accounts for switching, computed by `clairvoyant`; at 0 it is the
     sum of the instants' bounds."""
+    timeline: Annotated[Path | None, open_option("FILE.png")] = None
+    """Picture of the first episode: which APs each policy has on, waking and off over time, and the energy so far."""
+    animation: Annotated[Path | None, open_option("FILE.gif")] = None
+    """Animation of the first episode: the maps of all policies side by side."""
     out: Path = Path("runs/mobile")
     """Folder of the results."""
 
     def run(self, fields: dict[str, Any], console: Console) -> None:
         """Play, write, print."""
-        from experiments import mobile
+        from experiments import episode, mobile
 
+        for path, suffix in ((self.timeline, ".png"), (self.animation, ".gif")):
+            if path is not None and path.suffix != suffix:
+                raise UserError(
+                    f"the file of --{'timeline' if suffix == '.png' else 'animation'} ends in {suffix}, got {path}"
+                )
+            if path is not None:
+                files.check_writable(path, folder=False)
+        settings = fields | vars(self.environment)
         with progress() as bar:
             task = bar.add_task("playing", total=self.episodes * len(dict.fromkeys(self.policies)))
             comparison = mobile.run(
-                fields | vars(self.environment),
+                settings,
                 self.policies,
                 self.episodes,
                 self.seed,
@@ -80,3 +93,6 @@ class Mobile(Command):
                 step=lambda name: bar.update(task, advance=1, description=name),
             )
         mobile.result(comparison, mobile.summarise(comparison)).publish(self.out, console)
+        if self.timeline is not None or self.animation is not None:
+            courses = episode.play(settings, self.policies, comparison.seeds[0], self.payback_s)
+            announce(console, episode.write(courses, self.timeline, self.animation))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from PIL import Image
 
 import baselines
-from experiments import mobile
+from experiments import episode, mobile
 from experiments.cli import main
 
 SMALL = [
@@ -180,3 +182,28 @@ def test_results_of_other_settings_are_not_mixed(tmp_path: Path, capsys: pytest.
     assert main(arguments) == 0
     assert main([*arguments, "--target-speed-m-s", "5"]) == 2
     assert "was made with settings = {'options': {'dynamics': " in " ".join(capsys.readouterr().err.split())
+
+
+def test_pictures_show_what_the_policies_did(tmp_path: Path) -> None:
+    small = ["--episodes", "1", "--seed", "40", "--wake-up-steps", "1", "--out", str(tmp_path / "out")]
+    pictures = ["--timeline", str(tmp_path / "a.png"), "--animation", str(tmp_path / "b.gif")]
+    policies = ["hysteresis", "clairvoyant"]
+    assert main(["mobile", *SMALL, *small, *pictures, "--policies", *policies]) == 0
+    stored = json.loads((tmp_path / "out" / "mobile.json").read_text())["episodes"]["policies"]
+    fields = {"M": 6, "K": 2, "T": 4, "crlb_threshold_m2": 4.0, "episode_steps": 5, "switching_energy_j": 1.0}
+    for course in episode.play(fields | {"wake_up_steps": 1}, policies, 40):
+        assert course.energy_j[-1] == pytest.approx(stored[course.policy]["energy_j"][0], rel=1e-9)
+        assert course.served.mean() == stored[course.policy]["served"][0]
+        for before, after in itertools.pairwise(course.instants):
+            assert (after.states[before.states == episode.OFF] != episode.ON).all()
+            assert (after.decision.power[after.states != episode.ON] == 0.0).all()
+    with Image.open(tmp_path / "b.gif") as animation:
+        assert animation.n_frames == 5  # type: ignore[attr-defined]
+    with Image.open(tmp_path / "a.png") as timeline:
+        assert np.asarray(timeline.convert("L")).std() > 5.0
+
+
+def test_pictures_of_other_kinds_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--episodes", "1", "--out", str(tmp_path), "--animation", str(tmp_path / "b.mp4")]
+    assert main(["mobile", *SMALL, *arguments]) == 2
+    assert "the file of --animation ends in .gif" in " ".join(capsys.readouterr().err.split())
