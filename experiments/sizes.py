@@ -52,7 +52,7 @@ def random_configurations(
 
 def _random_configuration(rng: np.random.Generator, aps: int, users: int, receivers: int, targets: int) -> SystemConfig:
     preset = sorted(PRESETS)[rng.integers(len(PRESETS))]
-    sizes = {"M": int(rng.integers(2, aps + 1)), "K": int(rng.integers(1, users + 1))}
+    sizes: dict[str, Any] = {"M": int(rng.integers(2, aps + 1)), "K": int(rng.integers(1, users + 1))}
     sinr_db, crlb_db = rng.uniform(-6.0, 6.0, 2)
     sizes |= {name: int(rng.integers(1, most + 1)) for name, most in (("T", receivers), ("S", targets)) if most}
     plain = SystemConfig(**sizes, preset=preset)

@@ -197,7 +197,9 @@ def _starts(
     for i in range(len(sets)):
         _set_features(sets[i], numbers, information, reach, around)
         _first(around, power_head[1], first)
-        for m in np.flatnonzero(sets[i]):
+        for m in range(sets.shape[1]):
+            if not sets[i, m]:
+                continue
             x = np.float64(_value(power_head, m, first, np.float32(1.0), around[-2], around[-1]))
             level[i, m] = np.exp(-np.log1p(np.exp(-abs(x))) - max(x, 0.0))  # of −softplus(x)
         for head, prices in ((user_head, users), (target_head, targets)):

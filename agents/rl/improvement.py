@@ -175,8 +175,8 @@ class CfIsacImprovementEnv(CfIsacEnv):
         before = self._score
         if self._allowed[move := int(action)]:
             active = self._proposed(move)
-            allocation = allocate_with_margin(self._problem, active, _ONE_THREAD)
-            total_w = float(allocation.transmit_power) + self._problem.circuit_power_w * int(active.sum())
+            allocation = allocate_with_margin(self._task, active, _ONE_THREAD)
+            total_w = float(allocation.transmit_power) + self._task.circuit_power_w * int(active.sum())
             if allocation.feasible and total_w < self._total_w:
                 self._enter(active, allocation)
             else:
@@ -198,20 +198,20 @@ class CfIsacImprovementEnv(CfIsacEnv):
 
     def _enter(self, active: NDArray[np.bool_], allocation: Allocation | None = None) -> None:
         """Change to a set, and prepare what there is to see of it."""
-        self._problem = self.scenario.problem
-        allocation = allocation or allocate_with_margin(self._problem, active, _ONE_THREAD)
+        self._task = self.scenario.problem
+        allocation = allocation or allocate_with_margin(self._task, active, _ONE_THREAD)
         self._priced.add(active.tobytes())
-        self._decision = decision_of(allocation, self._problem)
-        self._outcome = physics.evaluate(self._problem, self._decision)
+        self._decision = decision_of(allocation, self._task)
+        self._outcome = physics.evaluate(self._task, self._decision)
         self._total_w = float(self._outcome.total_power) if allocation.feasible else np.inf
-        self._score, _ = self._scored(self._problem, self._decision, self._outcome)
+        self._score, _ = self._scored(self._task, self._decision, self._outcome)
         self._arrange(allocation)
         if self.render_mode is not None:
             self._show(self._decision, self._outcome)
 
     def _arrange(self, allocation: Allocation) -> None:
         """Sort the APs by their value, and describe them and the moves."""
-        problem, active = self._problem, allocation.active
+        problem, active = self._task, allocation.active
         cap = problem.max_ap_power_w
         unit_w = problem.circuit_power_w or cap
         users, value, level, worth = valued(allocation, problem)
@@ -259,7 +259,7 @@ class CfIsacImprovementEnv(CfIsacEnv):
         return {key: np.clip(value, -LIMIT, LIMIT).astype(np.float32) for key, value in self._seen.items()}
 
     def _info(self) -> info.Info:
-        return self._scored(self._problem, self._decision, self._outcome)[1]
+        return self._scored(self._task, self._decision, self._outcome)[1]
 
 
 def valued(allocation: Allocation, problem: Problem) -> tuple[NDArray[np.int64], Float, Float, Float]:

@@ -102,7 +102,7 @@ def _rllib(name: str) -> None:
     command = rllib_ppo.RllibCommand(name, "paper", **FIELDS, rollout=8)
     runner = SingleAgentEnvRunner(config=rllib_ppo.config(command).env_runners(num_envs_per_env_runner=1))
     assert sum(map(len, runner.sample(num_timesteps=STEPS, random_actions=False))) >= STEPS
-    runner.stop()
+    runner.stop()  # type: ignore[no-untyped-call]
 
 
 def _pettingzoo(name: str) -> None:

@@ -91,7 +91,7 @@ def cloned(command: CloningCommand, comm: Tensor, sensing: Tensor, active: Tenso
     losses = []
     for _ in range(command.epochs):
         total = 0.0
-        for rows in torch.randperm(len(comm)).split(command.batch):
+        for rows in torch.split(torch.randperm(len(comm)), command.batch):
             loss = nn.functional.binary_cross_entropy_with_logits(scorer(comm[rows], sensing[rows]), active[rows])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]

@@ -111,7 +111,7 @@ def tuned(rules: Sequence[Rule], env: CfIsacParallelEnv, drops: int, served: flo
 
 def compare(command: DecentralisedCommand) -> list[Row]:
     """Tune and compare."""
-    config = {"M": command.M, "K": command.K, "preset": command.preset}
+    config: dict[str, Any] = {"M": command.M, "K": command.K, "preset": command.preset}
     env = CfIsacParallelEnv(budget=0, **config)
     full = 3 * env.env.config.S + 2 * command.K
     best, best_aps = played(env, centrally("local-search"), seeds.TEST, command.drops)

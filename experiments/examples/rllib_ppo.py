@@ -64,7 +64,7 @@ def config(command: RllibCommand) -> Any:
     register_env(NAME, environment)
     fields = {"M": command.M, "K": command.K, "preset": command.preset}
     return (
-        PPOConfig()
+        PPOConfig()  # type: ignore[no-untyped-call]
         .environment(NAME, env_config={"env_id": command.env_id, "fields": fields})
         .framework("torch")
         .env_runners(num_env_runners=command.runners, num_envs_per_env_runner=4)

@@ -26,7 +26,8 @@ def test_it_is_a_parallel_environment_of_pettingzoo(fields: dict[str, Any]) -> N
     env = made()
     for agent, observation in env.reset(seed=1)[0].items():
         assert env.observation_space(agent).contains(observation)
-    assert env.state_space.contains(env.state())
+    state: Any = env.state()
+    assert env.state_space.contains(state)
 
 
 @pytest.mark.parametrize("budget", [0, 3, 4, 7])

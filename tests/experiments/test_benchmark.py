@@ -164,9 +164,9 @@ def test_policies_of_every_kind_are_played_scored_and_ranked(
     assert found["Informative"].tiers["p"].value == found["most-informative"].tiers["p"].value == 0.0
     assert found["local-search"].tiers["p"].value == pytest.approx(100.0, abs=0.1)
     moved = {
-        one["name"]: row
+        one["name"]: standing
         for one in read
-        if (row := leaderboard.on_episodes(one, entries.reference_episodes())) is not None
+        if (standing := leaderboard.on_episodes(one, entries.reference_episodes())) is not None
     }
     assert moved["hysteresis"].tiers["m"].value == pytest.approx(0.0, abs=1e-6)
     assert moved["clairvoyant"].tiers["m"].value == pytest.approx(100.0)

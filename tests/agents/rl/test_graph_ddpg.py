@@ -182,7 +182,7 @@ def test_a_search_on_many_drops_never_costs_power_and_serves_some_that_its_start
     start = np.random.default_rng(1).random((8, 14)) < 0.5
 
     def total(sets: NDArray[np.bool_]) -> NDArray[np.float64]:
-        return batch.scaled.transmit_power(sets, rows) + sets.sum(-1) * batch.scaled.circuit_power
+        return np.asarray(batch.scaled.transmit_power(sets, rows) + sets.sum(-1) * batch.scaled.circuit_power)
 
     before, after = total(start), total(improved(critic, batch.scaled, views, start, np.random.default_rng(2)))
     assert (after <= before).all()
