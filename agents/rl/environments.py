@@ -182,8 +182,8 @@ class CfIsacPriorityEnv(CfIsacEnv):
         problem = self.scenario.problem
         answer = self._rule.along(problem, ranking)
         action = actions.encode(answer.decision, problem.max_ap_power_w, problem.estimate_gain)
-        observation, *rest = super().step(action)
-        return (self._completed(observation), *rest)
+        observation, reward, terminated, truncated, information = super().step(action)
+        return self._completed(observation), reward, terminated, truncated, information
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -408,7 +408,7 @@ def relaxed_power(problem: Problem) -> NDArray[np.float64]:
     if not pilots_shared(problem):
         power, transmit = ScaledDrops.of(problem).power(every[None])
         if np.isfinite(transmit[0]):
-            return power[0]
+            return np.asarray(power[0])
     return np.asarray(priced(Allocator(), problem, every).power)
 
 

@@ -36,7 +36,7 @@ class DropView:
 
     def sums(self, sets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Sum `fisher`, `reach` and `gain` over sets (B, L, M) of 0 and 1: (B, L, S, 3), (B, L, K), (B, L, K)."""
-        fisher = (sets @ self.fisher.flatten(2)).unflatten(-1, self.fisher.shape[2:])
+        fisher = (sets @ self.fisher.flatten(2)).reshape(*sets.shape[:2], *self.fisher.shape[2:])
         return fisher, sets @ self.reach, sets @ self.gain
 
     def margins(self, fisher: Tensor, reach: Tensor, gain: Tensor) -> Tensor:

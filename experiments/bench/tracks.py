@@ -85,7 +85,7 @@ class TracksCommand:
     @property
     def name(self) -> str:
         """Name of the files of results."""
-        options = [] if self.policy == "MultiInputPolicy" else [self.policy]
+        options: list[str] = [] if self.policy == "MultiInputPolicy" else [self.policy]
         options += [] if self.completions == 1 else [f"completions{self.completions}"]
         parts = [self.track, self.preset, f"{self.M}x{self.K}", self.algorithm, *options, f"seed{self.seed}"]
         return "-".join(parts)
