@@ -211,6 +211,7 @@ def test_the_critic_values_a_set_whatever_else_is_asked() -> None:
 
 
 def test_every_second_move_is_the_one_that_the_critic_values_most_the_others_are_random() -> None:
+    torch.manual_seed(0)
     critic: Any = SetCritic()
     torch.nn.init.normal_(critic.head[-1].weight)
     view = critic.embed(DropBatch(observations.encode(observed("urban", 1))).graph)
@@ -223,8 +224,8 @@ def test_every_second_move_is_the_one_that_the_critic_values_most_the_others_are
         assert sorted(ranked) == list(range(40))
     best = np.argsort(-value)
     for ranked in orders:
-        for k in range(20):
-            assert best[k] in ranked[: 2 * k + 1]
+        for k in range(20):  # values in other batches differ by rounding
+            assert (value[ranked[: 2 * k + 1]] >= value[best[k]] - 1e-4 * np.ptp(value)).sum() > k
         assert not np.isin(ranked[:20], best[:15]).all()
     assert (orders[0] != orders[1]).any()
 
