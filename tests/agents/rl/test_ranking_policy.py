@@ -114,7 +114,7 @@ def test_a_ranking_whose_probability_is_raised_becomes_the_decision() -> None:
     seen, _ = policy.obs_to_tensor(observation)
     for _ in range(80):
         optimizer.zero_grad()
-        (-policy.evaluate_actions(seen, action)[1].sum()).backward()
+        torch.autograd.backward(-policy.evaluate_actions(seen, action)[1].sum())
         optimizer.step()
     drawn = int(policy.get_distribution(seen).drawn[0])  # type: ignore[attr-defined]
     ranked = np.argsort(-policy.predict(observation, deterministic=True)[0])
