@@ -12,10 +12,11 @@ from cfisac_env.config import SystemConfig, nearest
 
 if TYPE_CHECKING:  # they need torch
     from agents.hetgnn.policy import HetGnnExactPolicy, HetGnnPolicy
+    from agents.mobile.policy import MobileValuePolicy
     from agents.rl.agent import BySize, MlpAgent, SetAgent
     from baselines.policy import ObservationPolicy
 
-__all__ = ["AGENTS", "UntrainedConfigurationWarning", "load", "trained_for"]
+__all__ = ["AGENTS", "SEQUENTIAL", "UntrainedConfigurationWarning", "load", "trained_for"]
 
 
 def _hetgnn(**options: Any) -> Any:
@@ -36,6 +37,12 @@ def _rl(algorithm: str, **options: Any) -> Any:
     return loading.load(algorithm, **options)
 
 
+def _mobile_value(**options: Any) -> Any:
+    from agents.mobile import loading
+
+    return loading.load(**options)
+
+
 AGENTS: dict[str, Callable[..., Any]] = {
     "hetgnn": _hetgnn,
     "hetgnn-exact": _hetgnn_exact,
@@ -43,6 +50,8 @@ AGENTS: dict[str, Callable[..., Any]] = {
 }
 """Name of an agent → its loader, which takes the agent's own options and imports torch only when called."""
 
+SEQUENTIAL: dict[str, Callable[..., Any]] = {"mobile-value": _mobile_value}
+"""Name of an agent for `CfIsacMobile-v0` → its loader."""
 
 RENAMED = {"graph-ddpg": "ddpg"}
 """Earlier name of an agent → its present name."""
@@ -67,12 +76,14 @@ def load(name: Literal["ddpg"], **options: Any) -> SetAgent: ...
 @overload
 def load(name: Literal["ddpg-paper", "td3", "sac", "ppo"], **options: Any) -> MlpAgent | BySize: ...
 @overload
+def load(name: Literal["mobile-value"], **options: Any) -> MobileValuePolicy: ...
+@overload
 def load(name: str, **options: Any) -> ObservationPolicy: ...
 def load(name: str, *, config: SystemConfig | None = None, **options: Any) -> ObservationPolicy:
     """Load an agent with its shipped weights, or with those that its options name.
 
     Args:
-        name: one of `AGENTS`.
+        name: one of `AGENTS` or `SEQUENTIAL`.
         config: to play: sets M and K, and gives an `UntrainedConfigurationWarning` when the agent wasn't trained for it.
         options: of the agent; all take `device` (`cpu` by default), and `M` and `K`, with which they refuse observations of another size.
 
@@ -87,10 +98,11 @@ def load(name: str, *, config: SystemConfig | None = None, **options: Any) -> Ob
             stacklevel=2,
         )
         name = REPLACED[name]
-    if name not in AGENTS:
-        raise ValueError(f"unknown agent {name!r}{hint(name, list(AGENTS))}; valid agents: {', '.join(AGENTS)}")
+    valid = AGENTS | SEQUENTIAL
+    if name not in valid:
+        raise ValueError(f"unknown agent {name!r}{hint(name, list(valid))}; valid agents: {', '.join(valid)}")
     sizes = {} if config is None else {"M": config.M, "K": config.K}
-    policy = cast("ObservationPolicy", AGENTS[name](**(sizes | options)))
+    policy = cast("ObservationPolicy", valid[name](**(sizes | options)))
     if config is not None:
         warn_untrained(policy, config)
     return policy

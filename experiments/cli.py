@@ -26,6 +26,7 @@ from experiments.commands.mobile import Mobile
 from experiments.commands.presets import Presets
 from experiments.commands.trace import Trace
 from experiments.commands.train_hetgnn import TrainHetGnn
+from experiments.commands.train_mobile import TrainMobile
 from experiments.commands.train_rl import COMMANDS as TRAIN_RL
 from experiments.commands.warmup import Warmup
 from experiments.reproduction.commands import REPRODUCE, Report
@@ -56,7 +57,7 @@ GROUPS: Mapping[str, tuple[str, Mapping[str, type[Command]]]] = {
     "benchmark": ("Score policies on tiers of test drops, and rank them", BENCHMARK),
     "bench": ("Measure speed and certified quality", BENCH),
     "reproduce": ("Reproduce the paper's tables and figures, and measure its errata", REPRODUCE),
-    "train": ("Train an agent", {"hetgnn": TrainHetGnn, **TRAIN_RL}),
+    "train": ("Train an agent", {"hetgnn": TrainHetGnn, "mobile-value": TrainMobile, **TRAIN_RL}),
 }
 """First word of commands of two words → purpose and second words; none if the group isn't installed."""
 

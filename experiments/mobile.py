@@ -196,7 +196,7 @@ def build(spec: str, config: SystemConfig, payback_s: float, bound_s: float) -> 
         options = {"payback_s": payback_s} | options
     if name == "clairvoyant":
         options = {"M": config.M, "K": config.K, "bound_s": bound_s} | options
-    if name in agents.AGENTS:
+    if name in agents.AGENTS | agents.SEQUENTIAL:
         return agents.load(name, config=config, **options)
     try:
         return baselines.make(name, **options)

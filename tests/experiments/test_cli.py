@@ -83,6 +83,7 @@ WRONG: dict[str, list[str]] = {
     ],
     "ablate hetgnn": ["--sizes", "--sizes 3", "--labels missing", "--variants nosuch", "--variants", "--out FILE"],
     "train hetgnn": ["--labels missing", "--labels PAGE", "--epochs 0", "--out FILE"],
+    "train mobile-value": ["--generations 0", "--population 5", "--batch 99", "--seed -1", "--preset rural", "--out FILE"],
     "train ddpg-paper": ["--steps 0", "--policy nosuch", "--seed -1", "--learning-rate nan", "--preset rural", "--out FILE"],
 }  # fmt: skip
 """Command → options that it refuses; capital words stand for files of the test."""
