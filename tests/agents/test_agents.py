@@ -56,7 +56,7 @@ def test_type_checkers_know_what_every_name_builds(function: Callable[..., Any])
         names |= dict.fromkeys(re.findall(r"['\"]([^'\"]+)['\"]", literal), signature.return_annotation)
     assert anything.parameters["name"].annotation == "str"
     if function is agents.load:
-        assert names.keys() == agents.AGENTS.keys()
+        assert names.keys() == (agents.AGENTS | agents.SEQUENTIAL).keys()
         assert type(agents.load("hetgnn")).__name__ == names["hetgnn"]
         assert type(agents.load("ddpg")).__name__ == names["ddpg"]
         for sizes in ({"M": 30, "K": 6}, {}):
