@@ -8,12 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import tyro
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cfisac_env import SystemConfig
 from experiments import compare, results
+from experiments.examples.gallery import Drops, run
 
 POLICY = "most-informative-search"
 THRESHOLDS_M2 = (10.0, 3.0, 1.0, 0.3, 0.1, 0.05, 0.03)
@@ -47,7 +47,7 @@ def figure(transmit_w: Float, aps: Float) -> Figure:
     return picture
 
 
-def main(drops: int = 40, out: Path = Path("runs/gallery")) -> None:
+def main(drops: Drops = 40, out: Path = Path("runs/gallery")) -> None:
     """Decide `drops` test drops at every threshold, and write accuracy.png."""
     transmit_w, aps = (np.array(one) for one in zip(*(decided(one, drops) for one in THRESHOLDS_M2), strict=True))
     for threshold, w, n in zip(THRESHOLDS_M2, transmit_w, aps, strict=True):
@@ -56,4 +56,4 @@ def main(drops: int = 40, out: Path = Path("runs/gallery")) -> None:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run(main)

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import tyro
 from matplotlib.figure import Figure
 
 from cfisac_env import SystemConfig
 from experiments import compare, results
+from experiments.examples.gallery import Drops, run
 from experiments.statistics import Interval, bootstrap
 
 POLICY = "most-informative-search"
@@ -44,7 +44,7 @@ def figure(users: Sequence[int], aps: dict[str, list[Interval]]) -> Figure:
     return picture
 
 
-def main(drops: int = 20, users: tuple[int, ...] = (2, 4, 6, 8, 10, 12), out: Path = Path("runs/gallery")) -> None:
+def main(drops: Drops = 20, users: tuple[int, ...] = (2, 4, 6, 8, 10, 12), out: Path = Path("runs/gallery")) -> None:
     """Decide `drops` test drops for every number of users, and write growth.png."""
     aps = {preset: [active_aps(preset, K, drops) for K in users] for preset in PRESETS}
     for preset, found in aps.items():
@@ -53,4 +53,4 @@ def main(drops: int = 20, users: tuple[int, ...] = (2, 4, 6, 8, 10, 12), out: Pa
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run(main)

@@ -8,13 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import tyro
 from matplotlib.figure import Figure
 
 from baselines.bounds import relative_gap
 from cfisac_env import SystemConfig
 from experiments import compare, results
 from experiments.compare import Comparison
+from experiments.examples.gallery import Drops, run
 
 COLOURS = {
     "most-informative": "#e69f00",
@@ -47,7 +47,7 @@ def figure(comparison: Comparison) -> Figure:
     return picture
 
 
-def main(drops: int = 40, preset: str = "urban", M: int = 30, K: int = 6, out: Path = Path("runs/gallery")) -> None:
+def main(drops: Drops = 40, preset: str = "urban", M: int = 30, K: int = 6, out: Path = Path("runs/gallery")) -> None:
     """Let all policies decide `drops` test drops, and write proof.png."""
     config = SystemConfig(M=M, K=K, preset=preset)
     comparison = compare.run(config, compare.build(list(COLOURS), config), drops)
@@ -55,4 +55,4 @@ def main(drops: int = 40, preset: str = "urban", M: int = 30, K: int = 6, out: P
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run(main)

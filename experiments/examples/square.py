@@ -8,25 +8,25 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import tyro
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 import baselines
 from cfisac_env import Scenario, seeds
 from cfisac_env.drops import load
 from cfisac_env.sampling import draw
 from experiments import results
+from experiments.examples.gallery import Drops, run
 
+ETOILE = Path("docs/results/etoile/etoile.npz")
 THRESHOLDS_M2 = (1.0, 3.0, 10.0, 30.0)
 COLOURS = {"ray-traced square": "#d55e00", "random disc": "#0072b2"}
 
 
-def least_w(drops: Scenario, threshold_m2: float) -> NDArray[np.float64]:
+def least_w(drops: Scenario, threshold_m2: float) -> list[float]:
     """Total power of every drop in W by exact search; NaN where no decision meets the requirements."""
     policy, changed = baselines.make("branch-and-bound"), load(drops, {"crlb_threshold_m2": threshold_m2})
     outcomes = [(one := changed[i]).evaluate(policy.decide(one.problem).decision) for i in range(len(drops))]
-    return np.array([float(one.total_power) if one.feasible else np.nan for one in outcomes])
+    return [float(one.total_power) if one.feasible else np.nan for one in outcomes]
 
 
 def figure(networks: dict[str, Scenario]) -> Figure:
@@ -36,7 +36,7 @@ def figure(networks: dict[str, Scenario]) -> Figure:
         distance = np.linalg.norm(drops.ap_xy[..., :, None, :] - drops.ue_xy[..., None, :, :], axis=-1)
         links.scatter(distance, 10 * np.log10(drops.gain), s=6, color=COLOURS[name], alpha=0.6)
         for threshold in THRESHOLDS_M2:
-            found = least_w(drops, threshold)
+            found = np.array(least_w(drops, threshold))
             print(f"{name}, {threshold:g} m²: {np.isfinite(found).sum()} served, {np.nanmean(found):.2f} W")
             power.scatter(np.full(len(found), threshold * 10**shift), found, s=18, color=COLOURS[name])
         power.plot([], [], "o", color=COLOURS[name], label=f"{name}: {np.isfinite(found).sum()} of {len(found)} served")
@@ -48,7 +48,7 @@ def figure(networks: dict[str, Scenario]) -> Figure:
     return picture
 
 
-def main(drops: int = 6, file: Path = Path("docs/results/etoile/etoile.npz"), out: Path = Path("runs/gallery")) -> None:
+def main(drops: Drops = 6, file: Path = ETOILE, out: Path = Path("runs/gallery")) -> None:
     """Solve the first `drops` drops of a file of `cfisac trace` and as many random test drops, and write square.png."""
     traced = Scenario.load(file)[:drops]
     disc = draw(traced.config, range(seeds.TEST, seeds.TEST + len(traced)))
@@ -56,4 +56,4 @@ def main(drops: int = 6, file: Path = Path("docs/results/etoile/etoile.npz"), ou
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run(main)

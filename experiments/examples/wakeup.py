@@ -11,13 +11,13 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import tyro
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import baselines
 from cfisac_env import seeds
 from experiments import mobile, results
+from experiments.examples.gallery import Drops, run
 
 POLICIES = {"hysteresis": "#e69f00", "predictive": "#d55e00", "clairvoyant": "#000000"}  # name → colour
 NETWORK: dict[str, Any] = {"M": 30, "K": 6, "T": 4, "preset": "urban", "episode_steps": 30, "switching_energy_j": 2.0}
@@ -45,7 +45,7 @@ def figure(delays: Sequence[int], values: NDArray[np.float64]) -> Figure:
     return picture
 
 
-def main(drops: int = 4, delays: tuple[int, ...] = (0, 1, 2, 4, 8), out: Path = Path("runs/gallery")) -> None:
+def main(drops: Drops = 4, delays: tuple[int, ...] = (0, 1, 2, 4, 8), out: Path = Path("runs/gallery")) -> None:
     """Let all policies play `drops` test episodes for every delay, and write wakeup.png."""
     values = np.array([played(delay, drops) for delay in delays])
     for delay, row in zip(delays, values, strict=True):
@@ -56,4 +56,4 @@ def main(drops: int = 4, delays: tuple[int, ...] = (0, 1, 2, 4, 8), out: Path = 
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run(main)

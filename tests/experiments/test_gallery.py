@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
 from cfisac_env import Scenario
-from experiments.examples import accuracy, growth, proof, square, wakeup
+from experiments.examples import accuracy, gallery, growth, proof, square, wakeup
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = (growth, accuracy, wakeup, proof, square)
@@ -64,3 +65,18 @@ def test_a_user_without_a_path_is_beyond_any_network(tmp_path: Path) -> None:
     traced = Scenario.load(file)
     reached = traced.gain.max(-2).min(-1) > 1.1e-16
     assert (np.isfinite(square.least_w(traced, 30.0)) == reached).all()
+
+
+@pytest.mark.parametrize(
+    ("script", "options", "words"),
+    [
+        *((script, ("--drops", "0"), "--drops must be 1 or more, got 0") for script in SCRIPTS),
+        (growth, ("--users",), "--users needs at least one value"),
+        (square, ("--file", "nowhere.npz"), "no drops file at nowhere.npz"),
+    ],
+)
+def test_bad_options_are_refused_in_one_line(script: ModuleType, options: tuple[str, ...], words: str) -> None:
+    with pytest.raises(SystemExit) as refused:
+        gallery.run(script.main, options)
+    assert words in str(refused.value)
+    assert "\n" not in str(refused.value)
