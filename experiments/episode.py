@@ -80,7 +80,8 @@ def play(fields: dict[str, Any], policies: Sequence[str], seed: int, payback_s: 
         observation, _ = env.reset(seed=seed)
         if hasattr(policy, "foresee"):
             policy.foresee(core.trajectory.problem, core.beginning())
-        state, over, instants = None, False, []
+        state, over = None, False
+        instants: list[Any] = []
         while not over:
             scenario, awake = core.scenario, core.switching.awake(core.config.M)
             action, state = policy.predict(

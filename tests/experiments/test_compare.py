@@ -136,7 +136,7 @@ def test_agents_decide_in_a_comparison_what_they_decide_in_environments_of_sb3(g
         for name in ("total_power_w", "transmit_power_w", "active_aps", "feasible"):
             stored, played = getattr(result, name), np.array([info[name] for info in infos])
             np.testing.assert_allclose(
-                stored[~made.infeasible], played[~made.infeasible], rtol=1e-4, err_msg=f"{result.name} {name}"
+                stored[~made.infeasible], played[~made.infeasible], rtol=1e-3, err_msg=f"{result.name} {name}"
             )
 
 
