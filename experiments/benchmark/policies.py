@@ -28,13 +28,13 @@ def build(specification: str, *, trust: bool = False) -> Any:
     name, equals, file = specification.partition("=")
     if equals:
         return _from_file(name, Path(file), trust)
-    if name in agents.AGENTS:
+    if name in agents.AGENTS | agents.SEQUENTIAL:
         return agents.load(name)
     if name in baselines.POLICIES or name in baselines.SEQUENTIAL:
         return baselines.make(name)
     module, colon, attribute = specification.partition(":")
     if not colon:
-        valid = [*baselines.POLICIES, *baselines.SEQUENTIAL, *agents.AGENTS]
+        valid = [*baselines.POLICIES, *baselines.SEQUENTIAL, *agents.AGENTS, *agents.SEQUENTIAL]
         raise ValueError(
             f"unknown policy {name!r}{agents.hint(name, valid)}; valid: {', '.join(valid)}, NAME=FILE, ALGORITHM=FILE.zip, MODULE:OBJECT"
         )
@@ -78,7 +78,7 @@ def _from_module(module: str, attribute: str) -> Any:
 
 def trained(specification: str) -> bool:
     """Return whether a specification names weights or an agent that has some."""
-    return "=" in specification or specification in agents.AGENTS
+    return "=" in specification or specification in agents.AGENTS | agents.SEQUENTIAL
 
 
 def short(specification: str) -> str:

@@ -56,7 +56,9 @@ class Run(Command):
             raise UserError("--policy needs a policy: a name, NAME=FILE, ALGORITHM=FILE.zip or MODULE:OBJECT")
         count = {name: tier.drops for name, tier in tiers().items()}
         count |= {name: tier.episodes for name, tier in episode_tiers().items()}
-        names = self.tiers or tuple(episode_tiers() if self.policy[0] in baselines.SEQUENTIAL else tiers())
+        names = self.tiers or tuple(
+            episode_tiers() if self.policy[0] in [*baselines.SEQUENTIAL, *agents.SEQUENTIAL] else tiers()
+        )
         for name in names:
             if name not in count:
                 raise UserError(f"there is no tier {name!r}; valid tiers: {', '.join(count)}")
