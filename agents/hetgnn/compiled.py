@@ -73,7 +73,7 @@ def _head(head: Joint, nodes: torch.Tensor, kind: str) -> _Head:
         base = head.part(kind, nodes[0])
     first, last = dict(head.first.named_children()), head.rest[-1]
     around = _weight(first["set"]).T
-    change = _weight(first["change"]).T if "change" in first else torch.zeros(3, around.shape[1])
+    change = _weight(first["change"]).T if "change" in first else around.new_zeros(3, around.shape[1])
     return (_array(base), _array(around), _array(change), _array(_weight(last)[0]), _array(_weight(last, "bias")))
 
 

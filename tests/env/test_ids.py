@@ -518,7 +518,7 @@ def test_a_limit_of_steps_cuts_vectors_off_as_it_cuts_single_environments(
 
 
 HOSTILE_ACTIONS: dict[str, tuple[Any, str]] = {
-    "NaN": (lambda a: np.where(a == a.max(), np.nan, a), r"NaN \(rows \["),
+    "NaN": (lambda a: np.where(a == a.max(), np.nan, a), r"NaN \((rows|APs) \["),
     "complex": (lambda a: a + 0j, "real numbers, got an array of complex"),
     "text": (lambda a: a.astype(str), "real numbers, got an array of <U"),
     "objects": (lambda a: a.astype(object), "real numbers, got an array of object"),
