@@ -18,7 +18,7 @@ from agents.coverage import Fields, Watch
 from agents.hetgnn import weights
 from agents.hetgnn.compiled import CompiledHeads
 from agents.hetgnn.graph import Graph, build
-from agents.hetgnn.network import HetGnn
+from agents.hetgnn.network import Embedding, HetGnn
 from agents.hetgnn.search import Search
 from baselines.allocation import Allocation, Multipliers, Status, fast
 from baselines.allocation.closed_form import ScaledDrops
@@ -108,26 +108,38 @@ class HetGnnPolicy(GraphPolicy):
 
     def decide(self, problem: Problem, graph: Graph) -> Answer:
         """Search with the network's own powers."""
-        heads = CompiledHeads(self.network, self.network.embed(graph))
-        scaled = ScaledDrops.of(problem)
+        embedding = self.network.embed(graph)
+        heads, scaled = CompiledHeads(self.network, embedding), ScaledDrops.of(problem)
 
         def allocate(sets: Bools, room: NDArray[np.float64] | None = None) -> Allocation:
             power, transmit = scaled.power(sets, start=heads.start(sets))
             n = len(sets)
-            none = Multipliers(np.zeros((n, problem.K)), np.zeros(sets.shape), np.zeros((n, problem.S, 3)))
-            status = np.where(np.isfinite(transmit), str(Status.LOCAL), str(Status.UNKNOWN))
             return Allocation(
-                sets, power, transmit * problem.max_ap_power_w, np.zeros(n), status, none, np.zeros(n, np.int64)
+                active=sets,
+                power=power,
+                transmit_power=transmit * problem.max_ap_power_w,
+                bound=np.zeros(n),
+                status=np.where(np.isfinite(transmit), str(Status.LOCAL), str(Status.UNKNOWN)),
+                multipliers=Multipliers(np.zeros((n, problem.K)), np.zeros(sets.shape), np.zeros((n, problem.S, 3))),
+                iterations=np.zeros(n, np.int64),
             )
 
         if not self.extend:
-            own = allocate(heads.logits(np.zeros((1, problem.M), dtype=bool)) >= 0.0)[0]
-            return Answer(Decision(active=own.active, power=own.power), feasible=bool(own.feasible))
+            likely = heads.logits(np.zeros((1, problem.M), dtype=bool)) >= 0.0
+            own = allocate(likely)[0]
+            power = own.power if own.feasible else self._unserved(embedding, likely) * problem.max_ap_power_w
+            return Answer(Decision(active=own.active, power=power), feasible=bool(own.feasible))
         search = Search(problem, heads, allocate)
         if search.price_prefixes(self.width) is None:
             return Answer(all_on_at_max_power(problem), feasible=False)
         best = search.improve(self.rounds, self.outsiders)
         return Answer(Decision(active=best.active, power=best.power), feasible=True)
+
+    def _unserved(self, embedding: Embedding, active: Bools) -> NDArray[np.float64]:
+        """Compute the powers (M, K) over P_max after the steps of training, which miss requirements, for a set (1, M)."""
+        on = torch.as_tensor(active, device=self.network.device)
+        power = self.network.power(embedding, on, drops=embedding.drops.to(torch.float64))[0]
+        return np.asarray(power.cpu().numpy(), dtype=np.float64)
 
 
 def _check_moves(rounds: int, outsiders: int) -> None:

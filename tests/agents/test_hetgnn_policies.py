@@ -124,6 +124,9 @@ def test_the_bare_activation_is_the_heads_threshold() -> None:
         embedding = policy.network.embed(build(observation))
         logits = policy.network.propose(embedding, torch.zeros(6, 12, dtype=torch.bool))
     np.testing.assert_array_equal(action[..., 0] >= 0, logits.numpy() >= 0)
+    outcome = _drops(6).evaluate(actions.decode(action, _drops(6).config.max_ap_power_w))
+    assert not outcome.feasible.all()
+    assert (outcome.transmit_power[(logits >= 0).any(-1).numpy()] > 0.0).all()  # powers, even where they don't serve
 
 
 @pytest.mark.parametrize("name", NAMES)
