@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from agents.mobile import simulation
 from baselines.allocation.result import Float
-from baselines.foresight.futures import Laws
+from baselines.foresight.futures import Laws, in_motion
 from cfisac_env.mobile import Switching
 from cfisac_env.types import Problem
 
@@ -25,8 +25,6 @@ FUTURES = 32
 
 STEPS = np.array([1, 2, 3, 4, 6, 8, 11, 15, 20, 26, 33, 41], dtype=np.int64)
 """Evaluated steps from now."""
-
-KEYS = ("ap", "ue", "sr", "target", "radar", "ue_velocity", "target_velocity", "target_turn_rate")
 
 _PERIOD = 64  # steps, of the random numbers
 
@@ -93,14 +91,7 @@ def draw(observation: Mapping[str, NDArray[Any]], problem: Problem, state: Switc
     now[:, 3 * S : 3 * S + K] = estimate
     now[:, 3 * S + K :] = gain
     if H > 0:
-        missing = [key for key in KEYS if key not in observation]
-        if missing:
-            raise ValueError(
-                f"the observation lacks {', '.join(missing)}; mobile-value needs the observation of CfIsacMobile-v0 with velocities=True"
-            )
-        ap, ue, sr, target, radar, walk, drive, turn_rate = (
-            np.ascontiguousarray(observation[key], dtype=np.float64) for key in KEYS
-        )
+        ap, ue, sr, target, radar, walk, drive, turn_rate = in_motion(observation, "mobile-value").values()
         radius_m = laws.area_diameter_m / 2
         overlap = np.empty((0, 0)) if problem.pilot_overlap is None else np.ascontiguousarray(problem.pilot_overlap)
         law = np.array([

@@ -21,7 +21,7 @@ EXACT_INSTANTS = 3
 
 _PERIOD = 64  # steps, of the random numbers
 _WAYPOINTS = 16
-_KEYS = ("ap", "ue", "sr", "target", "radar", "ue_velocity", "target_velocity", "target_turn_rate")
+KEYS = ("ap", "ue", "sr", "target", "radar", "ue_velocity", "target_velocity", "target_turn_rate")
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,24 @@ def grid(horizon: int) -> tuple[NDArray[np.int64], Float]:
     return at, np.diff(at, prepend=0).astype(np.float64)
 
 
+def in_motion(observation: Mapping[str, NDArray[Any]], caller: str) -> dict[str, Float]:
+    """Return the entries `KEYS` of an observation, in that order.
+
+    Args:
+        observation: one, of `CfIsacMobile-v0` with velocities.
+        caller: what needs them, for messages.
+
+    Raises:
+        ValueError: the observation has no velocities.
+    """
+    missing = [key for key in KEYS if key not in observation]
+    if missing:
+        raise ValueError(
+            f"the observation lacks {', '.join(missing)}; {caller} needs the observation of CfIsacMobile-v0 with velocities=True"
+        )
+    return {key: np.ascontiguousarray(observation[key], dtype=np.float64) for key in KEYS}
+
+
 @lru_cache(maxsize=4)
 def _random(count: int, K: int, S: int, M: int, seed: int) -> tuple[Float, Float, Float]:
     """Draw uniform numbers for waypoints, and normal ones for turns and shadowing, common to all steps of all episodes."""
@@ -114,14 +132,9 @@ def draw(
     Raises:
         ValueError: the observation has no velocities.
     """
-    missing = [key for key in _KEYS if key not in observation]
-    if missing:
-        raise ValueError(
-            f"the observation lacks {', '.join(missing)}; looking ahead needs the observation of CfIsacMobile-v0 with velocities=True"
-        )
+    entries = in_motion(observation, "looking ahead")
     M, K, S = problem.M, problem.K, problem.S
     radius_m, step_s = laws.area_diameter_m / 2, state.step_s
-    entries = {key: np.asarray(observation[key], dtype=np.float64) for key in _KEYS}
     ap, ue, sr, target = (np.ascontiguousarray(entries[key][:, :2] * radius_m) for key in ("ap", "ue", "sr", "target"))
     gain = np.asarray(problem.gain)
     distance = np.maximum(np.linalg.norm(ap[:, None] - ue, axis=-1), laws.min_distance_m)
