@@ -44,7 +44,7 @@ class ObservationPolicy(ABC):
     knows: ClassVar[str] = "observation"
     """Information that decisions are based on, for tables."""
     takes_prior: ClassVar[bool] = False
-    """Whether prior information about targets is supported; otherwise it raises a ValueError."""
+    """Support of prior information about targets; without it, such problems raise a ValueError."""
 
     def __init__(self, *, M: int | None = None, K: int | None = None) -> None:
         self.M = M

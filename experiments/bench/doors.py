@@ -45,7 +45,7 @@ class DoorsCommand:
 
 @dataclass(frozen=True)
 class Door:
-    """How a library takes an environment; `only` lists the ids that it is for."""
+    """Library, the call by which it takes an environment, and the ids that it is for (`only`)."""
 
     distribution: str
     call: str

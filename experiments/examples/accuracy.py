@@ -1,4 +1,4 @@
-"""What does accuracy cost? Total power and active APs against the required CRLB of the target, on the same drops throughout.
+"""Price of accuracy: total power and active APs against the required CRLB of the target, on the same drops throughout.
 
 python -m experiments.examples.accuracy --out docs/images/gallery
 """

@@ -1,4 +1,4 @@
-"""What decentralised control costs: APs that decide alone by rules, beside the central oracle, on the same test drops.
+"""Cost of decentralised control: APs that decide alone by rules, beside the central oracle, on the same test drops.
 
     python -m experiments.examples.decentralised --preset paper --out docs/results/doors
 
@@ -36,7 +36,7 @@ RULES: dict[str, list[Rule]] = {
         SharedSensing(*pair) for pair in itertools.product((0, 1, 2, 3, 4, 6, 8, 12, 16), EXPONENTS)
     ],
 }
-"""What APs know → settings to choose from."""
+"""Settings to choose from, by the information that APs have."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How many access points does a network need as its users grow? Active APs of near-optimal decisions against the number of users.
+"""Growth of a network: active APs of near-optimal decisions against the number of users.
 
 python -m experiments.examples.growth --out docs/images/gallery
 """

@@ -81,7 +81,7 @@ def environments(command: PpoCommand, count: int) -> Envs:
 
 
 def allowed_entries(envs: Envs) -> slice | None:
-    """Where a flat observation holds the mask of the moves."""
+    """Return the entries of a flat observation that hold the mask of the moves, if there is one."""
     start, space = 0, envs.unwrapped.single_observation_space
     assert isinstance(space, gym.spaces.Dict)
     for key, entry in space.items():

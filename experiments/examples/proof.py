@@ -1,4 +1,4 @@
-"""How far is reinforcement learning from proof? Gaps of a rule, `ddpg` and a search to the certified bound, drop by drop.
+"""Distance of reinforcement learning from proof: gaps of a rule, `ddpg` and a search to the certified bound, drop by drop.
 
 python -m experiments.examples.proof --out docs/images/gallery
 """

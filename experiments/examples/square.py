@@ -1,4 +1,4 @@
-"""Does a ray-traced square change the picture? Its gains and least powers beside those of the random disc of the same size.
+"""Ray-traced square: its gains and least powers beside those of the random disc of the same size.
 
 python -m experiments.examples.square --out docs/images/gallery
 """

@@ -1,4 +1,4 @@
-"""What does a wake-up delay cost? Energy and unserved instants of an episode against the seconds that an AP needs to wake up.
+"""Price of a wake-up delay: energy and unserved instants of an episode against the seconds that an AP needs to wake up.
 
 python -m experiments.examples.wakeup --out docs/images/gallery
 """
