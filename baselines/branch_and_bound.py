@@ -3,19 +3,21 @@
 A set of n APs costs T + n P_cir with T at least the all-on optimum, which limits the sizes worth searching. Where interference makes the
 best set transmit more than all APs on, `share_search` branches on the sets of all these sizes, best bound first. Otherwise sizes are taken
 in increasing order, and `enumeration` prunes partial and complete sets. The exact allocator solves the remaining sets, with a cutoff.
+
+Where users share pilots, exact search on the drop without contamination gives the bound and the set from which local search starts.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from baselines import interruption
-from baselines.allocation.certificate import ORTHOGONAL_ONLY, pilots_shared, refuse_prior
+from baselines.allocation.certificate import pilots_shared, refuse_prior
 from baselines.allocation.result import Allocation, Float, Status
 from baselines.bounds import DualPool, scaled_gains, sensing_qualities
 from baselines.enumeration import enumerate_sets
@@ -27,6 +29,9 @@ from cfisac_env.types import Decision, Problem
 
 BATCH = 64
 """Sets solved per batch."""
+
+KICKS = 10
+"""Consecutive failures of local search's random exchanges after which it ends, with shared pilots."""
 
 RELAXATION_RATIO = 0.85
 """Ratio of the all-on optimum to the best set's transmit power below which the share relaxation is used."""
@@ -69,8 +74,11 @@ def solve(
 ) -> SearchResult:
     """Find the set of APs with the least total power T(A) + |A| P_cir, and certify it.
 
+    With shared pilots the set is that of a local search, and the bound that of exact search without contamination, which only increases the
+    required power: half of the time limit each.
+
     Args:
-        problem: one drop with orthogonal pilots.
+        problem: one drop.
         gap: relative gap between total power and bound at which a set is optimal. The allocator's own bounds are within 1e-6 of the
             transmit power, which limits the provable gap.
         time_limit_s: seconds, None for no limit; checked between batches. At zero the set is that of greedy elimination, with the better
@@ -79,15 +87,15 @@ def solve(
         threads: of the search and the allocator, by default the number of processors. Results do not depend on it.
 
     Raises:
-        ValueError: gap or time limit out of range, shared pilots, prior information, or a batch of drops.
+        ValueError: gap or time limit out of range, prior information, or a batch of drops.
         SearchInterrupted: on `KeyboardInterrupt`, with the best set and bound so far.
     """
     if not 0.0 <= gap < 1.0:
         raise ValueError(f"gap is {gap}, expected a relative gap in [0, 1), for example 1e-6")
-    if pilots_shared(problem):
-        raise ValueError(f"users of this problem share pilots, and exact search {ORTHOGONAL_ONLY}")
     refuse_prior(problem, "exact search")
     begin = time.perf_counter()
+    if pilots_shared(problem):
+        return _contaminated(problem, gap, time_limit_s, seed, threads, begin)
     run = LocalSearch(problem, threads=threads, deadline=deadline_in(time_limit_s))
     if run.all_on.status == Status.INFEASIBLE:
         return _result(run, np.inf, 0, begin, "infeasible")
@@ -98,6 +106,36 @@ def solve(
     except KeyboardInterrupt as stop:
         raise SearchInterrupted(_proven(run, proof, begin)) from stop
     return _proven(run, proof, begin)
+
+
+def _contaminated(
+    problem: Problem, gap: float, time_limit_s: float | None, seed: int, threads: int | None, begin: float
+) -> SearchResult:
+    """Search locally around the best set without contamination, and certify by its bound."""
+    run = LocalSearch(problem, threads=threads, deadline=deadline_in(time_limit_s))
+    half, bound, nodes = None if time_limit_s is None else time_limit_s / 2.0, run.lower_bound_w, 0
+    if run.all_on.status == Status.INFEASIBLE:
+        return _result(run, np.inf, 0, begin, "infeasible")
+
+    def found() -> SearchResult:
+        return _result(run, min(bound, run.best_w), nodes, begin, _ended(run, bound, gap))
+
+    try:
+        relaxed = solve(replace(problem, pilot_overlap=None), gap=gap, time_limit_s=half, seed=seed, threads=threads)
+        bound, nodes = max(bound, relaxed.lower_bound_w), relaxed.nodes
+        with run.without_deadline():
+            start = run.first_better(relaxed.active[None], np.inf)
+        if start is None:
+            improve(run, seed=seed)
+        else:
+            run.descend(start)
+            run.kicks(np.random.default_rng(seed), KICKS)
+    except SearchInterrupted as stop:
+        bound = max(bound, stop.result.lower_bound_w)
+        raise SearchInterrupted(found()) from stop
+    except KeyboardInterrupt as stop:
+        raise SearchInterrupted(found()) from stop
+    return found()
 
 
 class _Proof:
@@ -202,12 +240,14 @@ class _Proof:
 def _proven(run: LocalSearch, proof: _Proof, begin: float) -> SearchResult:
     """Build the result of a completed or interrupted search."""
     bound = proof.lower_bound_w()
+    return _result(run, bound, proof.nodes, begin, _ended(run, bound, proof.gap))
+
+
+def _ended(run: LocalSearch, bound: float, gap: float) -> Ended:
+    """Return the status of a search with a bound, at a requested gap; the allocator resolves gaps down to 1e-6."""
     if run.best is None:
-        status: Ended = "infeasible" if bound == np.inf else "unknown"
-    else:
-        # The allocator resolves gaps down to 1e-6.
-        status = "optimal" if bound >= run.best_w * (1.0 - max(proof.gap, 1e-6)) * (1.0 - 1e-12) else "feasible"
-    return _result(run, bound, proof.nodes, begin, status)
+        return "infeasible" if bound == np.inf else "unknown"
+    return "optimal" if bound >= run.best_w * (1.0 - max(gap, 1e-6)) * (1.0 - 1e-12) else "feasible"
 
 
 def _result(run: LocalSearch, bound: float, nodes: int, begin: float, status: Ended) -> SearchResult:
@@ -237,7 +277,6 @@ class BranchAndBoundPolicy(Policy):
     """
 
     name = "branch-and-bound"
-    takes_shared_pilots = False
     certifies = True
 
     def __init__(self, *, time_limit_s: float | None = 60.0, gap: float = 1e-6, seed: int = 0, **sizes: Any) -> None:
@@ -262,5 +301,5 @@ class BranchAndBoundPolicy(Policy):
                 all_on_at_max_power(problem), feasible=False, certificate=proof, lower_bound_w=result.lower_bound_w
             )
         answer = allocate_with_margin(problem, result.active)
-        power = answer.power if answer.status == Status.OPTIMAL else result.power
+        power = answer.power if answer.feasible else result.power
         return Answer(Decision(active=result.active, power=power), feasible=True, lower_bound_w=result.lower_bound_w)

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from scipy.optimize import Bounds, NonlinearConstraint, minimize
 
 import baselines
+from baselines import branch_and_bound
 from baselines.allocation import Allocator, Multipliers, Status, ccp, dual_bound, fast
+from baselines.local_search import LocalSearch
 from cfisac_env import PRESETS, Problem, SystemConfig, sample
 
 
@@ -248,7 +250,7 @@ def test_distinct_pilots_are_orthogonal_in_every_representation() -> None:
     assert Allocator("fast")(named, active).status == Status.OPTIMAL
 
 
-@pytest.mark.parametrize("name", ["nearest-ap", "strongest-ap", "full-ap", "modified-bb", "local-search"])
+@pytest.mark.parametrize("name", ["nearest-ap", "strongest-ap", "full-ap", "modified-bb", "local-search", "branch-and-bound"])
 def test_policies_serve_drops_with_shared_pilots(name: str) -> None:
     policy, served = baselines.make(name), 0
     for seed in range(2):
@@ -260,6 +262,44 @@ def test_policies_serve_drops_with_shared_pilots(name: str) -> None:
     assert served >= 1
 
 
+@pytest.mark.parametrize(("preset", "pilots"), [("paper", 2), ("urban", 3)])
+def test_exact_search_with_shared_pilots_keeps_its_bound_below_every_set(preset: str, pilots: int) -> None:
+    problem = drop(4, 6, 4, pilots, preset=preset)
+    every = (np.arange(1, 64)[:, None] >> np.arange(6) & 1).astype(bool)
+    totals = ccp.solve(problem, every).total_power(problem.circuit_power_w)
+    result = branch_and_bound.solve(problem, time_limit_s=None)
+    assert result.lower_bound_w <= min(totals.min(), result.total_power_w)
+    assert result.total_power_w == pytest.approx(totals.min(), rel=1e-4)
+    assert violation(problem, result.power) <= 1e-7
+    assert result.total_power_w == pytest.approx(result.power.sum() + 0.2 * result.active.sum(), rel=1e-12)
+    rough = branch_and_bound.solve(problem, time_limit_s=0.0)
+    assert rough.lower_bound_w <= totals.min()
+    assert rough.total_power_w >= result.total_power_w * (1.0 - 1e-9)
+
+
+@pytest.mark.parametrize("method", ["descend", "kicks"])
+def test_an_interrupted_search_with_shared_pilots_keeps_powers_that_serve(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupting(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    problem = drop(4, 6, 4, 2)
+    monkeypatch.setattr(LocalSearch, method, interrupting)
+    with pytest.raises(branch_and_bound.SearchInterrupted) as stop:
+        branch_and_bound.solve(problem)
+    result = stop.value.result
+    assert violation(problem, result.power) <= 1e-7
+    assert 0.0 < result.lower_bound_w <= result.total_power_w
+
+
+def test_exact_search_with_shared_pilots_proves_a_drop_infeasible() -> None:
+    result = branch_and_bound.solve(drop(0, 5, 4, 2, crlb_threshold_m2=1e-5))
+    assert result.status == "infeasible"
+    assert result.allocation.status == Status.INFEASIBLE
+    assert result.lower_bound_w == np.inf
+
+
 def test_elimination_with_shared_pilots_costs_no_more_than_all_aps() -> None:
     problem = drop(3, 8, 4, 2, preset="urban")
     full, eliminated = (baselines.make(name).decide(problem).decision for name in ("full-ap", "modified-bb"))
@@ -267,10 +307,9 @@ def test_elimination_with_shared_pilots_costs_no_more_than_all_aps() -> None:
     assert violation(problem, eliminated.power) <= 0.0  # with the feasibility margin
 
 
-@pytest.mark.parametrize("name", ["branch-and-bound", "modified-bb-paper"])
-def test_solvers_for_orthogonal_pilots_name_alternatives(name: str) -> None:
+def test_solvers_for_orthogonal_pilots_name_alternatives() -> None:
     with pytest.raises(ValueError, match=r"orthogonal pilots.*baselines\.allocation\.ccp.*modified-bb, local-search"):
-        baselines.make(name).decide(drop(0, 5, 4, 2))
+        baselines.make("modified-bb-paper").decide(drop(0, 5, 4, 2))
 
 
 def test_bad_input_is_named() -> None:
