@@ -16,7 +16,8 @@ FEASIBILITY = 1e-7
 
 ORTHOGONAL_ONLY = (
     "needs orthogonal pilots (at most pilot_length users, or a pilot of their own for all): with shared ones the problem is not convex. "
-    "Use baselines.allocation.ccp, or a policy that does: nearest-ap, strongest-ap, full-ap, decoupled, modified-bb, local-search, branch-and-bound"
+    "Use baselines.allocation.ccp, or a policy that does: nearest-ap, strongest-ap, full-ap, decoupled, modified-bb, local-search, "
+    "branch-and-bound"
 )
 
 

@@ -250,7 +250,9 @@ def test_distinct_pilots_are_orthogonal_in_every_representation() -> None:
     assert Allocator("fast")(named, active).status == Status.OPTIMAL
 
 
-@pytest.mark.parametrize("name", ["nearest-ap", "strongest-ap", "full-ap", "modified-bb", "local-search", "branch-and-bound"])
+@pytest.mark.parametrize(
+    "name", ["nearest-ap", "strongest-ap", "full-ap", "modified-bb", "local-search", "branch-and-bound"]
+)
 def test_policies_serve_drops_with_shared_pilots(name: str) -> None:
     policy, served = baselines.make(name), 0
     for seed in range(2):
