@@ -17,7 +17,17 @@ from baselines.allocation import Allocator
 from baselines.allocation.result import Float
 from baselines.ap_sets import Bools
 from baselines.local_search import LocalSearchPolicy
-from baselines.policy import Answer, Policy, all_on_at_max_power, allocate_with_margin, encoded, with_margin
+from baselines.policy import (
+    Answer,
+    ObservationPolicy,
+    Policy,
+    all_on_at_max_power,
+    allocate_with_margin,
+    answer_from,
+    encoded,
+    with_margin,
+)
+from cfisac_env import actions
 from cfisac_env.mobile import Switching, switching
 from cfisac_env.mobility import checked_number
 from cfisac_env.observations import Observation
@@ -107,6 +117,11 @@ class CachedLocalSearch(LocalSearchPolicy):
             self._ANSWERS.popitem(last=False)
         return answer
 
+    @classmethod
+    def forget(cls) -> None:
+        """Empty the cache, for measurements of time."""
+        cls._ANSWERS.clear()
+
 
 class MyopicPolicy(CausalPolicy):
     """Local search at every instant, ignoring switching costs.
@@ -137,17 +152,41 @@ class HysteresisPolicy(MyopicPolicy):
 
     Args:
         payback_s: time in which a switch must pay for itself, s.
+        engine: policy for single drops whose sets replace those of local search, such as `hetgnn-exact`; it sees the observation.
         options: of `local-search`; `M` and `K`, as for every policy.
 
     Raises:
         ValueError: a payback time that isn't positive.
+        TypeError: an engine that isn't a policy.
     """
 
     name = "hysteresis"
 
-    def __init__(self, *, payback_s: float = 10.0, **options: Any) -> None:
+    def __init__(self, *, payback_s: float = 10.0, engine: ObservationPolicy | None = None, **options: Any) -> None:
         super().__init__(**options)
         self._payback_s = checked_number("payback_s", payback_s, 1e9, positive=True)
+        if not isinstance(engine, ObservationPolicy | None):
+            raise TypeError(
+                f"the engine of {self.name} is a policy, such as agents.load('hetgnn-exact'); got {engine!r}"
+            )
+        self._engine = engine
+
+    @property
+    def digest(self) -> str | None:
+        """Hash of the engine's weights, if it has any."""
+        return getattr(self._engine, "digest", None)
+
+    def _act(self, problem: Problem, observation: Observation, deterministic: bool) -> NDArray[np.float32]:
+        if self._engine is None:
+            return super()._act(problem, observation, deterministic)
+        chosen = self._engine.predict(observation, deterministic=deterministic)[0]
+        result = np.empty_like(chosen)
+        for i in range(len(chosen)):
+            one, state = problem[i], switching({key: value[i] for key, value in observation.items()})
+            selected = actions.decode(chosen[i], one.max_ap_power_w).active
+            selection = answer_from(allocate_with_margin(one, selected, ALLOCATOR), one)
+            result[i] = encoded(one, self.make_before_break(one, state, self.with_surcharge(one, state, selection)))
+        return result
 
     def target_set(self, problem: Problem, state: Switching) -> Bools | None:
         """Select the cheapest set with the surcharge."""
@@ -184,7 +223,7 @@ class KeepCreditPolicy(HysteresisPolicy):
 
     Args:
         keep_s: expected time until an AP that is switched off is needed again, s.
-        payback_s: as for `hysteresis`, like the further options.
+        options: of `hysteresis`.
 
     Raises:
         ValueError: a time that isn't positive.
@@ -192,8 +231,8 @@ class KeepCreditPolicy(HysteresisPolicy):
 
     name = "keep-credit"
 
-    def __init__(self, *, keep_s: float = 60.0, payback_s: float = 10.0, **options: Any) -> None:
-        super().__init__(payback_s=payback_s, **options)
+    def __init__(self, *, keep_s: float = 60.0, **options: Any) -> None:
+        super().__init__(**options)
         self._keep_s = checked_number("keep_s", keep_s, 1e9, positive=True)
 
     def _keep_credit_w(self, fresh_j: float, circuit_power_w: float) -> float:

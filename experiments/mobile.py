@@ -72,7 +72,7 @@ class MobileSummary:
     policy: str
     knows: str
     energy_j: Interval
-    room: Interval  # share of the gap between `hysteresis` and `clairvoyant` that is closed; NaN without both
+    room: Interval  # share of the gap between `hysteresis` and `clairvoyant` that is closed; NaN without both, or without a significant gap
     above_clairvoyant: Interval
     transmit_j: float
     circuit_j: float
@@ -194,6 +194,8 @@ def build(spec: str, config: SystemConfig, payback_s: float, bound_s: float) -> 
             options[key] = value
     if name in ("hysteresis", "keep-credit"):
         options = {"payback_s": payback_s} | options
+        if isinstance(options.get("engine"), str):
+            options["engine"] = build(options["engine"], config, payback_s, bound_s)
     if name == "clairvoyant":
         options = {"M": config.M, "K": config.K, "bound_s": bound_s} | options
     if name in agents.AGENTS | agents.SEQUENTIAL:
@@ -279,6 +281,9 @@ def summarise(comparison: MobileComparison) -> list[MobileSummary]:
     energy = {one.policy: one.energy_j[whole] for one in comparison.results}
     unknown = Interval(np.nan, np.nan, np.nan)
     least, rule = energy.get("clairvoyant"), energy.get("hysteresis")
+    gap = None if least is None or rule is None else rule - least
+    if gap is not None and bootstrap(gap).low <= 0.0:
+        gap = None
     rows = []
     for one in comparison.results:
         met, ours = throughout[one.policy], energy[one.policy]
@@ -288,7 +293,7 @@ def summarise(comparison: MobileComparison) -> list[MobileSummary]:
                 policy=one.policy,
                 knows=one.knows,
                 energy_j=bootstrap(ours),
-                room=unknown if least is None or rule is None else bootstrap_share(rule - ours, rule - least),
+                room=unknown if gap is None or rule is None else bootstrap_share(rule - ours, gap),
                 above_clairvoyant=Interval(0.0 - above.value, 0.0 - above.high, 0.0 - above.low),
                 above_bound=mean(one.energy_j[met] / comparison.lower_bound_j[met] - 1),
                 above_best=mean(one.energy_j[met] / best[met] - 1),
@@ -300,7 +305,8 @@ def summarise(comparison: MobileComparison) -> list[MobileSummary]:
 
 NONE_WHOLE = "every episode has a certified infeasible instant"
 NEVER_THROUGHOUT = "the policy served no episode throughout"
-NO_ROOM = "no hysteresis and clairvoyant in the table"
+NO_CLAIRVOYANT = "no clairvoyant in the table"
+NO_ROOM = "no hysteresis and clairvoyant in the table, or no significant gap between them"
 
 
 def _percents(interval: Interval) -> str | None:
@@ -317,7 +323,7 @@ COLUMNS: tuple[Column[MobileSummary], ...] = (
     Column("95 % interval", lambda row: span(row.energy_j, "{:.1f}"), results.ONE_VALUE, rank=5),
     Column("served", lambda row: percent(row.served, 2), NONE_WHOLE, rank=1),
     Column("room closed", lambda row: _percents(row.room), NO_ROOM, rank=1),
-    Column("to clairvoyant", lambda row: _percents(row.above_clairvoyant), NO_ROOM, rank=2),
+    Column("to clairvoyant", lambda row: _percents(row.above_clairvoyant), NO_CLAIRVOYANT, rank=2),
     Column("circuit J", lambda row: number(row.circuit_j, "{:.1f}"), NONE_WHOLE, rank=7),
     Column("transmit J", lambda row: number(row.transmit_j, "{:.1f}"), NONE_WHOLE, rank=7),
     Column("switching J", lambda row: number(row.switching_j, "{:.1f}"), NONE_WHOLE, rank=6),

@@ -22,6 +22,7 @@ from experiments.commands.common import (
     Seconds,
     Seed,
     Threads,
+    announce,
     open_option,
     progress,
 )  # fmt: skip
@@ -224,6 +225,44 @@ class BenchDecisions(Command):
 
 
 @dataclass(frozen=True)
+class BenchMobile(Command):
+    """Compare policies over time at 0.5, 2 and 8 J a switch-on and 0, 2 and 5 wake-up steps; writes grid.json, .csv and .md."""
+
+    configured: ClassVar[bool] = True
+    kept: ClassVar[str] = GOES_ON
+
+    policies: Annotated[tuple[str, ...], open_option("NAME [NAME ...]")] = ()
+    """Names of policies and agents, with options as in predictive:hold=6; by default rules, look-ahead, the learned agent, and, where
+    there are more episodes, both with wrong laws of motion and shadowing."""
+    episodes: Count = 8
+    """Number of episodes of each pair of switching energy and wake-up time."""
+    headline_episodes: Count = 24
+    """Number of episodes at 8 J without wake-up time and at 2 J with two steps."""
+    seed: Seed = seeds.TEST
+    """Seed of the first episode; the others follow."""
+    workers: Count = 1
+    """Number of processes."""
+    out: Path = Path("runs/grid")
+    """Folder of the results."""
+
+    def run(self, fields: dict[str, Any], console: Console) -> None:
+        """Play, write, print."""
+        from experiments.bench import mobile_grid
+
+        policies = tuple(dict.fromkeys(self.policies or mobile_grid.POLICIES))
+        mismatched = () if self.policies else mobile_grid.MISMATCHED
+        with progress() as bar:
+            task = bar.add_task("playing", total=None)
+            cells = mobile_grid.play(
+                fields, policies, mismatched, self.episodes, self.headline_episodes, self.seed, workers=self.workers,
+                folder=self.out, step=lambda label: bar.update(task, advance=1, description=label),
+            )  # fmt: skip
+        written = mobile_grid.result(cells).write(self.out)
+        mobile_grid.overview(cells).show(console, f"grid.md in {self.out}")
+        announce(console, written)
+
+
+@dataclass(frozen=True)
 class AblateHetGnn(Command):
     """Train small variants of the network that differ in one thing each, and measure them on validation drops."""
 
@@ -295,7 +334,8 @@ class AblateHetGnn(Command):
 
 
 BENCH: Mapping[str, type[Command]] = {
-    "allocator": BenchAllocator, "decisions": BenchDecisions, "env": BenchEnv, "scale": BenchScale, "selection": BenchSelection,
+    "allocator": BenchAllocator, "decisions": BenchDecisions, "env": BenchEnv, "mobile": BenchMobile, "scale": BenchScale,
+    "selection": BenchSelection,
 }  # fmt: skip
 """Second words of `cfisac bench`."""
 

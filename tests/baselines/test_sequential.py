@@ -255,7 +255,22 @@ def test_a_clairvoyant_plan_with_shared_pilots_serves_and_stays_above_its_bound(
     assert made.lower_bound_j <= made.energy_j
 
 
+@pytest.mark.parametrize("name", ["hysteresis", "keep-credit"])
+def test_rules_with_an_engine_decide_like_those_that_search_alike(name: str) -> None:
+    options = {"starts": ("sensing",), "kicks": 0}
+    own = baselines.make(name, payback_s=4.0, **options)
+    given = baselines.make(name, payback_s=4.0, engine=baselines.make("local-search", **options))
+    env = make(M=8, K=2, T=4, preset="urban", switching_energy_j=0.5, wake_up_steps=1, episode_steps=6)
+    expected, served, active = play(env, own, 1_000_003)
+    energy_j, now_served, now_active = play(env, given, 1_000_003)
+    assert energy_j == expected
+    assert served == now_served
+    np.testing.assert_array_equal(active, now_active)
+
+
 def test_bad_input_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"the engine of hysteresis is a policy.*got 'hetgnn-exact'"):
+        baselines.make("hysteresis", engine="hetgnn-exact")
     with pytest.raises(TypeError, match="looks into the future"):
         baselines.make("clairvoyant", env=gym.make("CfIsac-v0", M=4, K=2))
     with pytest.raises(ValueError, match=r"payback_s must be a number in \(0, 1e\+09\], got -1"):

@@ -1,0 +1,147 @@
+"""`cfisac bench mobile`: policies over time at several switching energies and wake-up times."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from baselines.sequential import CachedLocalSearch
+from experiments import mobile
+from experiments.mobile import MobileComparison, MobileSummary
+from experiments.results import Column, Result, Table
+
+SWITCHING_J = (0.5, 2.0, 8.0)
+WAKE_UP_STEPS = (0, 2, 5)
+
+HEADLINE = ((8.0, 0), (2.0, 2))
+"""Cells (J, steps) with more episodes."""
+
+POLICIES = (
+    "random", "strongest-ap", "myopic", "hysteresis", "hysteresis:engine=hetgnn-exact", "keep-credit", "predictive", "mobile-value",
+    "clairvoyant",
+)  # fmt: skip
+
+MISMATCHED = tuple(
+    f"{name}:{option}"
+    for name in ("predictive", "mobile-value")
+    for option in ("speed_scale=1.5", "decorrelation_m=6.5", "decorrelation_m=26")
+)
+"""Policies with wrong laws of motion and shadowing, for the headline cells."""
+
+
+@dataclass(frozen=True)
+class Row(MobileSummary):
+    """Statistics of a policy in a cell."""
+
+    switching_energy_j: float
+    wake_up_steps: int
+    episodes: int
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """Comparison at one switching energy and wake-up time."""
+
+    comparison: MobileComparison
+    rows: list[Row]
+
+    @property
+    def name(self) -> str:
+        """Heading, such as "8 J, 2 steps"."""
+        options = self.comparison.options
+        return f"{options['switching_energy_j']:g} J, {options['wake_up_steps']} steps"
+
+
+def play(
+    fields: dict[str, Any],
+    policies: Sequence[str],
+    mismatched: Sequence[str],
+    episodes: int,
+    headline_episodes: int,
+    seed: int,
+    *,
+    workers: int,
+    folder: Path,
+    step: Callable[[str], None],
+) -> list[Cell]:
+    """Compare the policies in every cell, the headline cells first.
+
+    Args:
+        fields: of `SystemConfig`.
+        policies: names, with options where they have any.
+        mismatched: further ones, for the headline cells.
+        episodes: number of episodes of a cell.
+        headline_episodes: number of episodes of the cells of `HEADLINE`.
+        seed: of the first episode.
+        workers: processes.
+        folder: of the results, in which finished episodes are kept.
+        step: called with the cell and policy after each episode.
+    """
+    pairs = [(energy_j, wake_up) for energy_j in SWITCHING_J for wake_up in WAKE_UP_STEPS]
+    cells = {}
+    for energy_j, wake_up in sorted(pairs, key=lambda pair: pair not in HEADLINE):
+        settings = fields | {"switching_energy_j": energy_j, "wake_up_steps": wake_up}
+        headline = (energy_j, wake_up) in HEADLINE
+        count = headline_episodes if headline else episodes
+        cell = folder / f"{energy_j:g}j-{wake_up}"
+        comparison = mobile.run(
+            settings, [*policies, *mismatched] if headline else policies, count, seed, workers=workers, folder=cell,
+            step=partial(_step, step, cell.name),
+        )  # fmt: skip
+        rows = []
+        for one in mobile.summarise(comparison):
+            step_ms = _step_ms(settings, one.policy, seed, cell / "times") if one.policy in policies else math.nan
+            timed = dataclasses.replace(one, step_ms=step_ms)
+            rows.append(Row(**vars(timed), switching_energy_j=energy_j, wake_up_steps=wake_up, episodes=count))
+        cells[energy_j, wake_up] = Cell(comparison, rows)
+    return [cells[pair] for pair in pairs]
+
+
+def _step(step: Callable[[str], None], cell: str, policy: str) -> None:
+    step(f"{cell} {policy}")
+
+
+def _step_ms(settings: dict[str, Any], policy: str, seed: int, folder: Path) -> float:
+    """Time the second of two episodes, without searches that other policies made for them."""
+    CachedLocalSearch.forget()
+    return float(mobile.run(settings, [policy], 2, seed, folder=folder).results[0].step_ms[-1])
+
+
+def overview(cells: Sequence[Cell]) -> Table[list[Row]]:
+    """Return the energies over all cells, one row a policy."""
+    columns = [Column[list[Row]]("policy", lambda rows: rows[0].policy, code=True)]
+    columns += [Column(cell.name, partial(_energy, i)) for i, cell in enumerate(cells)]
+    return Table(
+        columns,
+        [list(rows) for rows in zip(*(cell.rows for cell in cells), strict=False)],  # the headline cells have more
+        "Energy of an episode in J, and the share of served instants where it isn't 100 %, by switching energy and wake-up steps",
+    )
+
+
+def _energy(cell: int, rows: list[Row]) -> str:
+    row = rows[cell]
+    text = f"{row.energy_j.value:.1f}"
+    return text if row.served == 1.0 else f"{text} ({row.served:.1%})"
+
+
+def result(cells: Sequence[Cell]) -> Result:
+    """Return `grid.md`, `grid.csv` and `grid.json`: energies over all cells, then a table for each."""
+    first = cells[0].comparison
+    tables: list[Table[Any]] = [overview(cells)]
+    left_out = ("to best", "certified")
+    for cell in cells:
+        table = mobile.table(cell.comparison, cell.rows)
+        columns = [column for column in table.columns if column.heading not in left_out]
+        tables.append(Table(columns, cell.rows, f"## {cell.name}\n\n{table.title}"))
+    rows = [row for cell in cells for row in cell.rows]
+    content = {
+        "config": first.config.as_dict(),
+        "seeds": {cell.name: cell.comparison.seeds for cell in cells},
+        "rows": rows,
+    }
+    return Result("grid", tables, content, rows)
