@@ -28,6 +28,7 @@ EXTRAS: Mapping[str, str] = {
     "minari": "minari",
     "mo_gymnasium": "mo",
     "pettingzoo": "pettingzoo",
+    "dash": "play",
     **dict.fromkeys(("lz4", "ormsgpack", "pyarrow", "tensorboardX", "tree"), "rllib"),
     **dict.fromkeys(("tensordict", "torchrl"), "torchrl"),
     "sionna": "sionna",

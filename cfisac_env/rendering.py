@@ -32,19 +32,19 @@ SIZE_PX = (1120, 720)
 """Width and height of a frame; multiples of 16 for video encoders."""
 
 _DPI = 100
-_MET, _MISSED, _NEUTRAL = "#0072b2", "#d55e00", "#8a8f98"
-_POWER, _CIRCUIT, _RECEIVER, _OFF = "#f0a202", "#56606e", "#7b4ea3", "#a7adb6"
-_INK, _QUIET, _TRACK, _GROUND, _RIM = "#22262b", "#5f6670", "#e6e8eb", "#f6f7f9", "#b4bac2"
+MET, MISSED, NEUTRAL = "#0072b2", "#d55e00", "#8a8f98"
+POWER, CIRCUIT, RECEIVER, OFF = "#f0a202", "#56606e", "#7b4ea3", "#a7adb6"
+INK, QUIET, TRACK, GROUND, RIM = "#22262b", "#5f6670", "#e6e8eb", "#f6f7f9", "#b4bac2"
 _SPAN_DB = 10.0  # range of displayed margins
 _SHADES = (
-    (0.0, _MISSED),
+    (0.0, MISSED),
     (0.5, "#fbdcc2"),
     (0.5, "#cfe5f5"),
-    (1.0, _MET),
+    (1.0, MET),
 )  # discontinuous between violated and met
 _COLORS = LinearSegmentedColormap.from_list("margin", list(_SHADES))
 _NORM = Normalize(-_SPAN_DB, _SPAN_DB)
-_LEAST_SHARE = 0.05  # least share of a user's power for a link to be drawn
+LEAST_SHARE = 0.05  # least share of a user's power for a link to be drawn
 _BOLD: Any = {"weight": "bold"}
 
 
@@ -79,7 +79,7 @@ def draw_map(
     ax.clear()
     half_m = _draw_ground(ax, scenario)
     # A circle at the CRLB threshold has about a tenth of the map's radius.
-    magnification = _nice(0.12 * half_m / math.sqrt(2 * config.crlb_threshold_m2))
+    magnification = nice(0.12 * half_m / math.sqrt(2 * config.crlb_threshold_m2))
     ap_power = np.zeros(config.M) if decision is None else np.asarray(decision.power, dtype=np.float64).sum(-1)
     if decision is not None:
         _draw_links(ax, scenario, decision)
@@ -94,8 +94,8 @@ def draw_map(
     if decision is not None:
         words[0] = f"{np.count_nonzero(decision.active)} of {words[0]} on"
     if outcome is not None:
-        words.append(_watts(float(outcome.total_power)))
-    ax.set_title("  ·  ".join(words), fontsize=12, color=_INK, pad=8)
+        words.append(watts(float(outcome.total_power)))
+    ax.set_title("  ·  ".join(words), fontsize=12, color=INK, pad=8)
 
 
 class Viewer:
@@ -175,22 +175,22 @@ class _Panel:
         ax.set(xlim=(0, 1), ylim=(0, 1))
         ax.set_axis_off()
         self._verdict = self.text(0.5, 0.955, 17, "white", ha="center", **_BOLD)
-        self.text(0, 0.865, 12, _QUIET).set_text("Total power")
+        self.text(0, 0.865, 12, QUIET).set_text("Total power")
         self._total = self.text(0, 0.81, 26, **_BOLD)
-        self._budget = self.text(1, 0.803, 11, _QUIET, ha="right")
-        self.bar(0.75, 1.0, _TRACK)
-        self._circuit, self._transmit = self.bar(0.75, 0.0, _CIRCUIT), self.bar(0.75, 0.0, _POWER)
-        self.bar(0.706, 0.03, _CIRCUIT, height=0.018)
-        self.bar(0.706, 0.03, _POWER, left=0.5, height=0.018)
+        self._budget = self.text(1, 0.803, 11, QUIET, ha="right")
+        self.bar(0.75, 1.0, TRACK)
+        self._circuit, self._transmit = self.bar(0.75, 0.0, CIRCUIT), self.bar(0.75, 0.0, POWER)
+        self.bar(0.706, 0.03, CIRCUIT, height=0.018)
+        self.bar(0.706, 0.03, POWER, left=0.5, height=0.018)
         self._circuit_text, self._transmit_text = self.text(0.045, 0.706, 11), self.text(0.545, 0.706, 11)
-        self.text(0, 0.635, 12, _QUIET).set_text("Active APs")
+        self.text(0, 0.635, 12, QUIET).set_text("Active APs")
         self._active_text = self.text(1, 0.635, 13, ha="right", **_BOLD)
-        self.bar(0.6, 1.0, _TRACK, height=0.018)
-        self._active = self.bar(0.6, 0.0, _POWER, height=0.018)
+        self.bar(0.6, 1.0, TRACK, height=0.018)
+        self._active = self.bar(0.6, 0.0, POWER, height=0.018)
         self._sinr, self._crlb = _Requirement(self, 0.515, "SINR"), _Requirement(self, 0.285, "CRLB")
         self._cap_mark, self._cap = self.text(0, 0.062, 17, **_BOLD), self.text(0.07, 0.062, 12, **_BOLD)
 
-    def text(self, x: float, y: float, size: float, color: str = _INK, **style: Any) -> Text:
+    def text(self, x: float, y: float, size: float, color: str = INK, **style: Any) -> Text:
         """Add an empty text, centred vertically."""
         return self.ax.text(x, y, "", fontsize=size, color=color, va="center", **style)
 
@@ -207,10 +207,10 @@ class _Panel:
         transmit, circuit = (
             (0.0, 0.0) if outcome is None else map(float, (outcome.transmit_power, outcome.circuit_power))
         )
-        self._total.set_text("—" if outcome is None else _watts(transmit + circuit))
+        self._total.set_text("—" if outcome is None else watts(transmit + circuit))
         self._budget.set_text(f"of at most {budget:.4g} W")
-        self._circuit_text.set_text("circuit " + ("—" if outcome is None else _watts(circuit)))
-        self._transmit_text.set_text("transmit " + ("—" if outcome is None else _watts(transmit)))
+        self._circuit_text.set_text("circuit " + ("—" if outcome is None else watts(circuit)))
+        self._transmit_text.set_text("transmit " + ("—" if outcome is None else watts(transmit)))
         left = min(circuit / budget, 1.0)
         self._circuit.set_width(left)
         self._transmit.set(x=left, width=min(transmit / budget, 1.0 - left))
@@ -226,11 +226,11 @@ class _Panel:
             self._crlb.update("every target", "")
             kept = feasible = None
         else:
-            margin, met = _margin_db(scenario, outcome), _users_met(scenario, outcome)
+            margin, met = margin_db(scenario, outcome), users_met(scenario, outcome)
             worst = f"worst margin {margin.min() + 0.0:+.2f} dB".replace("-", "−")
             words = worst if margin.min() > -200 else "no signal at a user"
             self._sinr.update(f"{met.sum()} of {met.size} users reach it", words, margin, met)
-            crlb, met = np.asarray(outcome.crlb, dtype=np.float64), _targets_met(scenario, outcome)
+            crlb, met = np.asarray(outcome.crlb, dtype=np.float64), targets_met(scenario, outcome)
             words = f"worst {crlb.max():.3g} m²" if np.isfinite(crlb).all() else "a target isn't located"
             precision = 10 * np.log10(limit / np.minimum(crlb, 1e30))
             self._crlb.update(f"{met.sum()} of {met.size} targets reach it", words, precision, met)
@@ -249,14 +249,14 @@ class _Requirement:
         self._mark = panel.text(0, top, 17, **_BOLD)
         panel.text(0.07, top, 13, **_BOLD).set_text(name)
         self._worst = panel.text(1, top, 12, ha="right", **_BOLD)
-        self._count, self._goal = panel.text(0.07, top - 0.042, 11, _QUIET), panel.text(0.5, self._y - 0.048, 10)
+        self._count, self._goal = panel.text(0.07, top - 0.042, 11, QUIET), panel.text(0.5, self._y - 0.048, 10)
         self._goal.set(ha="center", weight="bold")
-        self._low = panel.text(0, self._y - 0.048, 10, _QUIET)
-        self._high = panel.text(1, self._y - 0.048, 10, _QUIET, ha="right")
+        self._low = panel.text(0, self._y - 0.048, 10, QUIET)
+        self._high = panel.text(1, self._y - 0.048, 10, QUIET, ha="right")
         panel.bar(self._y, 0.5, "#fae3d3", height=0.06)
         panel.bar(self._y, 0.5, "#d3e7f4", left=0.5, height=0.06)
-        panel.bar(self._y, 0.006, _INK, left=0.497, height=0.06)
-        self._dots = panel.ax.scatter([], [], s=52, edgecolors=_INK, linewidths=0.8, zorder=3)
+        panel.bar(self._y, 0.006, INK, left=0.497, height=0.06)
+        self._dots = panel.ax.scatter([], [], s=52, edgecolors=INK, linewidths=0.8, zorder=3)
 
     def label(self, low: str, goal: str, high: str) -> None:
         """Label the ends and the middle of the strip."""
@@ -284,10 +284,10 @@ def _mark(text: Text, holds: bool | None) -> None:
 
 
 def _color(holds: bool | None) -> str:
-    return {None: _NEUTRAL, True: _MET, False: _MISSED}[holds]
+    return {None: NEUTRAL, True: MET, False: MISSED}[holds]
 
 
-def _margin_db(scenario: Scenario, outcome: Outcome) -> Floats:
+def margin_db(scenario: Scenario, outcome: Outcome) -> Floats:
     """Compute 10 log10(γ_k/γ_thr) of every user, (K,)."""
     return np.asarray(sinr_db(np.asarray(outcome.sinr, dtype=np.float64)) - scenario.config.sinr_threshold_db)
 
@@ -297,21 +297,24 @@ def _margin_colors(margin_db: Floats, met: Bools) -> Any:
     return _COLORS(_NORM(np.where(met, np.maximum(margin_db, 0.0), np.minimum(margin_db, -0.1))))
 
 
-def _users_met(scenario: Scenario, outcome: Outcome) -> Bools:
+def users_met(scenario: Scenario, outcome: Outcome) -> Bools:
+    """Return which users reach their SINR within the tolerance, (K,)."""
     return np.asarray(outcome.sinr) >= scenario.config.sinr_threshold * (1 - FEASIBILITY_TOLERANCE)
 
 
-def _targets_met(scenario: Scenario, outcome: Outcome) -> Bools:
+def targets_met(scenario: Scenario, outcome: Outcome) -> Bools:
+    """Return which targets are located as required within the tolerance, (S,)."""
     return np.asarray(outcome.crlb) <= scenario.config.crlb_threshold_m2 * (1 + FEASIBILITY_TOLERANCE)
 
 
-def _watts(power_w: float) -> str:
+def watts(power_w: float) -> str:
+    """Write a power with its unit."""
     if 0 < power_w < 5e-4:
         return f"{power_w * 1e3:.2g} mW"
     return f"{power_w:.3f} W" if power_w < 10 else f"{power_w:.2f} W" if power_w < 100 else f"{power_w:.0f} W"
 
 
-def _nice(number: float) -> float:
+def nice(number: float) -> float:
     """Round down to 1, 2 or 5 times a power of ten."""
     decade = 10.0 ** math.floor(math.log10(number))
     return decade * max(step for step in (1, 2, 5) if step * decade <= number * (1 + 1e-9))
@@ -323,17 +326,17 @@ def _draw_ground(ax: Axes, scenario: Scenario) -> float:
     radius = scenario.config.area_diameter_m / 2
     x, y, half = 0.0, 0.0, 1.04 * radius
     if (np.hypot(nodes[:, 0], nodes[:, 1]) <= 1.01 * radius).all():
-        ax.add_patch(Circle((0, 0), radius, facecolor=_GROUND, edgecolor=_RIM, linewidth=1.4, zorder=0))
+        ax.add_patch(Circle((0, 0), radius, facecolor=GROUND, edgecolor=RIM, linewidth=1.4, zorder=0))
     else:  # user-supplied positions may lie outside of the disc
         low, high = nodes.min(0), nodes.max(0)
         x, y = (low + high) / 2
         half = max(0.55 * float((high - low).max()), 1.0)
     ax.set(xlim=(x - half, x + half), ylim=(y - half, y + half), xticks=[], yticks=[], aspect="equal")
     ax.set_frame_on(False)
-    length, right, bottom = _nice(0.4 * half), x + 0.98 * half, y - 0.97 * half
-    ax.plot([right - length, right], [bottom, bottom], color=_QUIET, linewidth=2.5, solid_capstyle="butt")
+    length, right, bottom = nice(0.4 * half), x + 0.98 * half, y - 0.97 * half
+    ax.plot([right - length, right], [bottom, bottom], color=QUIET, linewidth=2.5, solid_capstyle="butt")
     label = f"{length:g} m" if length < 1000 else f"{length / 1000:g} km"
-    ax.text(right - length / 2, bottom + 0.025 * half, label, ha="center", va="bottom", fontsize=10, color=_QUIET)
+    ax.text(right - length / 2, bottom + 0.025 * half, label, ha="center", va="bottom", fontsize=10, color=QUIET)
     return half
 
 
@@ -341,9 +344,9 @@ def _draw_links(ax: Axes, scenario: Scenario, decision: Decision) -> None:
     power = np.asarray(decision.power, dtype=np.float64)
     total = power.sum(0)
     share = power / np.where(total > 0, total, 1.0)
-    m, k = np.nonzero(share >= _LEAST_SHARE)
+    m, k = np.nonzero(share >= LEAST_SHARE)
     ends = np.stack([np.asarray(scenario.ap_xy)[m], np.asarray(scenario.ue_xy)[k]], axis=1)
-    colors = [to_rgba(_CIRCUIT, 0.12 + 0.5 * s) for s in share[m, k]]
+    colors = [to_rgba(CIRCUIT, 0.12 + 0.5 * s) for s in share[m, k]]
     ax.add_collection(LineCollection(list(ends), colors=colors, linewidths=0.8 + 1.8 * share[m, k], zorder=1), False)
 
 
@@ -351,14 +354,14 @@ def _draw_ellipses(
     ax: Axes, scenario: Scenario, ap_power: Floats, outcome: Outcome | None, belief: Belief | None, magnification: float,
     longest_m: float,
 ) -> None:  # fmt: skip
-    met = [None] * scenario.config.S if outcome is None else _targets_met(scenario, outcome).tolist()
+    met = [None] * scenario.config.S if outcome is None else targets_met(scenario, outcome).tolist()
     xy = np.asarray(scenario.target_xy)
     if belief is None:
         fisher = fisher_matrix(ap_power, np.asarray(scenario.fisher), scenario.prior)
     else:
         fisher = belief.information
         xy = xy + magnification * (belief.mean[:, :2] - xy)
-        ax.scatter(xy[:, 0], xy[:, 1], s=90, marker="+", c=_INK, linewidths=1.6, zorder=9)
+        ax.scatter(xy[:, 0], xy[:, 1], s=90, marker="+", c=INK, linewidths=1.6, zorder=9)
     for (x, y), (q_a, q_b, q_c), holds in zip(xy.tolist(), fisher, met, strict=True):
         information, axes = np.linalg.eigh(np.array([[q_a, q_c], [q_c, q_b]]))
         semi = 2 * magnification / np.sqrt(np.maximum(information, 1e-30))
@@ -375,20 +378,20 @@ def _draw_nodes(
 ) -> None:
     ap, user, target = (np.asarray(a) for a in (scenario.ap_xy, scenario.ue_xy, scenario.target_xy))
     on = np.zeros(len(ap), bool) if decision is None else np.asarray(decision.active, bool)
-    _points(ax, ap[~on], "^", 45, "white", _OFF, 2)
+    _points(ax, ap[~on], "^", 45, "white", OFF, 2)
     # Areas scale with amplitude, so that milliwatts remain visible.
     area = 45 + 255 * np.sqrt(np.clip(ap_power / scenario.config.max_ap_power_w, 0, 1))
-    _points(ax, ap[on], "^", area[on], _POWER, _INK, 5)
-    _points(ax, np.asarray(scenario.sr_xy), "D", 75, _RECEIVER, "white", 4)
+    _points(ax, ap[on], "^", area[on], POWER, INK, 5)
+    _points(ax, np.asarray(scenario.sr_xy), "D", 75, RECEIVER, "white", 4)
     if outcome is None:
-        _points(ax, user, "o", 100, "white", _NEUTRAL, 6)
-        _points(ax, target, "*", 300, _NEUTRAL, "white", 7)
+        _points(ax, user, "o", 100, "white", NEUTRAL, 6)
+        _points(ax, target, "*", 300, NEUTRAL, "white", 7)
         return
-    users_met, targets_met = _users_met(scenario, outcome), _targets_met(scenario, outcome)
-    _points(ax, user, "o", 100, _margin_colors(_margin_db(scenario, outcome), users_met), _INK, 6)
-    _points(ax, target, "*", 300, [_color(holds) for holds in targets_met.tolist()], "white", 7)
-    missed = user[~users_met]
-    ax.scatter(missed[:, 0], missed[:, 1], s=110, marker="x", c=_INK, linewidths=1.9, zorder=8)
+    served, located = users_met(scenario, outcome), targets_met(scenario, outcome)
+    _points(ax, user, "o", 100, _margin_colors(margin_db(scenario, outcome), served), INK, 6)
+    _points(ax, target, "*", 300, [_color(holds) for holds in located.tolist()], "white", 7)
+    missed = user[~served]
+    ax.scatter(missed[:, 0], missed[:, 1], s=110, marker="x", c=INK, linewidths=1.9, zorder=8)
 
 
 def _points(ax: Axes, xy: Floats, marker: str, area: Any, face: Any, edge: str, order: int) -> None:
@@ -399,25 +402,25 @@ def _points(ax: Axes, xy: Floats, marker: str, area: Any, face: Any, edge: str, 
 def _draw_keys(ax: Axes, magnification: float) -> None:
     """Draw the legend and the colour scale of the margins."""
     keys = (
-        ("^", 10, _POWER, _INK, "AP on, by power"),
-        ("^", 7, "white", _OFF, "AP off"),
-        ("o", 9, _COLORS(0.8), _INK, "user, by SINR margin"),
-        ("x", 9, _INK, _INK, "user that misses it"),
-        ("D", 7, _RECEIVER, _RECEIVER, "receiver"),
-        ("*", 13, _MET, _MET, f"target, 2σ ellipse ×{magnification:g}"),
+        ("^", 10, POWER, INK, "AP on, by power"),
+        ("^", 7, "white", OFF, "AP off"),
+        ("o", 9, _COLORS(0.8), INK, "user, by SINR margin"),
+        ("x", 9, INK, INK, "user that misses it"),
+        ("D", 7, RECEIVER, RECEIVER, "receiver"),
+        ("*", 13, MET, MET, f"target, 2σ ellipse ×{magnification:g}"),
     )
     handles = [
         Line2D([], [], ls="", marker=marker, markersize=size, markerfacecolor=face, markeredgecolor=edge, label=label)
         for marker, size, face, edge, label in keys
     ]
     place: Any = {"loc": "upper center", "bbox_to_anchor": (0.53, 0.005), "ncols": 3, "columnspacing": 2.0}
-    ax.legend(handles=handles, fontsize=10, frameon=False, handletextpad=0.3, labelcolor=_INK, **place)
+    ax.legend(handles=handles, fontsize=10, frameon=False, handletextpad=0.3, labelcolor=INK, **place)
     # Faster than a matplotlib colour bar.
     left, right, low, step = 1.025, 1.049, 0.2, 0.6 / 40
     cells = [[(left, y), (right, y), (right, y + step), (left, y + step)] for y in low + step * np.arange(40)]
     place = {"transform": ax.transAxes, "clip_on": False}
     ax.add_collection(PolyCollection(cells, facecolors=_COLORS(np.arange(0.5, 40) / 40), aa=False, **place), False)
-    words: Any = {"transform": ax.transAxes, "fontsize": 10, "color": _QUIET}
+    words: Any = {"transform": ax.transAxes, "fontsize": 10, "color": QUIET}
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         label = f"{(2 * share - 1) * _SPAN_DB:+.0f}".replace("-", "−") if share != 0.5 else "0"
         ax.text(right + 0.012, low + 40 * step * share, label, va="center", **words)

@@ -23,6 +23,7 @@ from experiments.commands.doctor import Doctor
 from experiments.commands.evaluate import Evaluate
 from experiments.commands.label import Label
 from experiments.commands.mobile import Mobile
+from experiments.commands.play import Play
 from experiments.commands.presets import Presets
 from experiments.commands.trace import Trace
 from experiments.commands.train_hetgnn import TrainHetGnn
@@ -46,6 +47,7 @@ COMMANDS: Mapping[str, type[Command]] = {
     "evaluate": Evaluate,
     "label": Label,
     "mobile": Mobile,
+    "play": Play,
     "presets": Presets,
     "report": Report,
     "trace": Trace,

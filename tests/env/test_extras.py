@@ -74,6 +74,7 @@ DOORS: dict[str, tuple[str, frozenset[str], str]] = {
     "ray tracing": ("cfisac trace", ONLY_EXPERIMENTS, "sionna"),
     "a table": ("cfisac compare --M 4 --K 2 --drops 1 --policies max-power", ONLY_TABLES, "experiments"),
     "workers": ("cfisac label --sizes 4x2 --drops 1 --workers 2", ONLY_TABLES, "experiments"),
+    "playing": ("from experiments.commands.play import Play\nPlay().run({}, None)", frozenset({"dash"}), "play"),
     "the page": (f"cfisac report --results {ROOT / 'docs' / 'results' / 'paper'}", ONLY_TABLES, "experiments"),
 }
 """What a user does → what isn't installed, and the extra that the message has to name."""

@@ -46,6 +46,10 @@ WRONG: dict[str, list[str]] = {
         "--sizes", "--sizes 30", "--sizes 0x5", "--sizes 30x", "--sizes x", "--sizes 3x-2", "--presets", "--presets rural", "--policies",
         "--policies nosuch", "--M 3", "--K 3", "--preset urban", "--drops 0", f"--drops {MANY}", "--seed -1", "--out FILE",
     ],
+    "play": [
+        "--port -1", "--port 65536", "--port x", "--policy nosuch", "--policy clairvoyant", "--episode --policy tracking", "--preset rural",
+        "--M 0", "--M 201", "--K 41", "--seed -1", "--episode-steps 0 --episode", "--out new",
+    ],
     "presets": ["--drops 0", "--drops", f"--drops {MANY}", "--seed -1", "--preset urban", "--M 0", "--M", "--out FILE"],
     "report": [
         "--results missing", "--results .", "--results PAGE", "--maps -1", "--reference nosuch", "--out .", "--out FILE/below",
