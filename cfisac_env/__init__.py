@@ -18,7 +18,10 @@ from cfisac_env.tracking import CfIsacTrackingEnv
 from cfisac_env.types import Decision, Outcome, Problem
 from cfisac_env.vector import CfIsacVectorEnv
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
+
+READABLE = ("0.1", "0.2")
+"""Versions whose drops, observations and physics are those of this one, so that it reads their weights and results."""
 
 __all__ = [
     "PRESETS",

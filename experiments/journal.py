@@ -24,13 +24,23 @@ VERSION: Mapping[str, Any] = {"format": 1, "cfisac": cfisac_env.__version__}
 
 
 def check_header(found: Record, wanted: Mapping[str, Any], path: Path) -> None:
-    """Refuse stored results of another version or of other settings."""
+    """Refuse stored results of a version that this one doesn't read, or of other settings."""
     for name, value in wanted.items():
-        if found.get(name) != value:
+        readable = name == "cfisac" and str(found.get(name)).rpartition(".")[0] in cfisac_env.READABLE
+        if found.get(name) != value and not readable:
             raise ValueError(
                 f"{path} was made with {name} = {_difference(found.get(name), value)}, and this is {_difference(value, found.get(name))}: "
                 "results of another kind or version are never overwritten; name another folder with --out, or move the old one away"
             )
+
+
+def check_version(found: Record, path: Path) -> None:
+    """Refuse to add to results of another version, which are only read."""
+    if found["cfisac"] != cfisac_env.__version__:
+        raise ValueError(
+            f"{path} was made with cfisac {found['cfisac']}, and this is {cfisac_env.__version__}: results of another version are shown, "
+            "but nothing is added to them; name another folder with --out, or go on with that version"
+        )
 
 
 class Journal:
@@ -41,6 +51,7 @@ class Journal:
         settings: what its lines depend on.
 
     Attributes:
+        header: its first line, with the version that wrote it.
         torn: whether a killed run left an unfinished last line; the next `append` removes it.
     """
 
@@ -68,6 +79,7 @@ class Journal:
                 f"{error}; it isn't a store of {self._kind}: name another folder, or move the file away"
             ) from None
         check_header(found, self.header, self.path)
+        self.header["cfisac"] = found["cfisac"]
         for number, text in enumerate(lines, 2):
             where = f"{self.path}, line {number},"
             line = json_files.loads(text, where)
@@ -84,12 +96,21 @@ class Journal:
         schemas.check(line, f"{self._kind} line", "the new line")
         return line
 
+    def check_version(self) -> None:
+        """Refuse to add to a journal of another version.
+
+        Raises:
+            ValueError: it is one.
+        """
+        check_version(self.header, self.path)
+
     def append(self, line: Record) -> Record:
         """Add a line, on disk before this returns, and return it as JSON gives it back.
 
         Raises:
-            ValueError: it violates the schema.
+            ValueError: it violates the schema, or the journal is of another version.
         """
+        self.check_version()
         line = self.checked(line)
         if self.torn:
             write_text(self.path, json_files.read(self.path).rpartition("\n")[0] + "\n")
@@ -101,7 +122,12 @@ class Journal:
         return line
 
     def rewrite(self, lines: Iterable[Record]) -> None:
-        """Replace the file by one with these lines."""
+        """Replace the file by one with these lines.
+
+        Raises:
+            ValueError: the journal is of another version.
+        """
+        self.check_version()
         write_text(self.path, "".join(map(_line, [self.header | provenance(), *lines])))
         self.torn = False
 
@@ -118,9 +144,16 @@ class Store(dict[tuple[str, int], Record]):
         self._journal = Journal(path, kind, settings)
         for line, where in self._journal.read():
             key = line["policy"], line["seed"]
-            if key in self:
+            if super().__contains__(key):
                 raise ValueError(f"{where} is damaged: {key[0] or 'the drop'} of seed {key[1]} is there twice")
             super().__setitem__(key, line["values"])
+
+    def __contains__(self, key: object) -> bool:
+        """Return whether values are stored. What a store of another version lacks is refused, before it is computed."""
+        found = super().__contains__(key)
+        if not found:
+            self._journal.check_version()
+        return found
 
     def __setitem__(self, key: tuple[str, int], values: Record) -> None:
         """Add values, on disk before this returns."""

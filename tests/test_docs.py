@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
+
+import cfisac_env
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -57,3 +60,12 @@ def test_pages_show_the_stored_table_of_the_paper() -> None:
     assert table.count("\n") == 17
     for page in ("README.md", "docs/reproduction.md"):
         assert table in (ROOT / page).read_text(encoding="utf-8")
+
+
+def test_one_version_is_named_everywhere() -> None:
+    version = cfisac_env.__version__
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"] == version
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    headings = re.findall(r"^## \[?([^\] ]+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.M)
+    assert next(one for one in headings if one != "Unreleased") == version
+    assert version.rpartition(".")[0] in cfisac_env.READABLE

@@ -117,7 +117,7 @@ def read(path: Path) -> tuple[Run, dict[str, Tensor], dict[str, Any]]:
     )
     tensorfile.check_weights(tensors, path)
     content, theirs = header["run"], header["run"]["version"]
-    if theirs.split(".")[:2] != cfisac_env.__version__.split(".")[:2]:
+    if theirs.rpartition(".")[0] not in cfisac_env.READABLE:
         raise ValueError(
             f"{path} was trained with cfisac {theirs}, this is {cfisac_env.__version__}; observations or physics may "
             "differ, so train it again or install that version"

@@ -118,6 +118,8 @@ class Reproduction:
         self, tasks: Sequence[decisions.Task], workers: int | None, ray: str | None, step: Callable[[str], None]
     ) -> None:
         """Make decisions; each drop is on disk before it is counted, and files are put in order at the end."""
+        for point in {task.point for task in tasks}:
+            self.stores[point].journal.check_version()
         lines = parallel.in_order(decisions.solve, tasks, workers=workers, ray=ray)
         try:
             for task, line in zip(tasks, lines, strict=True):

@@ -34,18 +34,28 @@ class TimingStore:
     def __init__(self, folder: Path) -> None:
         self.path = folder / "timing.json"
         self.seconds: dict[str, dict[str, list[float]]] = {}
+        self.header: Mapping[str, Any] = journal.VERSION
         if self.path.exists():
             found = json_files.loads(json_files.read(self.path), self.path)
             schemas.check(found, "times", self.path)
             journal.check_header(found, journal.VERSION, self.path)
-            self.seconds = found["seconds"]
+            self.seconds, self.header = found["seconds"], found
 
     def put(self, point: Point, name: str, seconds: list[float]) -> None:
-        """Add the times of a policy at a point, on disk before this returns."""
+        """Add the times of a policy at a point, on disk before this returns.
+
+        Raises:
+            ValueError: the file is of another version.
+        """
+        self.check_version()
         self.seconds.setdefault(point.key, {})[name] = seconds
         content = {**journal.VERSION, **results.provenance(), "seconds": self.seconds}
         schemas.check(content, "times", self.path)
         write_text(self.path, results.json_text(content))
+
+    def check_version(self) -> None:
+        """Refuse to add to times of another version."""
+        journal.check_version(dict(self.header), self.path)
 
     def forget(self, names: Sequence[str]) -> None:
         """Remove the times of some policies, so that they are measured again."""
@@ -91,6 +101,7 @@ def measure(
                 break
             taken = store.seconds.get(point.key, {}).get(name)
             if taken is None:
+                store.check_version()
                 step(f"{name} {point.key}")
                 try:
                     policy = policies.build(name, point, time_limit_s)

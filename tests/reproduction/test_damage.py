@@ -13,6 +13,7 @@ from typing import Any, cast
 import jsonschema
 import pytest
 
+import cfisac_env
 from cfisac_env import SystemConfig
 from experiments import evaluation, journal, results, schemas
 from experiments.bench import agreement, selection
@@ -334,6 +335,10 @@ def test_an_evaluation_goes_on_with_decisions_of_the_same_version_and_configurat
     with pytest.raises(ValueError, match=re.escape("was made with config = {'noise_figure_db': 9.0}")):
         run(config=SystemConfig(M=8, K=2, noise_figure_db=8.0))
     whole = path.read_text()
+    path.write_text(whole.replace(f'"cfisac":"{cfisac_env.__version__}"', '"cfisac":"0.1.0"', 1))
+    assert run(drops=3)[:2] == first
+    with pytest.raises(ValueError, match=r"made with cfisac 0\.1\.0, and this is .* nothing is added"):
+        run(drops=4)
     for damaged in (
         whole.replace('"cfisac":"', '"cfisac":"0.0.', 1),
         whole.replace('"feasible":true', '"feasible":7', 1),

@@ -14,6 +14,7 @@ import pytest
 
 import agents
 import baselines
+import cfisac_env
 from baselines.bounds import certify
 from experiments import compare, statistics
 from experiments.cli import main
@@ -127,17 +128,28 @@ def test_results_of_another_version_are_refused_and_left_alone(
     arguments += ["--out", str(tmp_path), "--policies", "full-ap", "local-search"]
     assert main(arguments) == 0
     path = tmp_path / "drops" / f"{SMALL.key}.jsonl"
-    old = path.read_text().replace('"cfisac":"0.1.0"', '"cfisac":"0.0.9"', 1)
+    here = f'"cfisac":"{cfisac_env.__version__}"'
+    old = path.read_text().replace(here, '"cfisac":"0.0.9"', 1)
     path.write_text(old)
     capsys.readouterr()
     assert main(arguments) == 2
     message = " ".join(capsys.readouterr().err.split())
     assert (
-        "was made with cfisac = 0.0.9, and this is 0.1.0: results of another kind or version are never overwritten"
+        f"was made with cfisac = 0.0.9, and this is {cfisac_env.__version__}: results of another kind or version are never overwritten"
         in message
     )
     assert path.read_text() == old
-    path.write_text(path.read_text().replace('"cfisac":"0.0.9"', '"cfisac":"0.1.0"', 1))
+    earlier = old.replace('"cfisac":"0.0.9"', '"cfisac":"0.1.0"', 1)
+    path.write_text(earlier)
+    assert main(arguments) == 0  # nothing is missing
+    for more in (["--drops", "2"], ["--again", "full-ap"]):
+        capsys.readouterr()
+        assert main([*arguments, *more]) == 2, more
+        message = " ".join(capsys.readouterr().err.split())
+        assert "was made with cfisac 0.1.0, and this is" in message
+        assert "nothing is added to them; name another folder with --out" in message
+        assert path.read_text() == earlier
+    path.write_text(old.replace('"cfisac":"0.0.9"', here, 1))
     assert main([*arguments, "--time-limit", "3"]) == 2
     assert "was made with time_limit_s = 10.0, and this is 3.0" in " ".join(capsys.readouterr().err.split())
 
