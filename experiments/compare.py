@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from cfisac_env import Decision, Scenario, SystemConfig, actions, seeds
 from cfisac_env.drops import Block, StoredDrops
 from cfisac_env.sampling import draw
 from experiments.journal import policy_key
+from experiments.parallel import in_order
 from experiments.statistics import Interval, bootstrap, mean
 
 
@@ -102,6 +104,9 @@ def run(
     seed: int = seeds.TEST,
     step: Callable[[str], None] = lambda name: None,
     store: MutableMapping[tuple[str, int], dict[str, Any]] | None = None,
+    *,
+    workers: int | None = 1,
+    ray: str | None = None,
 ) -> Comparison:
     """Let every policy decide every drop.
 
@@ -111,7 +116,8 @@ def run(
     Args:
         policies: objects with Stable-Baselines3's `predict`, each with a `name` of its own.
         drops: number of random drops, with seeds from `seed` on; or the drops themselves.
-        store: decisions of earlier runs on drops of this configuration; decisions that it lacks are added.
+        store: decisions of earlier runs on drops of this configuration; decisions that it lacks are added, drop by drop.
+        workers, ray: see `parallel.in_order`; times of decisions mean something with one worker alone.
 
     Raises:
         ValueError: no policy, or two of one name.
@@ -124,22 +130,12 @@ def run(
     known: MutableMapping[tuple[str, int], dict[str, Any]] = {} if store is None else store
     keys = {policy.name: policy_key(policy.name, policy) for policy in policies}
     numbers = list(range(seed, seed + drops) if isinstance(drops, int) else range(len(drops.batch())))
-    warm: set[str] = set()
+    todo = {number: one for number in numbers if (one := _missing(known, keys, policies, number)) is not None}
+    made = in_order(partial(_on_drop, config, given), todo.items(), workers=workers, ray=ray)
     for number in numbers:
-        missing = [policy for policy in policies if (keys[policy.name], number) not in known]
-        if missing or ("", number) not in known:
-            block, row = (Block(draw(config, [number])), 0) if given is None else (given, number)
-            observation, scenario = block.observe(row), block.scenario[row]
-            if ("", number) not in known:
-                certificate = certify(scenario.problem)
-                bound_w = None if certificate.infeasible else certificate.lower_bound_w
-                known["", number] = {"infeasible": certificate.infeasible, "lower_bound_w": bound_w}
+        for name, values in next(made) if number in todo else ():
+            known[keys.get(name, name), number] = values
         for policy in policies:
-            if policy in missing and not known["", number]["infeasible"]:
-                if policy.name not in warm:
-                    policy.predict(observation, deterministic=True)  # compilation is not part of a decision's time
-                    warm.add(policy.name)
-                known[keys[policy.name], number] = _decided(policy, observation, scenario)
             step(policy.name)
     infeasible = np.array([known["", number]["infeasible"] for number in numbers], dtype=bool)
     bound = np.array([np.inf if (w := known["", number]["lower_bound_w"]) is None else w for number in numbers])
@@ -149,6 +145,43 @@ def run(
         bound = np.maximum(bound, [values.get("lower_bound_w", 0.0) for values in made])
         results.append(collect(name, made))
     return Comparison(config, numbers, infeasible, bound, results, untrained_fields(policies, config))
+
+
+_Todo = tuple[bool, Sequence[Any]]
+
+
+def _missing(
+    known: Mapping[tuple[str, int], Any], keys: Mapping[str, str], policies: Sequence[Any], number: int
+) -> _Todo | None:
+    """Return whether a drop lacks its certificate, and the policies that haven't decided it; None if nothing is missing."""
+    drop = known.get(("", number))
+    if drop is not None and drop["infeasible"]:
+        return None
+    rest = [policy for policy in policies if (keys[policy.name], number) not in known]
+    return (drop is None, rest) if rest or drop is None else None
+
+
+_warm: set[tuple[str, str]] = set()  # policies and configurations that this process has decided
+
+
+def _on_drop(config: SystemConfig, given: Block | None, task: tuple[int, _Todo]) -> list[tuple[str, dict[str, Any]]]:
+    """Certify and decide one drop; the certificate has no name."""
+    number, (certificate_too, policies) = task
+    block, row = (Block(draw(config, [number])), 0) if given is None else (given, number)
+    observation, scenario = block.observe(row), block.scenario[row]
+    made: list[tuple[str, dict[str, Any]]] = []
+    if certificate_too:
+        certificate = certify(scenario.problem)
+        bound_w = None if certificate.infeasible else certificate.lower_bound_w
+        made.append(("", {"infeasible": certificate.infeasible, "lower_bound_w": bound_w}))
+        if certificate.infeasible:
+            return made
+    for policy in policies:
+        if (policy.name, str(config)) not in _warm:
+            policy.predict(observation, deterministic=True)  # compilation is not part of a decision's time
+            _warm.add((policy.name, str(config)))
+        made.append((policy.name, _decided(policy, observation, scenario)))
+    return made
 
 
 def collect(name: str, decisions: Sequence[Mapping[str, Any]]) -> PolicyResult:

@@ -17,17 +17,26 @@ Entry = tuple[Comparison, PolicySummary]
 
 
 def run(
-    config: SystemConfig, policies: Sequence[str], drops: int, seed: int, folder: Path, step: Callable[[str], None]
+    config: SystemConfig,
+    policies: Sequence[str],
+    drops: int,
+    seed: int,
+    folder: Path,
+    step: Callable[[str], None],
+    **processes: Any,
 ) -> list[Entry]:
     """Compare policies as `compare.run` does, and write the comparison and its decisions into a folder.
 
     Decisions that are stored in `decisions.jsonl` aren't made again. An agent that was trained anew decides anew.
 
+    Args:
+        processes: `workers` and `ray`, see `compare.run`.
+
     Raises:
         ValueError: the folder holds decisions of another version or configuration, or damaged ones.
     """
     store = Store(folder / "decisions.jsonl", "evaluation", {"config": config.as_dict()})
-    comparison = compare.run(config, compare.build(policies, config), drops, seed, step, store)
+    comparison = compare.run(config, compare.build(policies, config), drops, seed, step, store, **processes)
     rows = compare.summarise(comparison)
     outputs.result(comparison, rows).write(folder)
     return [(comparison, row) for row in rows]

@@ -117,7 +117,9 @@ def _on_ray(function: Callable[[T], R], tasks: Iterable[T], workers: int | None,
             except (RuntimeError, ValueError) as error:
                 raise ConnectionError(f"no Ray cluster answers at {address} ({str(error).splitlines()[0]})") from None
     try:
-        remote = ray.remote(function)
+        remote = ray.remote(
+            lambda task: function(task)
+        )  # Ray refuses partial functions; tasks of a killed worker run again
         processors: Callable[[], dict[str, float]] = ray.cluster_resources
         most = 2 * (workers or int(processors()["CPU"]))  # one running and one waiting task each
         queue = iter(tasks)

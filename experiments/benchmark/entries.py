@@ -40,7 +40,13 @@ class Training:
 
 
 def play(
-    policies: Sequence[Any], names: Sequence[str], folder: Path, step: Callable[[], None], *, canonical: bool = False
+    policies: Sequence[Any],
+    names: Sequence[str],
+    folder: Path,
+    step: Callable[[], None],
+    *,
+    canonical: bool = False,
+    **processes: Any,
 ) -> dict[str, dict[str, Any]]:
     """Let policies play some tiers.
 
@@ -50,6 +56,7 @@ def play(
         folder: of the decisions, which are kept and not made again.
         step: called after every drop and every episode.
         canonical: whether the policies were trained in the wrapper `CanonicalOrder`.
+        processes: `workers` and `ray`, see `parallel.in_order`.
 
     Returns:
         `tiers` and `episodes` of an entry. For every tier its `runs`, one for each policy: `total_power_w` and `feasible` of every drop, or
@@ -62,10 +69,10 @@ def play(
         named = [kind(policy, f"policy-{i}", canonical=canonical) for i, policy in enumerate(policies)]
         if of_episodes:
             seeds = reference_episodes()[name]["seeds"]
-            runs = played.on_episodes(episode_tiers()[name], seeds, named, folder / name, step)
+            runs = played.on_episodes(episode_tiers()[name], seeds, named, folder / name, step, **processes)
             found["episodes"][name] = {"runs": runs}
         else:
-            found["tiers"][name] = {"runs": played.on_drops(tiers()[name], named, folder, step)}
+            found["tiers"][name] = {"runs": played.on_drops(tiers()[name], named, folder, step, **processes)}
     return found
 
 

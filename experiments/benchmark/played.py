@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from experiments import compare, mobile
 from experiments.benchmark.tiers import EpisodeTier, Tier
 from experiments.compare import Comparison
 from experiments.journal import Store, policy_key
+from experiments.parallel import in_order
 
 
 class Named:
@@ -84,9 +87,11 @@ class Prioritised(Named):
         return encoded(problem, self._rule.along(problem, ranking)), state
 
 
-def on_drops(tier: Tier, policies: Sequence[Named], folder: Path, step: Callable[[], None]) -> list[dict[str, Any]]:
+def on_drops(
+    tier: Tier, policies: Sequence[Named], folder: Path, step: Callable[[], None], **processes: Any
+) -> list[dict[str, Any]]:
     """Let policies decide the drops of a tier; see `entries.play`."""
-    parts = decided(policies, tier, folder, step)
+    parts = decided(policies, tier, folder, step, **processes)
     runs = []
     for one in policies:
         made = [part.policies[one.name] for part in parts]
@@ -101,29 +106,38 @@ def on_drops(tier: Tier, policies: Sequence[Named], folder: Path, step: Callable
     return runs
 
 
-def decided(policies: Sequence[Any], tier: Tier, folder: Path, step: Callable[[], None]) -> list[Comparison]:
+def decided(
+    policies: Sequence[Any], tier: Tier, folder: Path, step: Callable[[], None], **processes: Any
+) -> list[Comparison]:
     """Compare policies on every case of a tier; decisions are kept in the folder and not made again."""
     made = []
     for case in tier.cases:
         name = f"priority-{case.name}" if tier.priorities else case.name
         store = Store(folder / name / "decisions.jsonl", "evaluation", {"config": case.config.as_dict()})
-        made.append(compare.run(case.config, policies, case.drops, case.seed, lambda _: step(), store))
+        made.append(compare.run(case.config, policies, case.drops, case.seed, lambda _: step(), store, **processes))
     return made
 
 
 def on_episodes(
-    tier: EpisodeTier, seeds: Sequence[int], policies: Sequence[Named], folder: Path, step: Callable[[], None]
+    tier: EpisodeTier,
+    seeds: Sequence[int],
+    policies: Sequence[Named],
+    folder: Path,
+    step: Callable[[], None],
+    *,
+    workers: int | None = 1,
+    ray: str | None = None,
 ) -> list[dict[str, Any]]:
     """Let policies play the episodes of a tier; see `entries.play`."""
-    env = gym.make("CfIsacMobile-v0", **tier.fields)
-    assert isinstance(env.unwrapped, CfIsacMobileEnv)
     store = Store(folder / "episodes.jsonl", "episodes", {"settings": tier.fields})
     runs = []
     for policy in policies:
         key = policy_key(policy.name, policy)
+        todo = [seed for seed in seeds if (key, seed) not in store]
+        made = in_order(partial(_episode, tier, policy), todo, workers=workers, ray=ray)
         for seed in seeds:
-            if (key, seed) not in store:
-                store[key, seed] = mobile.play(env, policy, seed)
+            if seed in todo:
+                store[key, seed] = next(made)
             step()
         episodes: list[Mapping[str, Any]] = [store[key, seed] for seed in seeds]
         runs.append(
@@ -133,5 +147,12 @@ def on_episodes(
                 "milliseconds": float(np.median([one["step_ms"] for one in episodes])),
             }
         )
-    env.close()
     return runs
+
+
+def _episode(tier: EpisodeTier, policy: Named, seed: int) -> dict[str, Any]:
+    """Play one episode."""
+    env = gym.make("CfIsacMobile-v0", **tier.fields)
+    assert isinstance(env.unwrapped, CfIsacMobileEnv)
+    with closing(env):
+        return mobile.play(env, policy, seed)

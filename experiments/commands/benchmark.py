@@ -12,12 +12,12 @@ from rich.console import Console
 import agents
 import baselines
 from cfisac_env import files
-from experiments.commands.common import GOES_ON, Command, Natural, Output, Range, open_option, progress
+from experiments.commands.common import GOES_ON, Command, Natural, Output, Range, Spread, Threads, open_option, progress
 from experiments.errors import UserError
 
 
 @dataclass(frozen=True)
-class Run(Command):
+class Run(Spread):
     """Play the tiers of the benchmark with a policy, and write its entry: NAME.json, for the leaderboard."""
 
     kept: ClassVar[str] = GOES_ON
@@ -41,6 +41,8 @@ class Run(Command):
     """The policy was trained in the wrapper `CanonicalOrder`: it reads and acts in that order."""
     trust: bool = False
     """Load files of Stable-Baselines3, which run code that they contain."""
+    workers: Annotated[Threads | None, open_option("INT")] = 1
+    """Number of processes; with several, times of decisions mean little."""
     decisions: Path = Path("runs/benchmark")
     """Folder in which decisions are kept, to go on from."""
     out: Path = Path("docs/leaderboard")
@@ -76,6 +78,8 @@ class Run(Command):
                 self.decisions / title,
                 lambda: bar.update(task, advance=1),
                 canonical=self.canonical_order,
+                workers=self.workers,
+                ray=self.ray,
             )
         knows = self.knows or str(getattr(built[0], "knows", "observation"))
         content = entries.entry(title, self.policy, knows, training, played)

@@ -23,6 +23,7 @@ __all__ = [
     "Range",
     "Seconds",
     "Seed",
+    "Spread",
     "Threads",
     "announce",
     "check",
@@ -97,6 +98,16 @@ Count = Annotated[int, Range(1, 1_000_000)]
 Natural = Annotated[int, Range(0, 1_000_000)]
 Seed = Annotated[int, Range(0, 2**53)]
 Seconds = Annotated[float, Range(0.0, 1e9, above=True)]
+
+
+@dataclass(frozen=True)
+class Spread(Command):
+    """Options of a command whose work is spread over processes, see `parallel.in_order`."""
+
+    workers: Annotated[Threads | None, open_option("INT")] = None
+    """Number of processes; by default one a processor."""
+    ray: Annotated[str | None, open_option("ADDRESS")] = None
+    """Use a Ray cluster: its address (auto, ray://host:10001), or `local` to start one on this machine."""
 
 
 def options_of(kind: type[Any], prefix: str = "--") -> Iterator[tuple[str, tuple[str, ...], Any]]:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from rich.console import Console
 
 from cfisac_env import seeds
-from experiments.commands.common import GOES_ON, Command, Count, Seed, progress
+from experiments.commands.common import GOES_ON, Count, Seed, Spread, Threads, open_option, progress
 
 
 @dataclass(frozen=True)
-class Evaluate(Command):
+class Evaluate(Spread):
     """Compare policies for several sizes and presets: one table of all, and a folder each. Stored decisions aren't made again."""
 
     configured: ClassVar[bool] = True
@@ -30,6 +30,8 @@ class Evaluate(Command):
     """Random drops of each size of each preset."""
     seed: Seed = seeds.TEST
     """Seed of the first drop; the others follow."""
+    workers: Annotated[Threads | None, open_option("INT")] = 1
+    """Number of processes; with several, times of decisions mean little."""
     out: Path = Path("runs/evaluate")
     """Folder of the results."""
 
@@ -54,5 +56,7 @@ class Evaluate(Command):
                     self.seed,
                     self.out / name,
                     lambda _, step=step: step(),  # type: ignore[misc]
+                    workers=self.workers,
+                    ray=self.ray,
                 )
         Result("evaluate", [evaluation.table(entries)]).publish(self.out, console)

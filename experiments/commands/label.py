@@ -8,11 +8,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from rich.console import Console
 
-from experiments.commands.common import GOES_ON, Command, Count, Seed, Threads, open_option, progress
+from experiments.commands.common import GOES_ON, Count, Seed, Spread, open_option, progress
 
 
 @dataclass(frozen=True)
-class Label(Command):
+class Label(Spread):
     """Label drops with an oracle's decisions and certified bounds, for training; a killed run goes on where it was."""
 
     configured: ClassVar[bool] = True
@@ -35,10 +35,6 @@ class Label(Command):
     """Oracle that decides; the paper's is modified-bb."""
     shard: Count = 25
     """Number of drops in a file."""
-    workers: Annotated[Threads | None, open_option("INT")] = None
-    """Number of processes; by default one a processor."""
-    ray: Annotated[str | None, open_option("ADDRESS")] = None
-    """Use a Ray cluster: its address (auto, ray://host:10001), or `local` to start one on this machine."""
     out: Path = Path("runs/labels")
     """Folder of the files."""
 

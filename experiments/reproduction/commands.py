@@ -12,7 +12,18 @@ from rich.console import Console
 
 from cfisac_env import SystemConfig, json_files, seeds
 from cfisac_env.files import check_writable, write_text
-from experiments.commands.common import GOES_ON, Command, Count, Natural, Output, Seed, announce, open_option, progress
+from experiments.commands.common import (
+    GOES_ON,
+    Command,
+    Count,
+    Natural,
+    Output,
+    Seed,
+    Spread,
+    announce,
+    open_option,
+    progress,
+)
 from experiments.reproduction.options import Options
 
 
@@ -53,7 +64,7 @@ class Errata(Command):
 
 
 @dataclass(frozen=True)
-class _Study(Command):
+class _Study(Spread):
     """Options that the tables and figures share."""
 
     kept: ClassVar[str] = GOES_ON
@@ -64,10 +75,6 @@ class _Study(Command):
     """Policies whose stored decisions are thrown away and made again, such as an agent that was trained anew."""
     timing: bool = True
     """Time decisions after all of them are made."""
-    workers: Annotated[Count | None, open_option("INT")] = None
-    """Number of processes; by default one a processor."""
-    ray: Annotated[str | None, open_option("ADDRESS")] = None
-    """Address of a Ray cluster (`auto`, `ray://host:10001`), or `local`; by default joblib on this machine."""
     quick: bool = False
     """Finish within some ten minutes: few drops, short searches, small sizes for slow policies."""
     out: Path = Path("runs/paper")

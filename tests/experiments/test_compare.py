@@ -50,7 +50,7 @@ def test_by_default_every_oracle_decides_that_takes_the_drops(tmp_path: Path) ->
         assert main([*arguments, str(length)]) == 0
         content = json.loads((tmp_path / "compare.json").read_text())
         decided = set(content["drops"]["policies"])
-        missing = {"modified-bb-paper", "branch-and-bound"} if length == 1 else set()
+        missing = {"modified-bb-paper"} if length == 1 else set()
         assert decided == set(baselines.POLICIES) - missing
 
 

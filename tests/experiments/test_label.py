@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -41,10 +43,22 @@ def test_a_killed_run_goes_on_and_damaged_files_are_named_and_made_again(
         assert Labels.load(tmp_path / name).config == SystemConfig(*sizes.parse_size(name.split("-")[1]))
 
 
-def test_two_ray_workers_label_like_one_process(tmp_path: Path) -> None:
+def test_two_ray_workers_of_which_one_is_killed_label_like_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("ray")
     assert main([*COMMAND, str(tmp_path / "here"), "--workers", "1"]) == 0
+    killed, make = tmp_path / "killed", labelling.Shard.make
+
+    def dying(shard: labelling.Shard) -> Labels:
+        if shard.first == 2 and shard.config.M == 8 and not killed.exists():
+            killed.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return make(shard)
+
+    monkeypatch.setattr(labelling.Shard, "make", dying)
     assert main([*COMMAND, str(tmp_path / "ray"), "--workers", "2", "--ray", "local"]) == 0
+    assert killed.exists()
     paths = sorted((tmp_path / "here").iterdir())
     assert len(paths) == 4
     for path in paths:

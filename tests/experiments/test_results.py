@@ -8,6 +8,7 @@ import io
 import json
 import math
 import os
+import signal
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -189,3 +190,37 @@ def test_an_evaluation_keeps_every_bound_that_a_policy_proves(tmp_path: Path) ->
     np.testing.assert_array_equal(evaluated.infeasible, whole.infeasible)
     np.testing.assert_allclose(evaluated.lower_bound_w, whole.lower_bound_w, rtol=1e-9)
     assert rows[1].certified_gap < 1e-4
+
+
+def test_two_processes_evaluate_like_one(tmp_path: Path) -> None:
+    config, names = SystemConfig(M=10, K=3), ["full-ap", "hetgnn"]
+    one, two = (
+        evaluation.run(config, names, 3, 0, tmp_path / str(n), lambda name: None, workers=n)[0][0] for n in (1, 2)
+    )
+    np.testing.assert_array_equal(one.infeasible, two.infeasible)
+    for name in names:
+        np.testing.assert_allclose(one.policies[name].total_power_w, two.policies[name].total_power_w, rtol=1e-9)
+    before = (tmp_path / "2" / "decisions.jsonl").read_text()
+    evaluation.run(config, names, 3, 0, tmp_path / "2", lambda name: None, workers=2)
+    assert (tmp_path / "2" / "decisions.jsonl").read_text() == before
+
+
+def test_a_killed_ray_worker_loses_no_drop_of_an_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
+    killed, on_drop = tmp_path / "killed", compare._on_drop
+
+    def dying(config: SystemConfig, given: Any, task: Any) -> Any:
+        if task[0] == 2 and not killed.exists():
+            killed.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return on_drop(config, given, task)
+
+    config = SystemConfig(M=10, K=3)
+    here = evaluation.run(config, ["full-ap"], 4, 0, tmp_path / "here", lambda name: None)[0][0]
+    monkeypatch.setattr(compare, "_on_drop", dying)
+    there = evaluation.run(config, ["full-ap"], 4, 0, tmp_path / "ray", lambda name: None, workers=2, ray="local")[0][0]
+    assert killed.exists()
+    np.testing.assert_array_equal(here.infeasible, there.infeasible)
+    np.testing.assert_allclose(
+        here.policies["full-ap"].total_power_w, there.policies["full-ap"].total_power_w, rtol=1e-9
+    )
