@@ -36,7 +36,7 @@ EXTRAS: Mapping[str, str] = {
 """Import name of an optional package → the smallest extra that provides it."""
 
 _REPORTED = (
-    "cfisac", "gymnasium", "numpy", "scipy", "cvxpy", "clarabel", "scs", "numba", "torch", "torch-geometric", "stable-baselines3",
+    "gymnasium", "numpy", "scipy", "cvxpy", "clarabel", "scs", "numba", "torch", "torch-geometric", "stable-baselines3",
     "sb3-contrib",
 )  # fmt: skip
 
@@ -50,8 +50,10 @@ _WIDER: Sequence[tuple[str, Mapping[str, str]]] = (
 
 
 def versions() -> dict[str, str]:
-    """Return the installed versions of the distributions on which results depend."""
-    found = {}
+    """Return the versions of the suite and of the distributions on which results depend."""
+    from cfisac_env import __version__
+
+    found = {"cfisac": __version__}
     for name in _REPORTED:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)

@@ -107,13 +107,14 @@ class MobileShard(Shard):
         observation: Mapping[str, Array],
     ) -> None:
         """Start new episodes and observe, as `Shard.reset`."""
+        self.shown = None
         self._index[rows & seeded] = -1
         self._draw_all(rows, drop, generators)
         self._observe(observation)
 
     def step(self, action: Array, generators: Generators, observation: Mapping[str, Array]) -> None:
         """Score decisions, advance to the next instants and observe, as `Shard.step`."""
-        playing = ~self.over
+        playing, self.shown = ~self.over, None
         self._decide(action, playing)
         beginning = self._count(playing)
         if self._same_step:
@@ -141,6 +142,7 @@ class MobileShard(Shard):
         self.scored = info.scored(problem, decision, outcome, self._config, self._served, state, self._energy_j)
         self._energy_j = xp.asarray(self.scored[1]["episode_energy_j"], copy=True)
         self._switching = state.after(decision.active)
+        self._show(decision, outcome, playing)
         return decision.active
 
     def _draw_all(self, rows: Rows, drop: NDArray[np.int64] | None, generators: Generators) -> None:

@@ -31,6 +31,9 @@ Bools = NDArray[np.bool_]
 SIZE_PX = (1120, 720)
 """Width and height of a frame; multiples of 16 for video encoders."""
 
+MAP_PX = (480, 512)
+"""Width and height of a frame of one environment of a batch."""
+
 _DPI = 100
 MET, MISSED, NEUTRAL = "#0072b2", "#d55e00", "#8a8f98"
 POWER, CIRCUIT, RECEIVER, OFF = "#f0a202", "#56606e", "#7b4ea3", "#a7adb6"
@@ -142,8 +145,32 @@ class Viewer:
         self._window = self._offscreen = None
 
 
-def _blank_figure() -> Figure:
-    figure = Figure(figsize=(SIZE_PX[0] / _DPI, SIZE_PX[1] / _DPI), dpi=_DPI)
+class MapViewer:
+    """Renderer of maps alone as frames, for batches; one figure is reused."""
+
+    def __init__(self) -> None:
+        self._figure = _blank_figure(MAP_PX)
+        self._figure.set_facecolor("white")
+        self._map = self._figure.add_axes((0.02, 0.02, 0.96, 0.9))
+
+    def frame(
+        self, scenario: Scenario, decision: Decision | None, outcome: Outcome | None, belief: Belief | None = None
+    ) -> NDArray[np.uint8]:
+        """Render a frame of `MAP_PX`, (height, width, 3)."""
+        draw_map(self._map, scenario, decision, outcome, belief, legend=False)
+        if decision is not None and outcome is not None:
+            words = (
+                f"{np.count_nonzero(decision.active)} of {scenario.config.M} on  ·  {watts(float(outcome.total_power))}"
+            )
+            holds = bool(outcome.feasible)
+            self._map.set_title(f"{'✓' if holds else '✗'}  {words}", fontsize=15, color=_color(holds), **_BOLD)
+        canvas: Any = self._figure.canvas
+        canvas.draw()
+        return np.array(canvas.buffer_rgba(), dtype=np.uint8)[..., :3].copy()
+
+
+def _blank_figure(size: tuple[int, int] = SIZE_PX) -> Figure:
+    figure = Figure(figsize=(size[0] / _DPI, size[1] / _DPI), dpi=_DPI)
     FigureCanvasAgg(figure)
     return figure
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from cfisac_env.backend import Backend
 from cfisac_env.config import SystemConfig
 from cfisac_env.sampling import RandomInputs, build
 from cfisac_env.scenario import Scenario, joined
-from cfisac_env.types import Array
+from cfisac_env.types import Array, Decision, Outcome
 
 Rows = NDArray[np.bool_]
 Generators = Sequence[np.random.Generator]
@@ -52,7 +52,12 @@ class Shard:
         ended: (n,) whether the last step ended the episode, by `terminated` or `truncated`.
         scored: reward (n,) and info of the last step, undefined where an episode was over; None if all were.
         final: final observations of ended episodes, with same-step autoreset.
+        draws: whether `shown` is kept.
+        shown: drops, decisions and outcomes of the last step, and where there was a decision, (n,); None after a reset.
     """
+
+    draws = False
+    shown: tuple[Scenario, Decision, Outcome, Rows] | None = None
 
     def __init__(
         self, config: SystemConfig, span: slice, episode: Episode, backend: Backend, stored: Scenario | None = None
@@ -103,6 +108,7 @@ class Shard:
             drop: (n,) index of the stored drop, −1 for the next; None is the next for all.
             observation: output.
         """
+        self.shown = None
         self._index[rows & seeded] = -1
         self._draw(rows, np.zeros_like(rows), drop, generators)
         self._begin(rows)
@@ -117,7 +123,7 @@ class Shard:
             action: (n, M, K + 1); ignored where an episode is over.
             observation: output.
         """
-        playing = ~self.over
+        playing, self.shown = ~self.over, None
         active = self._decide(action, playing)
         beginning = self._count(playing)
         instants = self._steps % self._episode.decisions_per_drop == 0
@@ -131,6 +137,17 @@ class Shard:
         self._begin(beginning)
         self._active = self._without(beginning, active)
         self._observe(observation, moving)
+
+    def views(self) -> Iterator[tuple[Scenario, Decision | None, Outcome | None]]:
+        """Yield what there is to draw of every environment, in NumPy: the decided drop, or the present one without a decision."""
+        present = _copied(self.scenario)
+        for i in range(len(self.over)):
+            if self.shown is None or not self.shown[3][i]:
+                yield present[i], None, None
+            else:
+                drops, decision, outcome, _ = self.shown
+                single = Outcome(**{name: column[i] for name, column in vars(outcome).items()})
+                yield drops[i], Decision(decision.active[i], decision.power[i]), single
 
     def _last(self, active: Array, following: Rows, generators: Generators) -> dict[str, Array]:
         """Return the final observations of ended episodes; truncated ones advance to their next instant for it."""
@@ -151,7 +168,12 @@ class Shard:
         problem = self.scenario.problem
         outcome = physics.evaluate(problem, decision)
         self.scored = info.scored(problem, decision, outcome, self._config, self._served)
+        self._show(decision, outcome, playing)
         return decision.active
+
+    def _show(self, decision: Decision, outcome: Outcome, playing: Rows) -> None:
+        if self.draws:
+            self.shown = *(_copied(part) for part in (self.scenario, decision, outcome)), playing
 
     def _count(self, playing: Rows) -> Rows:
         """Count the step; return the episodes that restart with it, (n,)."""
@@ -228,6 +250,14 @@ class Shard:
 
     def _without(self, rows: Rows, active: Array) -> Array:
         return active & ~self._backend.array(rows)[:, None]
+
+
+def _copied(part: Any) -> Any:
+    """Copy a scenario, a decision or an outcome, whose arrays may be overwritten later, to NumPy."""
+    given = {field.name: getattr(part, field.name) for field in fields(part)}
+    arrays = {name: value for name, value in given.items() if value is not None and name != "config"}
+    on_host = {name: value.cpu() if hasattr(value, "cpu") else value for name, value in arrays.items()}
+    return replace(part, **{name: np.asarray(value).copy() for name, value in on_host.items()})
 
 
 def next_drop(played: NDArray[np.int64], count: int, wanted: NDArray[np.int64] | None) -> NDArray[np.int64]:

@@ -14,6 +14,7 @@ from gymnasium import logger
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
 
 from cfisac_env.attributes import Configurable, Fixed, unknown_attribute
 from cfisac_env.backend import backend as choose_backend
@@ -57,7 +58,7 @@ class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
         episode_steps: as for `CfIsacEnv`.
         decisions_per_drop: as for `CfIsacEnv`.
         drops: as for `CfIsacEnv`; every environment plays them from the first.
-        render_mode: None; only single environments are rendered.
+        render_mode: `rgb_array`: `render` gives the map of every environment, which `gymnasium.wrappers.vector.RecordVideo` puts in a grid.
         fields: any field of `SystemConfig`, and `preset`.
 
     Raises:
@@ -128,10 +129,11 @@ class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
             raise ValueError(
                 f"threads={threads}: torch has threads of its own, see torch.set_num_threads; leave it out"
             )
-        if single.render_mode is not None:
+        if single.render_mode not in (None, "rgb_array"):
             raise ValueError(
-                f'render_mode={single.render_mode!r}: only single environments draw; use gym.make, or vectorization_mode="sync"'
+                f'render_mode={single.render_mode!r}: batches draw "rgb_array" alone; use gym.make for a window'
             )
+        self.render_mode = single.render_mode
         limit = None if max_episode_steps in (None, -1) else checked_count("max_episode_steps", max_episode_steps)
         self._config = single.config
         self.episode_steps, self.decisions_per_drop = single.episode_steps, single.decisions_per_drop
@@ -148,6 +150,7 @@ class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
         self._seeds = [-1] * self.num_envs
         self._began = False
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
+        self._viewer: Any = None
 
     def _spans(self, links: int) -> list[slice]:
         """Divide the environments into shards of about so many AP–user links."""
@@ -234,6 +237,8 @@ class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
 
         self._each(begin)
         self._began = True
+        for shard in self._shards:
+            shard.draws = self.render_mode is not None
         return observation, {}
 
     def step(self, actions: Array) -> tuple[dict[str, Array], Array, Array, Array, dict[str, Any]]:
@@ -268,9 +273,26 @@ class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
         laid_out = infos(self._shards, self._backend, scores, playing, ended, same_step)
         return observation, rewards, terminations, truncations, laid_out
 
-    def render(self) -> None:
-        """Warn that only single environments are rendered."""
-        logger.warn('only single environments draw; use gym.make, or vectorization_mode="sync", with a render_mode')
+    def render(self) -> tuple[NDArray[np.uint8], ...] | None:
+        """Draw the map of every environment with its last decision, also where that ended the episode; after a reset without one.
+
+        Returns:
+            N frames (512, 480, 3); None without a `render_mode`, with a warning.
+
+        Raises:
+            RuntimeError: the environments have not been reset.
+        """
+        if self.render_mode is None:
+            logger.warn('render() needs gym.make_vec(..., render_mode="rgb_array")')
+            return None
+        self._check_began()
+        if self._viewer is None:
+            try:
+                from cfisac_env.rendering import MapViewer
+            except ImportError as error:
+                raise gym.error.DependencyNotInstalled(f"rendering needs matplotlib: {error}") from error
+            self._viewer = MapViewer()
+        return tuple(self._viewer.frame(*one) for shard in self._shards for one in shard.views())
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Call a method of every environment, or read an attribute; return one result per environment.
@@ -336,8 +358,8 @@ class CfIsacVectorEnv(Configurable, VectorEnv[Any, Any, Any]):
         self._pool = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Exclude the threads from copies."""
-        return {**self.__dict__, "_pool": None}
+        """Exclude threads and figures from copies."""
+        return {**self.__dict__, "_pool": None, "_viewer": None}
 
     def _flags(self, name: str) -> Rows:
         """Return a copy of a flag of every environment."""

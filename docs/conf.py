@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,15 @@ sys.path.insert(0, str(HERE))
 
 import environment_pages  # noqa: E402
 
+import cfisac_env  # noqa: E402
+from experiments.reproduction import page, run  # noqa: E402
+
+MAPS = 20
+"""Drops a point with a map, on the explorer's page."""
+
 project = "cfisac"
 author = "The cfisac authors"
-version = release = installed("cfisac")
+version = release = cfisac_env.__version__
 extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
@@ -33,7 +38,6 @@ html_theme = "furo"
 html_title = "cfisac"
 html_favicon = "_static/icon.svg"
 html_static_path = ["_static"]
-html_extra_path = ["results/explorer"] if (HERE / "results" / "explorer").exists() else []
 html_copy_source = False
 
 myst_enable_extensions = ["colon_fence", "dollarmath"]
@@ -95,8 +99,16 @@ def _within_the_site(app: Any, name: str, source: list[str]) -> None:
     source[0] = re.sub(r"\[([^\]]+)\]\(results/\w+\)", r"`\1`", source[0])
 
 
+def _write_explorer(app: Any, error: Exception | None) -> None:
+    """Write the page of `cfisac report` into the site."""
+    if error is None and app.builder.name == "html":
+        study = run.Reproduction.read(HERE / "results" / "paper", "local-search")
+        (Path(app.outdir) / "explore.html").write_text(page.build(study, MAPS), encoding="utf-8")
+
+
 def setup(app: Any) -> None:
-    """Write the pages of the environments, and read docstrings and links as the site needs them."""
+    """Write the pages of the environments and the explorer, and read docstrings and links as the site needs them."""
+    app.connect("build-finished", _write_explorer)
     app.connect("source-read", _within_the_site)
     app.connect("builder-inited", lambda app: environment_pages.write(HERE))
     app.connect("autodoc-process-docstring", _as_restructured_text, priority=100)

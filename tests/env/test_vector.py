@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import pickle
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import gymnasium as gym
@@ -12,9 +14,11 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.wrappers.vector import RecordVideo
 from numpy.typing import NDArray
 
 from cfisac_env import CfIsacEnv, CfIsacVectorEnv, Decision, Scenario, SystemConfig, actions, sample, shard, vector
+from cfisac_env.rendering import MapViewer
 
 ID, MOBILE, N = "CfIsac-v0", "CfIsacMobile-v0", 5
 SMALL: dict[str, Any] = {"M": 6, "K": 3}
@@ -293,9 +297,45 @@ def test_what_a_single_environment_refuses_is_refused(fields: Any, error: type[E
             build()
 
 
-def test_only_single_environments_draw() -> None:
-    with pytest.raises(ValueError, match=r"only single environments draw.*sync"):
-        CfIsacVectorEnv(2, render_mode="rgb_array")
+def test_batches_have_no_window() -> None:
+    with pytest.raises(ValueError, match=r"render_mode='human': batches draw \"rgb_array\" alone; use gym.make"):
+        CfIsacVectorEnv(2, render_mode="human")
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_every_environment_of_a_batch_draws_its_own_decision(backend: str) -> None:
+    envs = gym.make_vec("CfIsac-v0", num_envs=3, M=6, K=3, render_mode="rgb_array", backend=backend)
+    with pytest.raises(RuntimeError, match="reset"):
+        envs.render()
+    envs.reset(seed=1_000_000)
+    before: Any = envs.render()
+    envs.step(envs.action_space.sample())
+    after: Any = envs.render()
+    envs.step(envs.action_space.sample())  # next-step autoreset: new drops, undecided
+    anew: Any = envs.render()
+    for frames in (before, after, anew):
+        assert [(frame.shape, frame.dtype) for frame in frames] == [((512, 480, 3), np.uint8)] * 3
+    seen = [frame.tobytes() for frames in (before, after, anew) for frame in frames]
+    assert len(set(seen)) == 9
+    viewer = MapViewer()
+    for i, frame in enumerate(before):
+        env = CfIsacEnv(M=6, K=3)
+        env.reset(seed=1_000_000 + i)
+        np.testing.assert_array_equal(frame, viewer.frame(env.scenario, None, None))
+
+
+def test_episodes_of_a_batch_are_recorded_as_a_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "moviepy", ModuleType("moviepy"))  # only needed to write the file
+    envs = gym.make_vec(
+        "CfIsacMobile-v0", num_envs=4, M=6, K=3, episode_steps=3, wake_up_steps=1, render_mode="rgb_array"
+    )
+    filmed = RecordVideo(envs, str(tmp_path / "videos"), step_trigger=lambda step: step == 0)
+    filmed.reset(seed=1_000_000)
+    for _ in range(2):
+        filmed.step(filmed.action_space.sample())
+    assert {frame.shape for frame in filmed.recorded_frames} == {(2 * 512, 2 * 480, 3)}
+    assert len({frame.tobytes() for frame in filmed.recorded_frames}) == len(filmed.recorded_frames) >= 2
+    filmed.recorded_frames.clear()
 
 
 def test_environments_say_when_they_have_to_be_reset() -> None:
