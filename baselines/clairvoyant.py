@@ -76,9 +76,9 @@ def plan(problem: Problem, start: Switching, *, bound_s: float = 0.0, exact: boo
     certificates = [certify(instant) for instant in instants]
     infeasible = np.array([one.infeasible for one in certificates])
     exact = M <= MAX_EXACT_APS if exact is None else exact
-    run = _Program(instants, start, infeasible)
+    run = Program(instants, start, infeasible)
     if exact:
-        run.add(_all_sets(M))
+        run.add(all_sets(M))
     else:
         run.add(_candidates(instants, start, infeasible, seed))
     chosen, _ = run.solve()
@@ -128,7 +128,7 @@ def energy(active: Bools, power: Float, start: Switching, circuit_power_w: float
     return float((power.sum() + circuit_power_w * active.sum()) * start.step_s + start.energy_j * switched)
 
 
-class _Program:
+class Program:
     """Dynamic program over candidate sets."""
 
     def __init__(self, instants: list[Problem], start: Switching, infeasible: Bools) -> None:
@@ -157,8 +157,13 @@ class _Program:
         self.transmit_w = np.concatenate([self.transmit_w, transmit], axis=1)
         self.bound_w = np.concatenate([self.bound_w, bound], axis=1)
 
-    def solve(self, certified: bool = False) -> tuple[Bools, float]:
-        """Return the best sequence of sets, (steps, M), and its energy in J; with `certified`, for the bounds on the transmit powers."""
+    def solve(self, certified: bool = False, penalty_j: Float | None = None) -> tuple[Bools, float]:
+        """Return the best sequence of sets, (steps, M), and its energy in J.
+
+        Args:
+            certified: for the bounds on the transmit powers.
+            penalty_j: (steps, n) added energy of every set.
+        """
         size = self.sets.sum(1)
         joining = size[None, :] - self.sets.astype(np.float64) @ self.sets.T.astype(np.float64)
         switch_j = self.wake_j * joining  # (from, to)
@@ -167,6 +172,8 @@ class _Program:
         known = np.any(np.isfinite(self.transmit_w), axis=1, keepdims=True)
         transmit_w = np.where(known, self.transmit_w, 0.0)
         run_j = (self.bound_w if certified else transmit_w) * step_s + self.upkeep_j * size
+        if penalty_j is not None:
+            run_j = run_j + penalty_j
         before = self.start.previous_active
         value = run_j[0] + (0.0 if before is None else self.wake_j * (self.sets & ~before).sum(1))
         came_from = np.zeros(run_j.shape, dtype=np.int64)
@@ -202,7 +209,7 @@ def _candidates(instants: list[Problem], start: Switching, infeasible: Bools, se
     return sets
 
 
-def _neighbours(run: _Program, chosen: Bools) -> list[Bools]:
+def _neighbours(run: Program, chosen: Bools) -> list[Bools]:
     """Build the neighbours of the scheduled sets, the most used first, and first with newcomers that are used elsewhere."""
     distinct, counts = np.unique(chosen, axis=0, return_counts=True)
     used = chosen.any(0)
@@ -249,7 +256,7 @@ def _powers(instants: list[Problem], active: Bools, start: Switching, infeasible
     return power, feasible
 
 
-def _all_sets(M: int) -> Bools:
+def all_sets(M: int) -> Bools:
     """Build all sets of M APs, (2^M, M)."""
     return np.asarray((np.arange(2**M)[:, None] >> np.arange(M)) & 1, dtype=bool)
 

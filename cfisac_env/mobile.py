@@ -27,6 +27,7 @@ from cfisac_env.mobility import (
     RandomWaypoint,
     Shadowing,
     SmoothTurns,
+    Track,
     checked_number,
 )
 from cfisac_env.observations import Observation
@@ -231,6 +232,13 @@ class CfIsacMobileEnv(CfIsacEnv):
         if self._trajectories.block is None:
             raise RuntimeError("the environment has to be reset before it has a trajectory: call reset()")
         return self._trajectories.block.scenario
+
+    @property
+    def target_track(self) -> Track:
+        """Positions, velocities and turn rates of the targets over the whole episode, including its future."""
+        if self._trajectories.targets is None:
+            raise RuntimeError("the environment has to be reset before it has a trajectory: call reset()")
+        return self._trajectories.targets
 
     @property
     def switching(self) -> Switching:

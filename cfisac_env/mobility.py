@@ -194,7 +194,6 @@ class SmoothTurns(_Batched):
             return Track(standing, np.zeros_like(standing), np.zeros((n, steps, count)))
         limit = self.limit(radius_m)
         tightest_m = self.speed_m_s / limit
-        memory = math.exp(-step_s / self.memory_s)
         uniform, drawn = np.empty((n, count)), np.empty((n, steps, count))
         for i, rng in enumerate(rngs):
             rng.random(out=uniform[i])
@@ -209,15 +208,7 @@ class SmoothTurns(_Batched):
         headings, rates = np.empty((2, steps, n * count))
         places[0], headings[0], rates[0] = xy, heading, rate
         for step in range(1, steps):
-            innovation = math.sqrt(1.0 - memory * memory) * 0.5 * limit * normal[step]
-            rate = np.clip(memory * rate + innovation, -limit, limit)
-            there, turned = self._arc(xy, heading, rate, step_s)
-            safe = self._sides(there, turned, tightest_m, radius_m).any(0)
-            if not safe.all():
-                here = self._sides(xy, heading, tightest_m, radius_m)
-                rate = np.where(safe, rate, np.where(here[0], limit, -limit))
-                there, turned = self._arc(xy, heading, rate, step_s)
-            xy, heading = there, turned
+            xy, heading, rate = self.advance(xy, heading, rate, normal[step], radius_m, step_s)
             places[step], headings[step], rates[step] = xy, heading, rate
         velocity = self.speed_m_s * np.stack([np.cos(headings), np.sin(headings)], axis=-1)
 
@@ -225,6 +216,31 @@ class SmoothTurns(_Batched):
             return np.ascontiguousarray(values.reshape(steps, n, count, *values.shape[2:]).swapaxes(0, 1))
 
         return Track(by_episode(places), by_episode(velocity), by_episode(rates))
+
+    def advance(
+        self, xy: Floats, heading: Floats, rate: Floats, normal: Floats, radius_m: float, step_s: float
+    ) -> tuple[Floats, Floats, Floats]:
+        """Move N vehicles by a step; return positions, headings and turn rates.
+
+        Args:
+            xy: (N, 2) m.
+            heading: (N,) rad.
+            rate: (N,) rad/s, of the preceding arc.
+            normal: (N,) standard normal, the innovation of the turn rate.
+            radius_m: of the disc.
+            step_s: s.
+        """
+        limit = self.limit(radius_m)
+        tightest_m, memory = self.speed_m_s / limit, math.exp(-step_s / self.memory_s)
+        innovation = math.sqrt(1.0 - memory * memory) * 0.5 * limit * normal
+        rate = np.clip(memory * rate + innovation, -limit, limit)
+        there, turned = self._arc(xy, heading, rate, step_s)
+        safe = self._sides(there, turned, tightest_m, radius_m).any(0)
+        if not safe.all():
+            here = self._sides(xy, heading, tightest_m, radius_m)
+            rate = np.where(safe, rate, np.where(here[0], limit, -limit))
+            there, turned = self._arc(xy, heading, rate, step_s)
+        return there, turned, rate
 
     def limit(self, radius_m: float) -> float:
         """Return the largest turn rate in a disc of that radius, rad/s."""

@@ -263,6 +263,42 @@ class BenchMobile(Command):
 
 
 @dataclass(frozen=True)
+class BenchCausal(Command):
+    """Bound the mean energy of causal policies over episodes with switching energy, on up to ten APs; writes causal.json, .csv and .md."""
+
+    configured: ClassVar[bool] = True
+
+    switching_energy_j: Annotated[float, Range(0.0, 1e9)] = 8.0
+    """Energy of switching an AP on in J."""
+    policies: tuple[str, ...] = ("hysteresis", "predictive", "mobile-value")
+    """Names of policies that play the same episodes, with options as in predictive:hold=6."""
+    episodes: Count = 24
+    """Number of episodes."""
+    seed: Seed = seeds.TEST
+    """Seed of the first episode; the others follow."""
+    futures: Count = 16
+    """Number of futures for the value of a set of APs."""
+    samples: Count = 16
+    """Number of the target's next moves over which that value is averaged."""
+    scale: Annotated[float, Range(0.0, 10.0)] = 0.7
+    """Factor of the penalties; every one gives a bound."""
+    out: Path = Path("runs/causal")
+    """Folder of the results."""
+
+    def run(self, fields: dict[str, Any], console: Console) -> None:
+        """Bound, play, write, print."""
+        from experiments.bench import causal
+
+        with progress() as bar:
+            task = bar.add_task("bounding", total=self.episodes)
+            result = causal.run(
+                fields | {"switching_energy_j": self.switching_energy_j}, self.policies, self.episodes, self.seed,
+                futures=self.futures, samples=self.samples, scale=self.scale, step=lambda: bar.advance(task),
+            )  # fmt: skip
+        result.publish(self.out, console)
+
+
+@dataclass(frozen=True)
 class AblateHetGnn(Command):
     """Train small variants of the network that differ in one thing each, and measure them on validation drops."""
 
@@ -334,8 +370,8 @@ class AblateHetGnn(Command):
 
 
 BENCH: Mapping[str, type[Command]] = {
-    "allocator": BenchAllocator, "decisions": BenchDecisions, "env": BenchEnv, "mobile": BenchMobile, "scale": BenchScale,
-    "selection": BenchSelection,
+    "allocator": BenchAllocator, "causal": BenchCausal, "decisions": BenchDecisions, "env": BenchEnv, "mobile": BenchMobile,
+    "scale": BenchScale, "selection": BenchSelection,
 }  # fmt: skip
 """Second words of `cfisac bench`."""
 

@@ -34,6 +34,9 @@ MISMATCHED = tuple(
 """Policies with wrong laws of motion and shadowing, for the headline cells."""
 
 
+NOT_TIMED = "as without the wrong laws"
+
+
 @dataclass(frozen=True)
 class Row(MobileSummary):
     """Statistics of a policy in a cell."""
@@ -95,9 +98,10 @@ def play(
         )  # fmt: skip
         rows = []
         for one in mobile.summarise(comparison):
-            step_ms = _step_ms(settings, one.policy, seed, cell / "times") if one.policy in policies else math.nan
-            timed = dataclasses.replace(one, step_ms=step_ms)
-            rows.append(Row(**vars(timed), switching_energy_j=energy_j, wake_up_steps=wake_up, episodes=count))
+            timed = headline and one.policy in policies
+            step_ms = _step_ms(settings, one.policy, seed, cell / "times") if timed else math.nan
+            values = vars(dataclasses.replace(one, step_ms=step_ms))
+            rows.append(Row(**values, switching_energy_j=energy_j, wake_up_steps=wake_up, episodes=count))
         cells[energy_j, wake_up] = Cell(comparison, rows)
     return [cells[pair] for pair in pairs]
 
@@ -133,10 +137,14 @@ def result(cells: Sequence[Cell]) -> Result:
     """Return `grid.md`, `grid.csv` and `grid.json`: energies over all cells, then a table for each."""
     first = cells[0].comparison
     tables: list[Table[Any]] = [overview(cells)]
-    left_out = ("to best", "certified")
     for cell in cells:
         table = mobile.table(cell.comparison, cell.rows)
-        columns = [column for column in table.columns if column.heading not in left_out]
+        left_out = ["to best", "certified"] + ["ms a step"] * all(math.isnan(row.step_ms) for row in cell.rows)
+        columns = [
+            dataclasses.replace(column, missing=NOT_TIMED) if column.heading == "ms a step" else column
+            for column in table.columns
+            if column.heading not in left_out
+        ]
         tables.append(Table(columns, cell.rows, f"## {cell.name}\n\n{table.title}"))
     rows = [row for cell in cells for row in cell.rows]
     content = {

@@ -1,4 +1,4 @@
-"""`cfisac bench mobile` on short episodes."""
+"""`cfisac bench mobile` and `cfisac bench causal` on short episodes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from cfisac_env.mobility import RandomWaypoint
 from experiments import mobile
-from experiments.bench import mobile_grid
+from experiments.bench import causal, mobile_grid
 from experiments.cli import main
 
 FIELDS = {"M": 5, "K": 2, "T": 4, "crlb_threshold_m2": 4.0, "episode_steps": 5}
@@ -33,7 +34,7 @@ def test_every_cell_has_the_rows_that_the_comparison_of_policies_gives(
         assert [row.policy for row in cell.rows[:3]] == list(names)
         assert len(cell.rows) == 3 + more
         assert {row.episodes for row in cell.rows} == {3 if more else 2}
-        assert all(row.step_ms > 0.0 for row in cell.rows[:3])
+        assert [row.step_ms > 0.0 for row in cell.rows] == [more] * 3 + [False] * more
     settings = FIELDS | {"switching_energy_j": 8.0, "wake_up_steps": 2}
     alone = mobile.summarise(mobile.run(settings, ["hysteresis"], 2, 50, folder=tmp_path / "alone"))[0]
     row = cells[3].rows[1]
@@ -55,3 +56,30 @@ def test_an_unknown_policy_or_engine_is_one_clear_line(capsys: pytest.CaptureFix
     for name in ("histeresis", "hysteresis:engine=histeresis"):
         assert main(["bench", "mobile", "--policies", name]) == 2
         assert "unknown policy 'histeresis' (did you mean 'hysteresis'?)" in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_bound_on_causal_policies_stands_beside_their_energies(tmp_path: Path) -> None:
+    fields = FIELDS | {"switching_energy_j": 2.0, "preset": "urban"}
+    result = causal.run(
+        fields, ["hysteresis", "strongest-ap"], 3, 50, futures=3, samples=2, scale=0.8, step=lambda: None
+    )  # fmt: skip
+    result.write(tmp_path)
+    stored = json.loads((tmp_path / "causal.json").read_text())
+    rows = {row["name"]: row for row in stored["rows"]}
+    assert list(rows) == ["clairvoyant", "bound on causal policies", "hysteresis", "strongest-ap"]
+    one = stored["policies"]["hysteresis"]
+    assert rows["hysteresis"]["energy_j"]["value"] == pytest.approx(sum(one["energy_j"]) / 3)
+    for energy_j, penalty_j, bound_j, least_j, served in zip(
+        one["energy_j"], one["penalties_j"], stored["bound_j"], stored["clairvoyant_j"], one["served"], strict=True
+    ):
+        assert served == 1.0
+        assert least_j <= energy_j * (1.0 + 1e-6)
+        assert bound_j <= (energy_j + penalty_j) * (1.0 + 1e-6)
+    assert "| bound on causal policies |" in (tmp_path / "causal.md").read_text()
+
+
+def test_a_motion_whose_law_is_unknown_is_refused() -> None:
+    with pytest.raises(ValueError, match="knows the law of SmoothTurns, got RandomWaypoint"):
+        causal.run(
+            FIELDS | {"target_motion": RandomWaypoint()}, [], 1, 50, futures=1, samples=1, scale=1.0, step=lambda: None
+        )  # fmt: skip
