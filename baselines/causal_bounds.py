@@ -159,8 +159,8 @@ def penalties(
     result = np.zeros((steps, 2**value.config.M))
     for t in range(steps - 1):
         normal = ndtri((np.arange(samples) + rng.random(samples)) / samples)
-        here = (np.repeat(x[t : t + 1], samples, axis=0) for x in (path.xy, path.heading, path.rate))
-        moved = value.motion.advance(*here, normal, radius_m, step_s)
+        xy, angle, rate = (np.repeat(x[t : t + 1], samples, axis=0) for x in (path.xy, path.heading, path.rate))
+        moved = value.motion.advance(xy, angle, rate, normal, radius_m, step_s)
         there = (path.xy, path.heading, path.rate)
         states = States(*(np.concatenate([x[t + 1 : t + 2], y]) for x, y in zip(there, moved, strict=True)))
         values = value(episode[t + 1], states, steps - 1 - t)

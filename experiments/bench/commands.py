@@ -271,16 +271,16 @@ class BenchCausal(Command):
     switching_energy_j: Annotated[float, Range(0.0, 1e9)] = 8.0
     """Energy of switching an AP on in J."""
     policies: tuple[str, ...] = ("hysteresis", "predictive", "mobile-value")
-    """Names of policies that play the same episodes, with options as in predictive:hold=6."""
+    """Names of causal policies that play the same episodes, with options as in predictive:hold=6; their penalties are a control variate."""
     episodes: Count = 24
     """Number of episodes."""
     seed: Seed = seeds.TEST
     """Seed of the first episode; the others follow."""
     futures: Count = 16
     """Number of futures for the value of a set of APs."""
-    samples: Count = 16
+    samples: Count = 8
     """Number of the target's next moves over which that value is averaged."""
-    scale: Annotated[float, Range(0.0, 10.0)] = 0.7
+    scale: Annotated[float, Range(0.0, 10.0)] = 0.5
     """Factor of the penalties; every one gives a bound."""
     out: Path = Path("runs/causal")
     """Folder of the results."""

@@ -86,24 +86,27 @@ def play(
         step: called with the cell and policy after each episode.
     """
     pairs = [(energy_j, wake_up) for energy_j in SWITCHING_J for wake_up in WAKE_UP_STEPS]
-    cells = {}
-    for energy_j, wake_up in sorted(pairs, key=lambda pair: pair not in HEADLINE):
-        settings = fields | {"switching_energy_j": energy_j, "wake_up_steps": wake_up}
-        headline = (energy_j, wake_up) in HEADLINE
-        count = headline_episodes if headline else episodes
-        cell = folder / f"{energy_j:g}j-{wake_up}"
-        comparison = mobile.run(
-            settings, [*policies, *mismatched] if headline else policies, count, seed, workers=workers, folder=cell,
-            step=partial(_step, step, cell.name),
+    settings = {pair: fields | {"switching_energy_j": pair[0], "wake_up_steps": pair[1]} for pair in pairs}
+    folders = {(energy_j, wake_up): folder / f"{energy_j:g}j-{wake_up}" for energy_j, wake_up in pairs}
+    comparisons = {}
+    for pair in sorted(pairs, key=lambda pair: pair not in HEADLINE):
+        headline = pair in HEADLINE
+        comparisons[pair] = mobile.run(
+            settings[pair], [*policies, *mismatched] if headline else policies, headline_episodes if headline else episodes, seed,
+            workers=workers, folder=folders[pair], step=partial(_step, step, folders[pair].name),
         )  # fmt: skip
+    cells = []
+    for pair, comparison in comparisons.items():
         rows = []
         for one in mobile.summarise(comparison):
-            timed = headline and one.policy in policies
-            step_ms = _step_ms(settings, one.policy, seed, cell / "times") if timed else math.nan
+            timed = pair in HEADLINE and one.policy in policies
+            step_ms = _step_ms(settings[pair], one.policy, seed, folders[pair] / "times") if timed else math.nan
             values = vars(dataclasses.replace(one, step_ms=step_ms))
-            rows.append(Row(**values, switching_energy_j=energy_j, wake_up_steps=wake_up, episodes=count))
-        cells[energy_j, wake_up] = Cell(comparison, rows)
-    return [cells[pair] for pair in pairs]
+            rows.append(
+                Row(**values, switching_energy_j=pair[0], wake_up_steps=pair[1], episodes=len(comparison.seeds))
+            )
+        cells.append(Cell(comparison, rows))
+    return sorted(cells, key=lambda cell: pairs.index((cell.rows[0].switching_energy_j, cell.rows[0].wake_up_steps)))
 
 
 def _step(step: Callable[[str], None], cell: str, policy: str) -> None:

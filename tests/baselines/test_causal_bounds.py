@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -17,6 +17,7 @@ from baselines.clairvoyant import all_sets
 from baselines.foresight.kernels import need
 from baselines.sequential import ALLOCATOR
 from cfisac_env import CfIsacMobileEnv, SystemConfig
+from cfisac_env.jit import Kernel
 from cfisac_env.mobile import Switching
 from cfisac_env.mobility import SmoothTurns, Track
 
@@ -148,10 +149,10 @@ def test_values_in_hindsight_are_those_of_the_best_of_all_schedules() -> None:
     weights, requirement, costs = np.array([1.0, 2.0, 1.0]), np.array([0.2, 0.05, 2.0, 0.2]), np.array([0.2, 0.3, 1.0])
     sets, result = all_sets(M), np.empty(2**M)
     hindsight(rows, users, weights, K, requirement, costs, result)
-    own = np.empty((F, H, 2**M))
+    own, kernel = np.empty((F, H, 2**M)), cast(Kernel, need).function
     for f, h, o in np.ndindex(own.shape):
         features = np.concatenate([rows[f, h][sets[o]].sum(0), users[sets[o]].sum(0)])
-        load, power = need.function(features, int(sets[o].sum()), 1, K, requirement)
+        load, power = kernel(features, int(sets[o].sum()), 1, K, requirement)
         own[f, h, o] = weights[h] * (0.2 * sets[o].sum() + (power if load <= 1.0 else np.inf))
     switched = 0.3 * (sets[None] & ~sets[:, None]).sum(-1)
     schedules = np.array(list(itertools.product(range(2**M), repeat=H + 1)))  # the first set was on before
@@ -181,9 +182,12 @@ def test_schedules_pay_for_the_sets_that_are_on() -> None:
 
 def test_bad_input_is_refused() -> None:
     start = Switching(energy_j=2.0)
-    for fields, message in (({"M": 11}, "M up to 10, got 11"), ({"M": 5, "S": 2}, "S up to 1, got 2")):
+    for config, message in (
+        (SystemConfig(M=11, K=2), "M up to 10, got 11"),
+        (SystemConfig(M=5, K=2, S=2), "S up to 1, got 2"),
+    ):
         with pytest.raises(ValueError, match=message):
-            HindsightValue(SystemConfig(K=2, **fields), SmoothTurns(), start)
+            HindsightValue(config, SmoothTurns(), start)
     with pytest.raises(ValueError, match="wake_up_steps up to 0, got 2"):
         HindsightValue(SystemConfig(M=5, K=2), SmoothTurns(), Switching(wake_up_steps=2))
     with pytest.raises(ValueError, match="futures must be 1 or more, got 0"):
