@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.wrappers import RecordVideo
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
@@ -224,3 +226,20 @@ def test_human_mode_works_through_gymnasium() -> None:
 def test_nothing_loads_more_of_matplotlib_than_it_needs(program: str, absent: str) -> None:
     check = f"{program}\nimport sys\nassert {absent!r} not in sys.modules"
     subprocess.run([sys.executable, "-c", check], check=True)
+
+
+def test_gymnasium_records_an_episode_as_a_video(tmp_path: Path) -> None:
+    clips = pytest.importorskip("moviepy", reason="gymnasium's RecordVideo needs moviepy")
+    env = gym.make("CfIsacMobile-v0", M=6, K=2, episode_steps=3, render_mode="rgb_array")
+    recorded = RecordVideo(env, str(tmp_path / "videos"))
+    recorded.reset(seed=0)
+    over = False
+    while not over:
+        *_, over, _ = recorded.step(np.ones((6, 3), np.float32))
+    frame: Any = env.render()
+    recorded.close()
+    (path,) = (tmp_path / "videos").glob("*.mp4")
+    clip = clips.VideoFileClip(str(path))
+    assert clip.size == [frame.shape[1], frame.shape[0]]
+    assert round(clip.duration * clip.fps) == 4  # the first observation and three steps
+    clip.close()
