@@ -21,6 +21,7 @@ from experiments.commands.curves import Curves
 from experiments.commands.dataset import Dataset
 from experiments.commands.doctor import Doctor
 from experiments.commands.evaluate import Evaluate
+from experiments.commands.examples import EXAMPLES
 from experiments.commands.label import Label
 from experiments.commands.mobile import Mobile
 from experiments.commands.play import Play
@@ -63,6 +64,7 @@ GROUPS: Mapping[str, tuple[str, Mapping[str, type[Command]]]] = {
 }
 """First word of commands of two words → purpose and second words; none if the group isn't installed."""
 
+COMPLETION = ("--tyro-print-completion", "--tyro-write-completion")
 TRACEBACK = "--traceback"
 DESCRIPTION = f"Cell-free ISAC: train, compare, measure. With {TRACEBACK} anywhere, errors show their traceback."
 
@@ -115,11 +117,16 @@ def _parse(arguments: list[str]) -> tuple[Command, dict[str, Any]]:
             raise errors.UserError(
                 f'{prog} runs from a clone of the repository and isn\'t in the wheel: clone it and pip install -e ".[all]"'
             )
-        parsers = {name: options.parser(command) for name, command in commands.items()}
+        parsers = _parsers(prog, commands, arguments)
     else:
         prog = "cfisac"
-        parsers = {name: options.parser(command) for name, command in COMMANDS.items()}
-        parsers |= {name: options.pointer(purpose, commands) for name, (purpose, commands) in GROUPS.items()}
+        parsers = _parsers(prog, COMMANDS, arguments)
+        completing = bool(arguments) and arguments[0].replace("_", "-") in COMPLETION
+        for name, (purpose, commands) in GROUPS.items():
+            if completing and commands:
+                parsers[name] = options.group(purpose, _parsers(f"{prog} {name}", commands, []))
+            else:
+                parsers[name] = options.pointer(purpose, commands)
     printed = io.StringIO()
     try:
         with contextlib.redirect_stderr(printed):
@@ -136,6 +143,16 @@ def _parse(arguments: list[str]) -> tuple[Command, dict[str, Any]]:
         raise terminal.failed(error, sys.stdout) from error
     check(command, arguments)
     return command, {} if fields is None else options.given(fields)
+
+
+def _parsers(prog: str, commands: Mapping[str, type[Command]], arguments: list[str]) -> dict[str, Any]:
+    """Return the parsers of commands; that of the command in the arguments shows its example."""
+    parsers = {}
+    for name, command in commands.items():
+        full = f"{prog} {name}"
+        example = f"{full} {EXAMPLES[full.removeprefix('cfisac ')]}".strip() if arguments[:1] == [name] else ""
+        parsers[name] = options.parser(command, example)
+    return parsers
 
 
 def _run(command: Any, fields: dict[str, Any]) -> None:

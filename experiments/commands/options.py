@@ -65,8 +65,13 @@ def given(fields: Any) -> dict[str, Any]:
     return {name: value for name, value in vars(fields).items() if value is not None}
 
 
-def parser(command: type[Any]) -> Callable[..., tuple[Any, Any]]:
-    """Return a parser of a command's options and, if it is configured, the fields of the configuration."""
+def parser(command: type[Any], example: str = "") -> Callable[..., tuple[Any, Any]]:
+    """Return a parser of a command's options and, if it is configured, the fields of the configuration.
+
+    Args:
+        command: its docstring is the description.
+        example: command line that the description ends with.
+    """
 
     def with_fields(options: Any, fields: Any) -> tuple[Any, Any]:
         return options, fields
@@ -76,9 +81,8 @@ def parser(command: type[Any]) -> Callable[..., tuple[Any, Any]]:
 
     build: Callable[..., tuple[Any, Any]] = with_fields if command.configured else alone
     text = command.__doc__ or ""
-    build.__doc__ = (
-        "" if text.startswith(f"{command.__name__}(") else text
-    )  # what dataclasses write where docstrings are stripped
+    described = not text.startswith(f"{command.__name__}(")  # as dataclasses write where docstrings are stripped
+    build.__doc__ = "\n\n".join(filter(None, (text if described else "", example and f"Example: {example}")))
     build.__annotations__ = {"options": Annotated[command, tyro.conf.arg(name="")]}
     if command.configured:
         build.__annotations__["fields"] = Annotated[ConfigFields, tyro.conf.arg(name="")]
@@ -104,6 +108,19 @@ def parse_error(box: str) -> str:
     available = [" ".join(part) for part in more if part[0].startswith("Available")]
     pointer_ = [" ".join(part).removeprefix("For full helptext, ") for part in more if part[0].startswith("For full")]
     return "; ".join([message, *available, *pointer_])
+
+
+def group(purpose: str, parsers: Mapping[str, Any]) -> Callable[..., Any]:
+    """Return a parser of a group of commands, for the completion of its second words."""
+
+    def chosen(command: Any) -> Any:
+        raise AssertionError("groups have parsers of their own")
+
+    each = [Annotated[Any, tyro.conf.subcommand(name=name, constructor=one)] for name, one in parsers.items()]
+    union: Any = typing.Union[(*each, Annotated[None, tyro.conf.Suppress])]
+    chosen.__annotations__ = {"command": Annotated[union, tyro.conf.arg(name="")]}
+    chosen.__doc__ = purpose
+    return chosen
 
 
 def pointer(purpose: str, commands: Mapping[str, Any]) -> Callable[..., tuple[Any, Any]]:

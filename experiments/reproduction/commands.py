@@ -159,8 +159,10 @@ class Report(Command):
         """Read, build, write."""
         from experiments.reproduction import page, run
 
-        study = run.Reproduction.read(self.results, self.reference)
-        path = write_text(self.out, page.build(study, self.maps))
+        with progress() as bar:
+            bar.add_task("reading and drawing", total=None)
+            study = run.Reproduction.read(self.results, self.reference)
+            path = write_text(self.out, page.build(study, self.maps))
         console.print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)", soft_wrap=True)
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from cfisac_env import PRESETS, SystemConfig, files, sample
 from cfisac_env.config import CHOICES
 from experiments import cli, errors, terminal
 from experiments.commands.common import Command, Range, options_of, ranges
+from experiments.commands.examples import EXAMPLES
 from experiments.commands.options import ConfigFields
 
 EVERY: dict[str, type[Command]] = {
@@ -459,3 +461,33 @@ def test_results_come_before_words(
 def test_a_bar_is_drawn_on_a_terminal_alone() -> None:
     with terminal.progress() as bar:
         assert bar.disable
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_help_ends_with_an_example_that_is_accepted(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert EXAMPLES.keys() == EVERY.keys()
+    arguments = [*name.split(), *EXAMPLES[name].split()]
+    command, _ = cli._parse(arguments)
+    assert type(command) is EVERY[name]
+    monkeypatch.setenv("COLUMNS", "200")
+    assert cli.main([*name.split(), "--help"]) == 0
+    assert f"Example: cfisac {' '.join(arguments)}" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+def test_bash_completes_commands_their_second_words_and_their_options(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = tmp_path / "cfisac"
+    assert cli.main(["--tyro-write-completion", "bash", str(script)]) == 0
+    for words, wanted in (
+        (["pla"], {"play"}),
+        (["train", "ddpg"], {"ddpg", "ddpg-paper"}),
+        (["compare", "--sinr-t"], {"--sinr-threshold-db"}),
+        (["train", "hetgnn", "--epo"], {"--epochs"}),
+    ):
+        ask = f'source {script}; COMP_WORDS=(cfisac {" ".join(words)}); COMP_CWORD={len(words)}; _tyro_cfisac; echo "${{COMPREPLY[@]}}"'
+        done = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=False)
+        assert set(done.stdout.split()) == wanted, (words, done.stderr)
