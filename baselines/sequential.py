@@ -117,11 +117,6 @@ class CachedLocalSearch(LocalSearchPolicy):
             self._ANSWERS.popitem(last=False)
         return answer
 
-    @classmethod
-    def forget(cls) -> None:
-        """Empty the cache, for measurements of time."""
-        cls._ANSWERS.clear()
-
 
 class MyopicPolicy(CausalPolicy):
     """Local search at every instant, ignoring switching costs.

@@ -234,8 +234,8 @@ class BenchMobile(Command):
     policies: Annotated[tuple[str, ...], open_option("NAME [NAME ...]")] = ()
     """Names of policies and agents, with options as in predictive:hold=6; by default rules, look-ahead, the learned agent, and, where
     there are more episodes, both with wrong laws of motion and shadowing."""
-    episodes: Count = 8
-    """Number of episodes of each pair of switching energy and wake-up time."""
+    episodes: Natural = 8
+    """Number of episodes of each pair of switching energy and wake-up time; 0 for the two below alone."""
     headline_episodes: Count = 24
     """Number of episodes at 8 J without wake-up time and at 2 J with two steps."""
     seed: Seed = seeds.TEST
