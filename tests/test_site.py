@@ -63,7 +63,14 @@ def test_every_page_is_reached_from_the_first_and_works_on_desktop_and_phone(sit
             assert wider == 0, f"{address} is {wider} px wider than {width}"
         assert not said, said
         names = {address.removeprefix(f"{site}/") for address in seen}
-        assert {"start/rl.html", "start/wireless.html", "start/optimisation.html", "api/agents.html"} <= names
+        assert {
+            "start/rl.html",
+            "start/wireless.html",
+            "start/optimisation.html",
+            "api/agents.html",
+            "explore.html",
+            "how-to.html",
+        } <= names
         assert {f"environments/{name}.html" for name in ("CfIsac-v0", "CfIsacMobile-v0")} <= names
     page.goto(f"{site}/search.html?q=hysteresis")
     page.wait_for_selector("#search-results li a")
