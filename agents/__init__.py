@@ -11,7 +11,7 @@ from agents.coverage import UntrainedConfigurationWarning, trained_for, warn_unt
 from cfisac_env.config import SystemConfig, nearest
 
 if TYPE_CHECKING:  # they need torch
-    from agents.hetgnn.policy import HetGnnExactPolicy, HetGnnPolicy
+    from agents.hetgnn.policy import HetGnnExactPolicy, HetGnnPaperPolicy, HetGnnPolicy
     from agents.mobile.policy import MobileValuePolicy
     from agents.rl.agent import BySize, MlpAgent, SetAgent
     from baselines.policy import ObservationPolicy
@@ -31,6 +31,12 @@ def _hetgnn_exact(**options: Any) -> Any:
     return HetGnnExactPolicy(**options)
 
 
+def _hetgnn_paper(**options: Any) -> Any:
+    from agents.hetgnn.policy import HetGnnPaperPolicy
+
+    return HetGnnPaperPolicy(**options)
+
+
 def _rl(algorithm: str, **options: Any) -> Any:
     from agents.rl import loading
 
@@ -46,6 +52,7 @@ def _mobile_value(**options: Any) -> Any:
 AGENTS: dict[str, Callable[..., Any]] = {
     "hetgnn": _hetgnn,
     "hetgnn-exact": _hetgnn_exact,
+    "hetgnn-paper": _hetgnn_paper,
     **{name: partial(_rl, name) for name in ("ddpg", "ddpg-paper", "td3", "sac", "ppo")},
 }
 """Name of an agent → its loader, which takes the agent's own options and imports torch only when called."""
@@ -71,6 +78,8 @@ def hint(name: str, valid: list[str]) -> str:
 def load(name: Literal["hetgnn"], **options: Any) -> HetGnnPolicy: ...
 @overload
 def load(name: Literal["hetgnn-exact"], **options: Any) -> HetGnnExactPolicy: ...
+@overload
+def load(name: Literal["hetgnn-paper"], **options: Any) -> HetGnnPaperPolicy: ...
 @overload
 def load(name: Literal["ddpg"], **options: Any) -> SetAgent: ...
 @overload

@@ -42,7 +42,10 @@ class Loss(nn.Module):
             power: (B, M, K) the labels' powers over P_max.
             known: (B, M) bool, a subset of A* that the activation head has to complete.
         """
-        config, terms = self.config, {}
+        if network.config.printed:
+            terms = self.printed(network, embedding, active, power)
+            return torch.stack(list(terms.values())).sum(), terms
+        config, terms = self.config, dict[str, Tensor]()
         logits = network.propose(embedding, torch.zeros_like(active))
         if config.activation_weight > 0.0:
             whole, rest = (
@@ -58,17 +61,32 @@ class Loss(nn.Module):
             if config.unsupervised_weight > 0.0:
                 terms["labelled"] = config.unsupervised_weight * self.unsupervised(drops, own, active.float())
         if config.unsupervised_weight > 0.0:
-            soft = torch.sigmoid(logits)
-            chosen = soft >= 0.5
-            # With no AP on there would be no gradient: the likeliest one is switched on.
-            chosen = chosen | (
-                nn.functional.one_hot(logits.argmax(-1), logits.shape[-1]).bool() & ~chosen.any(-1, keepdim=True)
-            )
-            on = chosen.float()
-            gate = soft if config.activation == "soft" else on + soft - soft.detach()
+            chosen, gate = self._chosen(logits)
             own = network.power(embedding, chosen) * gate[..., None]
             terms["chosen"] = config.unsupervised_weight * self.unsupervised(drops, own, gate)
         return torch.stack(list(terms.values())).sum(), terms
+
+    def _chosen(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the network's own set, and its activations with a gradient, both (B, M)."""
+        soft = torch.sigmoid(logits)
+        chosen = soft >= 0.5
+        # With no AP on there would be no gradient: the likeliest one is switched on.
+        chosen = chosen | (
+            nn.functional.one_hot(logits.argmax(-1), logits.shape[-1]).bool() & ~chosen.any(-1, keepdim=True)
+        )
+        return chosen, soft if self.config.activation == "soft" else chosen.float() + soft - soft.detach()
+
+    def printed(self, network: HetGnn, embedding: Embedding, active: Tensor, power: Tensor) -> dict[str, Tensor]:
+        """Compute the terms of (14) with nothing added: errors of all powers and activations, and the unsupervised part of the decision."""
+        logits = network.propose(embedding, active)
+        _, gate = self._chosen(logits)
+        own = network.power(embedding, torch.ones_like(active))
+        bce = nn.functional.binary_cross_entropy_with_logits(logits, active.float(), reduction="none")
+        return {
+            "power": self.config.power_weight * (own - power).square().sum((-2, -1)).mean(),
+            "activation": self.config.activation_weight * bce.sum(-1).mean(),
+            "chosen": self.config.unsupervised_weight * self.unsupervised(embedding.drops, own * gate[..., None], gate),
+        }
 
     def unsupervised(self, drops: Drops, power: Tensor, gate: Tensor) -> Tensor:
         """Compute the unsupervised part for powers (B, M, K) over P_max and activations (B, M)."""

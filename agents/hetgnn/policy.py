@@ -1,13 +1,13 @@
 """Policies on the network: with its own powers (`hetgnn`), or with exact powers for the sets that it ranks first (`hetgnn-exact`).
 
-The activation head is evaluated again after every AP, given those that are on. Rankings that start from several first APs give, by their
-prefixes, the candidate sets of both policies.
+`hetgnn-paper` is the network as the paper prints it, with its threshold. For the others, the activation head is evaluated again after every
+AP, given those that are on. Rankings that start from several first APs give, by their prefixes, the candidate sets.
 """
 
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -30,12 +30,12 @@ Bools = NDArray[np.bool_]
 
 
 class GraphPolicy(ObservationPolicy):
-    """Base class of both policies: the network, and Stable-Baselines3's `predict` around one decision a drop.
+    """Base class of the policies: the network, and Stable-Baselines3's `predict` around one decision a drop.
 
     Args:
         path: weights in safetensors; by default the shipped ones.
         network: used instead of weights, such as one in training.
-        width: number of rankings.
+        width: number of rankings; without meaning for `hetgnn-paper`.
         device: of torch, or `gpu`, or `auto`; None leaves the network where it is.
         M: number of APs that observations must have; None for any.
         K: number of users that observations must have; None for any.
@@ -45,8 +45,11 @@ class GraphPolicy(ObservationPolicy):
         trained: fields of the training configurations, see `agents.trained_for`; empty for a network.
 
     Raises:
-        FileNotFoundError, ValueError: see `weights.load`; or there is no such device.
+        FileNotFoundError, ValueError: see `weights.load`; or there is no such device, or the network is of the other architecture.
     """
+
+    printed: ClassVar[bool] = False
+    """Architecture of the network: the paper's or the compact one."""
 
     def __init__(
         self,
@@ -63,8 +66,15 @@ class GraphPolicy(ObservationPolicy):
         super().__init__(M=M, K=K)
         self.trained: tuple[Fields, ...] = ()
         if network is None:
-            network, provenance = weights.load(weights.SHIPPED if path is None else path)
+            shipped = weights.PRINTED if self.printed else weights.SHIPPED
+            network, provenance = weights.load(shipped if path is None else path)
             self.trained = tuple(provenance.get("labels", {}).get("configurations", ()))
+        if network.config.printed != self.printed:
+            mine, other = ("printed", "compact") if self.printed else ("compact", "printed")
+            raise ValueError(
+                f"{self.name} needs the {mine} network, got the {other} one; "
+                f"load such weights as {'hetgnn' if self.printed else 'hetgnn-paper'}"
+            )
         self.network = network if device is None else network.to(defaults.device(device))
         self.digest = tensorfile.digest(self.network)
         self.watch = Watch(self.name, self.trained)
@@ -179,3 +189,19 @@ class HetGnnExactPolicy(GraphPolicy):
             search.start(exact)
         best = search.improve(self.rounds, self.outsiders)
         return Answer(Decision(active=best.active, power=best.power), feasible=True)
+
+
+class HetGnnPaperPolicy(GraphPolicy):
+    """The paper's network as printed: an AP is on where σ ≥ 0.5, with the powers of the network's own head; requirements may be missed."""
+
+    name = "hetgnn-paper"
+    printed = True
+
+    def decide(self, problem: Problem, graph: Graph) -> Answer:
+        """Decide by the threshold."""
+        embedding = self.network.embed(graph)
+        active = self.network.propose(embedding, torch.zeros_like(graph.ap[..., 0], dtype=torch.bool)) >= 0.0
+        power = self.network.power(embedding, active)
+        met = (torch.cat(embedding.drops.margins(power), -1) >= 1.0).all()
+        watts = power[0].double().cpu().numpy() * problem.max_ap_power_w
+        return Answer(Decision(active=active[0].cpu().numpy(), power=watts), feasible=bool(met))

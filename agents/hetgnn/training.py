@@ -21,6 +21,7 @@ from agents.hetgnn.config import TrainingConfig
 from agents.hetgnn.data import BatchSampler, Labelled
 from agents.hetgnn.loss import Loss
 from agents.hetgnn.network import HetGnn
+from agents.hetgnn.printed import build
 from cfisac_env import files
 
 
@@ -29,7 +30,7 @@ class Module(nn.Module):
 
     def __init__(self, config: TrainingConfig) -> None:
         super().__init__()
-        self.network = HetGnn(config.network)
+        self.network = build(config.network)
         self.loss = Loss(config.loss)
 
     def forward(self, batch: Labelled, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:

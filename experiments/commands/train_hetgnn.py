@@ -96,4 +96,4 @@ class TrainHetGnn(Command):
             f"best epoch {measures['epoch'] + 1:.0f}: ranking names {measures['val/hits']:.1%} of the best sets, "
             f"own powers serve {measures['val/served']:.1%} of them"
         )
-        announce(console, [path, write_text(self.out / "hetgnn.md", weights.card(network, provenance))])
+        announce(console, [path, write_text(self.out / "hetgnn.md", weights.card(weights.load(path)[0], provenance))])

@@ -22,6 +22,7 @@ Rows = Mapping[Point, Sequence[PointSummary]]
 COLORS: Mapping[str, str] = {
     "hetgnn": "#d55e00", "hetgnn-exact": "#cc79a7", "ddpg-paper": "#e69f00", "modified-bb-paper": "#7f7f7f", "decoupled": "#56b4e9",
     "full-ap-paper": "#b8a07e", "full-ap": "#8c6d31", "modified-bb": "#0072b2", "local-search": "#009e73", "branch-and-bound": "#000000",
+    "hetgnn-paper": "#6a3d9a",
 }  # fmt: skip
 _MORE = ("#6a3d9a", "#b15928", "#1b9e77", "#e7298a", "#66a61e", "#a6761d")
 MARKERS = "osD^v<>PX*phd8"

@@ -166,6 +166,7 @@ class Claim:
 
 
 CLAIMS = (
+    ("hetgnn-paper", "decoupled"),
     ("hetgnn", "modified-bb-paper"),
     ("hetgnn", "decoupled"),
     ("hetgnn", "ddpg-paper"),
@@ -211,7 +212,7 @@ def speed_claims(timed: Mapping[str, Mapping[str, Sequence[float]]], point: Poin
     if not slow:
         return []
     result = []
-    for name in ("hetgnn", "hetgnn-exact", "ddpg-paper", "modified-bb", "local-search"):
+    for name in ("hetgnn-paper", "hetgnn", "hetgnn-exact", "ddpg-paper", "modified-bb", "local-search"):
         if quick := here.get(name):
             low, high = min(slow) / max(quick), max(slow) / min(quick)
             ratio = float(np.median(slow) / np.median(quick))

@@ -74,20 +74,24 @@ def _signed(value: float, digits: int) -> str:
     return f"{rounded:+.{digits}f}" if (rounded := round(value, digits)) else f"{0:.{digits}f}"
 
 
-Printed = tuple[Point, str, printed.PrintedCell, PointSummary | None]
-_HERE = "not decided here"
+Printed = tuple[Point, str, printed.PrintedCell | None, PointSummary | None]
+_HERE, _THERE = "not decided here", "not in the paper"
 
 
 def _here(cell: Callable[[PointSummary], str | None]) -> Callable[[Printed], str | None]:
     return lambda entry: None if entry[3] is None else cell(entry[3])
 
 
+def _there(cell: Callable[[printed.PrintedCell], str]) -> Callable[[Printed], str | None]:
+    return lambda entry: None if entry[2] is None else cell(entry[2])
+
+
 PRINTED_COLUMNS: tuple[Column[Printed], ...] = (
     Column("M, K", lambda e: f"{e[0].M}, {e[0].K}"),
     Column("method", lambda e: e[1], left=True),
-    Column("paper: W", lambda e: f"{e[2].total_power_w:.2f}"),
-    Column("paper: %", lambda e: f"{e[2].percent_of_decoupled:.2f}"),
-    Column("paper: s", lambda e: f"{e[2].seconds:,.2f}"),
+    Column("paper: W", _there(lambda cell: f"{cell.total_power_w:.2f}"), _THERE),
+    Column("paper: %", _there(lambda cell: f"{cell.percent_of_decoupled:.2f}"), _THERE),
+    Column("paper: s", _there(lambda cell: f"{cell.seconds:,.2f}"), _THERE),
     Column("here: W", _here(lambda row: number(row.total_power_w.value, "{:.2f}")), _HERE),
     Column("here: %", _here(lambda row: number(row.percent_of_decoupled.value, "{:.1f}")), _HERE),
     Column("here: feasible", _here(lambda row: number(row.feasible_share.value, "{:.0%}")), _HERE),
@@ -100,8 +104,8 @@ def printed_table(points: Mapping[Point, Sequence[PointSummary]]) -> Table[Print
     """Return Table II as printed, beside the same methods measured here."""
     entries: list[Printed] = []
     for point, rows in points.items():
-        by_name = {row.policy: row for row in rows}
-        entries += [(point, name, cell, by_name.get(name)) for name, cell in printed.TABLE_II[point.M, point.K].items()]
+        by_name, cells = {row.policy: row for row in rows}, printed.TABLE_II[point.M, point.K]
+        entries += [(point, name, cells.get(name), by_name.get(name)) for name in policies.PAPER]
     return Table(PRINTED_COLUMNS, entries)
 
 

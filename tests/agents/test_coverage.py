@@ -19,6 +19,7 @@ from experiments import compare, outputs
 
 PRESETS_OF = {
     "hetgnn": set(PRESETS), "hetgnn-exact": set(PRESETS), "ddpg": {"paper", "urban"}, "ddpg-paper": {"paper"},
+    "hetgnn-paper": {"paper"},
 }  # fmt: skip
 CHANGED: dict[str, Any] = {
     "reward": "power",

@@ -13,17 +13,23 @@ from agents.hetgnn import unrolled, weights
 from agents.hetgnn.compiled import CompiledHeads
 from agents.hetgnn.graph import Graph, build
 from agents.hetgnn.network import HetGnn, NetworkConfig
+from agents.hetgnn.printed import build as build_network
 from baselines.allocation import Status, fast
 from baselines.local_search import search
 from cfisac_env import PRESETS, Decision, Scenario, SystemConfig, observations, physics, sample
 
 SMALL = NetworkConfig(edge_widths=(12,), node_widths=(16, 12), head_width=16, steps=4)
 DEEP = NetworkConfig(layers=2, edge_widths=(10, 8), node_widths=(12, 8), head_width=8, steps=2, edge_updates=False)
+PRINTED = NetworkConfig(layers=3, edge_widths=(12, 8), node_widths=(12, 10), printed=True)
 
 
 def _network(config: NetworkConfig = SMALL) -> HetGnn:
     torch.manual_seed(0)
-    return HetGnn(config).eval()
+    network = build_network(config).eval()
+    if config.printed:  # means of messages hardly differ with the initial weights
+        for parameter in network.parameters():
+            parameter.data *= 3.0
+    return network
 
 
 def _observation(n: int = 3, seed: int = 0, **fields: Any) -> dict[str, Any]:
@@ -45,7 +51,7 @@ def _sets(n: int, M: int) -> torch.Tensor:
     return on
 
 
-@pytest.mark.parametrize("config", [SMALL, DEEP], ids=["compact", "deep"])
+@pytest.mark.parametrize("config", [SMALL, DEEP, PRINTED], ids=["compact", "deep", "printed"])
 @pytest.mark.parametrize("axis", ["M", "K", "T", "S"])
 def test_the_network_is_equivariant_to_permutations(axis: str, config: NetworkConfig) -> None:
     network, observation, on = _network(config), _observation(), _sets(3, 9)
@@ -67,6 +73,20 @@ def test_the_network_is_equivariant_to_permutations(axis: str, config: NetworkCo
     torch.testing.assert_close(new_logits, logits, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(new_power, power, rtol=1e-3, atol=1e-6)
     assert logits.std() > 1e-3
+
+
+def test_the_printed_network_uses_every_weight_and_radiates_at_most_the_cap() -> None:
+    network, on = _network(PRINTED), _sets(3, 9)
+    embedding = network.embed(build(_observation()))
+    with torch.no_grad():
+        embedding.link.mul_(40.0)  # type: ignore[attr-defined]
+        power = network.power(embedding, on)
+    assert power.min() >= 0.0
+    assert not power[~on].any()
+    assert 1.0 - 1e-6 <= power.sum(-1).max() <= 1.0 + 1e-6
+    embedding = network.embed(build(_observation()))
+    (network.power(embedding, on).sum() + network.propose(embedding, on).sum()).backward()  # type: ignore[no-untyped-call]
+    assert all(p.grad is not None for p in network.parameters())
 
 
 @pytest.mark.parametrize("preset", list(PRESETS))

@@ -16,10 +16,12 @@ import torch
 from agents.hetgnn import training, weights
 from agents.hetgnn.config import LossConfig, NetworkConfig, TrainingConfig
 from agents.hetgnn.data import BatchSampler, Labelled, prepare
+from agents.hetgnn.graph import build as graphs
 from agents.hetgnn.labels import Labels, label
 from agents.hetgnn.loss import Loss, power_error
 from agents.hetgnn.network import HetGnn
-from agents.hetgnn.policy import HetGnnExactPolicy, HetGnnPolicy
+from agents.hetgnn.policy import HetGnnExactPolicy, HetGnnPaperPolicy, HetGnnPolicy
+from agents.hetgnn.printed import build
 from baselines import make
 from cfisac_env import Decision, SystemConfig, actions, files, observations, physics
 from cfisac_env.types import Problem
@@ -30,6 +32,14 @@ SMALL = TrainingConfig(
     epochs=4,
     edges=480,
     learning_rate=5e-3,
+)
+
+PRINTED = replace(
+    SMALL,
+    epochs=8,
+    learning_rate=1e-2,
+    network=NetworkConfig(layers=3, edge_widths=(32, 32), node_widths=(32, 32), printed=True),
+    loss=LossConfig(activation_weight=1.0, activation="soft", multipliers="fixed", alpha=10.0, beta=10.0),
 )
 
 
@@ -90,6 +100,57 @@ def test_training_starts_from_given_weights(
         torch.testing.assert_close(network.state_dict()[name], tensor, rtol=0, atol=1e-6)
     with pytest.raises(ValueError, match=r"the weights to start from are of NetworkConfig\(layers=2"):
         training.train(replace(still, network=NetworkConfig()), *groups, tmp_path / "other", start=trained[0])
+
+
+def test_the_printed_loss_is_14_by_the_physics(groups: tuple[list[Labelled], list[Labelled]]) -> None:
+    config = LossConfig(
+        power_weight=0.3, activation_weight=0.7, unsupervised_weight=0.5, activation="soft", multipliers="fixed", alpha=2.0, beta=3.0
+    )  # fmt: skip
+    torch.manual_seed(3)
+    network, batch = build(PRINTED.network), groups[0][0][torch.arange(5)]
+    with torch.no_grad():
+        embedding = network.embed(batch.graph)
+        loss, terms = Loss(config)(network, embedding, batch.active, batch.power, batch.active)
+        soft = torch.sigmoid(network.propose(embedding, batch.active)).double().numpy()
+        power = network.power(embedding, torch.ones_like(batch.active)).double().numpy()
+    label, on = batch.power.double().numpy(), batch.active.numpy()
+    assert float(terms["power"]) == pytest.approx(0.3 * ((power - label) ** 2).sum((-2, -1)).mean(), rel=1e-4)
+    entropy = -np.where(on, np.log(soft), np.log1p(-soft)).sum(-1).mean()
+    assert float(terms["activation"]) == pytest.approx(0.7 * entropy, rel=1e-4)
+    drops, radiated = batch.graph.drops, power * soft[..., None]
+    sinr, located = (m.double().numpy() for m in drops.margins(torch.as_tensor(radiated, dtype=torch.float32)))
+    watts = 0.1 * radiated.sum((-2, -1)) + 0.2 * soft.sum(-1)
+    fewest = np.floor(CONFIG.K * CONFIG.sinr_threshold) + 1
+    missed = 2.0 * np.maximum(1 - sinr, 0).sum(-1) + 3.0 * np.maximum(1 - located, 0).sum(-1)
+    assert float(terms["chosen"]) == pytest.approx(0.5 * (watts / (fewest * 0.2) + missed).mean(), rel=1e-3)
+    assert float(loss) == pytest.approx(sum(map(float, terms.values())), rel=1e-6)
+
+
+def test_the_printed_network_learns_and_its_float16_weights_decide_as_its_policy(
+    groups: tuple[list[Labelled], list[Labelled]], shards: tuple[Labels, Labels], tmp_path: Path
+) -> None:
+    network, _ = training.train(PRINTED, *groups, tmp_path / "run")
+    path = weights.save(network, tmp_path / "weights.safetensors", {})
+    policy = HetGnnPaperPolicy(path=path)
+    watts, served = _mean_power(policy, shards[1])
+    drops = shards[1].drops()
+    action, _ = policy.predict(observations.encode(drops))
+    outcome = drops.evaluate(actions.decode(action, CONFIG.max_ap_power_w))
+    assert np.asarray(outcome.sinr_violation <= 0.1).mean() > 0.7
+    assert watts < 1.5 * shards[1].total_power_w.mean()
+    assert served > 0.1
+    with torch.no_grad():
+        graph, problem = graphs(observations.encode(drops)), drops.problem
+        claims = [policy.decide(problem[i], graph[i : i + 1]).feasible for i in range(len(graph))]
+    assert not (np.array(claims) & ~np.asarray(outcome.feasible)).any()
+    with pytest.raises(
+        ValueError, match=r"hetgnn needs the compact network, got the printed one; load such weights as hetgnn-paper"
+    ):
+        HetGnnPolicy(path=path)
+    with pytest.raises(
+        ValueError, match=r"hetgnn-paper needs the printed network, got the compact one; load such weights as hetgnn"
+    ):
+        HetGnnPaperPolicy(path=weights.SHIPPED)
 
 
 def test_a_killed_run_ends_where_an_undisturbed_one_does(
