@@ -42,6 +42,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def test_every_page_is_reached_from_the_first_and_works_on_desktop_and_phone(site: str, browser: Browser) -> None:
     for width in WIDTHS:
         page = browser.new_page(viewport={"width": width, "height": 800})
+        page.set_default_timeout(120_000)  # the explorer draws for long on a busy machine
         said: list[object] = []
 
         def note(message: object, said: list[object] = said) -> None:
