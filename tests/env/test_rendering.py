@@ -231,7 +231,7 @@ def test_nothing_loads_more_of_matplotlib_than_it_needs(program: str, absent: st
 def test_gymnasium_records_an_episode_as_a_video(tmp_path: Path) -> None:
     clips = pytest.importorskip("moviepy", reason="gymnasium's RecordVideo needs moviepy")
     env = gym.make("CfIsacMobile-v0", M=6, K=2, episode_steps=3, render_mode="rgb_array")
-    recorded = RecordVideo(env, str(tmp_path / "videos"))
+    recorded: Any = RecordVideo(env, str(tmp_path / "videos"))
     recorded.reset(seed=0)
     over = False
     while not over:
