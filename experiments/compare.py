@@ -141,9 +141,9 @@ def run(
     bound = np.array([np.inf if (w := known["", number]["lower_bound_w"]) is None else w for number in numbers])
     results = []
     for name, key in keys.items():
-        made = [known.get((key, number), {}) for number in numbers]
-        bound = np.maximum(bound, [values.get("lower_bound_w", 0.0) for values in made])
-        results.append(collect(name, made))
+        decided = [known.get((key, number), {}) for number in numbers]
+        bound = np.maximum(bound, [values.get("lower_bound_w", 0.0) for values in decided])
+        results.append(collect(name, decided))
     return Comparison(config, numbers, infeasible, bound, results, untrained_fields(policies, config))
 
 

@@ -12,7 +12,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import resource_tracker
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from baselines import interruption
 
@@ -117,7 +117,7 @@ def _on_ray(function: Callable[[T], R], tasks: Iterable[T], workers: int | None,
             except (RuntimeError, ValueError) as error:
                 raise ConnectionError(f"no Ray cluster answers at {address} ({str(error).splitlines()[0]})") from None
     try:
-        remote = ray.remote(
+        remote: Any = ray.remote(
             lambda task: function(task)
         )  # Ray refuses partial functions; tasks of a killed worker run again
         processors: Callable[[], dict[str, float]] = ray.cluster_resources
