@@ -26,9 +26,8 @@ class NetworkConfig:
     head_width: int = 64  # of the heads' hidden layer
     edge_updates: bool = True  # (13); without them, every layer gets the edges' input features
     steps: int = 12  # of the unrolled allocation behind the power head
-    printed: bool = (
-        False  # layers, power head and loss (14) as the paper prints them; only layers and their widths apply
-    )
+    printed: bool = False
+    """Layers, power head and loss (14) as the paper prints them; of the sizes only the number of layers and their widths apply."""
 
     def __post_init__(self) -> None:
         lists = (self.edge_widths, self.node_widths, (self.head_width,))
