@@ -65,7 +65,8 @@ def load(path: str | os.PathLike[str] = SHIPPED) -> tuple[HetGnn, dict[str, Any]
     """
     path = Path(path)
     tensors, header = tensorfile.read(path, FILE_FORMAT, SCHEMAS, "`cfisac train hetgnn`")
-    tensors = {name: tensor.float() if tensor.dtype == torch.float16 else tensor for name, tensor in tensors.items()}
+    if header["network"].get("printed"):  # as `save` writes them
+        tensors = {name: tensor.float() for name, tensor in tensors.items()}
     tensorfile.check_weights(tensors, path)
     fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in header["network"].items()
