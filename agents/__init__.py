@@ -53,7 +53,7 @@ AGENTS: dict[str, Callable[..., Any]] = {
     "hetgnn": _hetgnn,
     "hetgnn-exact": _hetgnn_exact,
     "hetgnn-paper": _hetgnn_paper,
-    **{name: partial(_rl, name) for name in ("ddpg", "ddpg-paper", "td3", "sac", "ppo")},
+    **{name: partial(_rl, name) for name in ("ddpg", "grpo", "ddpg-paper", "td3", "sac", "ppo")},
 }
 """Name of an agent → its loader, which takes the agent's own options and imports torch only when called."""
 
@@ -81,7 +81,7 @@ def load(name: Literal["hetgnn-exact"], **options: Any) -> HetGnnExactPolicy: ..
 @overload
 def load(name: Literal["hetgnn-paper"], **options: Any) -> HetGnnPaperPolicy: ...
 @overload
-def load(name: Literal["ddpg"], **options: Any) -> SetAgent: ...
+def load(name: Literal["ddpg", "grpo"], **options: Any) -> SetAgent: ...
 @overload
 def load(name: Literal["ddpg-paper", "td3", "sac", "ppo"], **options: Any) -> MlpAgent | BySize: ...
 @overload

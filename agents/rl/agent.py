@@ -16,7 +16,7 @@ from agents import tensorfile
 from agents.coverage import Watch, trained_fields
 from agents.rl import storage
 from agents.rl.run import Run
-from agents.rl.set_policy import SetPolicy
+from agents.rl.set_policy import ActorPolicy, SetPolicy
 from baselines.policy import ObservationPolicy
 from cfisac_env.observations import Observation
 from cfisac_env.types import Problem
@@ -85,18 +85,18 @@ class MlpAgent(Agent):
 
 
 class SetAgent(Agent):
-    """Policy of `ddpg`, for every size.
+    """Policy that chooses sets of APs, of `ddpg` or `grpo`, for every size.
 
     Args:
-        options: `completions`, `beams`, `advised`, `search` and `budget`, see `SetPolicy`, and those of `Agent`.
+        options: of the policy (`ActorPolicy`, `SetPolicy`), and those of `Agent`.
 
     Raises:
         ValueError: an option is out of range.
     """
 
-    policy: SetPolicy
+    policy: ActorPolicy
 
-    def __init__(self, policy: SetPolicy, run: Run, **options: Any) -> None:
+    def __init__(self, policy: ActorPolicy, run: Run, **options: Any) -> None:
         sizes = {name: options.pop(name) for name in ("M", "K", "seed") if name in options}
         super().__init__(policy, run, **sizes)
         policy.configure(**options)
@@ -106,9 +106,11 @@ class SetAgent(Agent):
 
 
 def agent_of(policy: BasePolicy, run: Run) -> Agent:
-    """Wrap a policy as it is during training; that of `ddpg` is the actor alone: one beam, no advice, no search."""
+    """Wrap a policy as it is during training; that of `ddpg` is the actor alone, with one beam; of `grpo`, with eight beams, without search."""
     if isinstance(policy, SetPolicy):
         return SetAgent(policy, run, beams=1, advised=False, search=False)
+    if isinstance(policy, ActorPolicy):
+        return SetAgent(policy, run, beams=8, search=False)
     return MlpAgent(policy, run)
 
 

@@ -17,12 +17,18 @@ from torch import nn
 from agents import defaults
 from agents.rl.features import ScaledFlatten
 from agents.rl.graph_ddpg import GraphDDPG
-from agents.rl.parameters import OffPolicy, OnPolicy, SetOffPolicy
+from agents.rl.grpo import GRPO
+from agents.rl.parameters import OffPolicy, OnPolicy, Penalised, SetOffPolicy, SetPolicyGradient
 from agents.rl.run import Run
-from agents.rl.set_policy import SetPolicy
+from agents.rl.set_policy import ActorPolicy, SetPolicy
 from cfisac_env import observations, sample, seeds
 
-CLASSES: dict[str, type[BaseAlgorithm]] = {"ddpg": GraphDDPG, "ddpg-paper": DDPG, "td3": TD3, "sac": SAC, "ppo": PPO}
+CLASSES: dict[str, type[BaseAlgorithm]] = {
+    "ddpg": GraphDDPG, "grpo": GRPO, "ddpg-paper": DDPG, "td3": TD3, "sac": SAC, "ppo": PPO,
+}  # fmt: skip
+
+SET_POLICIES: dict[str, type[ActorPolicy]] = {"ddpg": SetPolicy, "grpo": ActorPolicy}
+"""Algorithm that chooses sets of APs → class of its policy."""
 
 PRINTED = {"net_arch": {"pi": [128, 64], "qf": [64, 128]}, "n_critics": 2, "activation_fn": nn.Sigmoid}
 """MLPs of `ddpg-paper` as the paper prints them: an actor 128–64–output with sigmoids (the tanh that bounds actions to [-1, 1] is one,
@@ -36,8 +42,18 @@ def build(run: Run, venv: VecEnv, device: str = "cpu") -> BaseAlgorithm:
         venv: from `training_environments(run)`.
     """
     p = run.parameters
-    options: dict[str, Any] = {"learning_rate": p.learning_rate, "batch_size": p.batch_size}
-    if isinstance(p, SetOffPolicy):
+    options: dict[str, Any] = {"learning_rate": p.learning_rate}
+    if isinstance(p, Penalised | SetOffPolicy):
+        options["batch_size"] = p.batch_size
+    if isinstance(p, SetPolicyGradient):
+        options |= {
+            "decisions": p.decisions,
+            "tau": p.tau,
+            "entropy": p.entropy,
+            "epochs": p.epochs,
+            "clip_range": p.clip_range,
+        }
+    elif isinstance(p, SetOffPolicy):
         options |= {
             "buffer_size": p.buffer_size, "tau": p.tau, "train_freq": p.decisions, "gradient_steps": p.gradient_steps,
             "policy_delay": p.policy_delay, "actor_from": p.actor_from, "imitation": p.imitation,
@@ -66,7 +82,9 @@ def build(run: Run, venv: VecEnv, device: str = "cpu") -> BaseAlgorithm:
 
 def policy_class(run: Run) -> type[BasePolicy]:
     """Return the class of a run's policy."""
-    return SetPolicy if run.policy == "sets" else CLASSES[run.algorithm].policy_aliases["MultiInputPolicy"]
+    if run.policy == "sets":
+        return SET_POLICIES[run.algorithm]
+    return CLASSES[run.algorithm].policy_aliases["MultiInputPolicy"]
 
 
 def policy_options(run: Run) -> dict[str, Any]:
@@ -74,6 +92,8 @@ def policy_options(run: Run) -> dict[str, Any]:
     p = run.parameters
     if isinstance(p, SetOffPolicy):
         return {"network": run.network, "actor_learning_rate": p.actor_learning_rate}
+    if isinstance(p, SetPolicyGradient):
+        return {"network": run.network}
     options: dict[str, Any] = {"features_extractor_class": ScaledFlatten}
     if run.algorithm == "ddpg-paper":
         return options | PRINTED
@@ -104,4 +124,6 @@ def acting_part(policy: BasePolicy) -> nn.Module:
     """Return the part of a policy that decides: the weights that an agent's file holds."""
     if isinstance(policy, SetPolicy):
         return nn.ModuleDict({"actor": policy.actor_target, "critic": policy.critic_target})
+    if isinstance(policy, ActorPolicy):
+        return policy.actor_target
     return getattr(policy, "actor", policy)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from agents.hetgnn.graph import Graph, build
@@ -85,3 +86,9 @@ class DropBatch:
         problem = self.problem(drop)
         answer = exact_prefix(problem, ranking)
         return actions.encode(answer.decision, problem.max_ap_power_w, problem.estimate_gain), answer.feasible
+
+
+def turned(graph: Graph, rng: np.random.Generator) -> Graph:
+    """Every network turned about its centre and, half of them, mirrored, which changes no reward."""
+    angle, mirror = rng.uniform(0.0, 2.0 * np.pi, len(graph)), rng.choice((-1.0, 1.0), len(graph))
+    return graph.rotated(torch.from_numpy(angle).float(), torch.from_numpy(mirror).float())

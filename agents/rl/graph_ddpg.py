@@ -7,22 +7,20 @@ all next APs, the discrete form of the deterministic policy gradient.
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from stable_baselines3 import DDPG
-from stable_baselines3.common.vec_env import VecEnvWrapper
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 from torch import Tensor
 from torch.nn import functional
 
 from agents.hetgnn.graph import Graph, build
 from agents.hetgnn.network import Embedding
-from agents.rl.drop_batch import DropBatch
+from agents.rl.drop_batch import DropBatch, turned
 from agents.rl.drop_replay import DropReplay, PlayedDrops
+from agents.rl.relative_power import UNSERVED
 from agents.rl.set_actor import grow
 from agents.rl.set_moves import improved, random_moves
 from agents.rl.set_policy import SetPolicy
@@ -41,49 +39,6 @@ NOISE = 2.0
 
 TEMPERATURE = 0.05
 """Of the softmax over the critic's values that the actor follows."""
-
-UNSERVED, WORST = 1.5, 3.0
-"""Cost of an unserved drop in `RelativePower`, and the largest amount that its violations add."""
-
-
-class RelativePower(VecEnvWrapper):
-    """Reward −log(P/(n_min P_cir)) where every requirement is met, −1.5 − the violations (3 at most) elsewhere.
-
-    It is of one scale at every size and preset, which the watts of `CfIsac-v0` are not.
-    """
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the class's own attributes, which can't be pickled."""
-        return {name: value for name, value in self.__dict__.items() if name != "class_attributes"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """With them again."""
-        self.__dict__.update(state, class_attributes=dict(inspect.getmembers(type(self))))
-
-    def reset(self) -> VecEnvObs:
-        """Reset all."""
-        observation = self.venv.reset()
-        self._observation: Any = observation
-        self.num_envs = self.venv.num_envs
-        return observation
-
-    def step_wait(self) -> VecEnvStepReturn:
-        """Step all."""
-        observation, _, dones, infos = self.venv.step_wait()
-        requirement = np.asarray(self._observation["requirement"], np.float64)
-        users = self._observation["comm"].shape[2]
-        gamma, nu, cap, circuit = requirement.T
-        floor = np.maximum(users * gamma, 1.0) * np.maximum(circuit, 0.01 * cap)
-        rewards = np.empty(len(infos), np.float32)
-        for i, info in enumerate(infos):
-            if info["feasible"]:
-                rewards[i] = -np.log(info["total_power_w"] / floor[i])
-            else:
-                sinr = np.maximum(0.0, 1.0 - 10.0 ** (np.asarray(info["sinr_db"]) / 10.0) / gamma[i]).sum()
-                crlb = np.maximum(0.0, 1.0 - nu[i] / np.asarray(info["crlb_m2"])).sum()
-                rewards[i] = -UNSERVED - min(sinr + crlb, WORST)
-        self._observation, self.num_envs = observation, self.venv.num_envs
-        return observation, rewards, dones, infos
 
 
 class GraphDDPG(DDPG):
@@ -303,12 +258,6 @@ class GraphDDPG(DDPG):
             noise = torch.from_numpy(rng.gumbel(size=tuple(scores.shape))) * scale[use]
             on[use] = on[use].scatter(1, (scores + noise).argmax(1, keepdim=True), True)
         return torch.cat(sets), torch.cat(drops)
-
-
-def turned(graph: Graph, rng: np.random.Generator) -> Graph:
-    """Every network turned about its centre and, half of them, mirrored, which changes no reward."""
-    angle, mirror = rng.uniform(0.0, 2.0 * np.pi, len(graph)), rng.choice((-1.0, 1.0), len(graph))
-    return graph.rotated(torch.from_numpy(angle).float(), torch.from_numpy(mirror).float())
 
 
 def best_containing(sets: NDArray[np.bool_], played: PlayedDrops) -> NDArray[np.float32]:

@@ -11,11 +11,10 @@ import torch
 from agents import defaults
 from agents.rl import storage
 from agents.rl.agent import Agent, BySize, MlpAgent, SetAgent, no_size
-from agents.rl.building import empty_policy
-from agents.rl.set_policy import SetPolicy
+from agents.rl.building import SET_POLICIES, empty_policy
+from agents.rl.set_policy import ActorPolicy
 from cfisac_env import SystemConfig
 
-SET_OPTIONS = ("completions", "beams", "advised", "search", "budget")
 WEIGHTS = Path(__file__).parent / "weights"
 
 
@@ -33,13 +32,14 @@ def load(
 
     Args:
         algorithm: that trained it.
-        M: number of APs. `ddpg` serves every size, and refuses others than the given one; the rest serve the size that
+        M: number of APs. Graph policies serve every size, and refuse others than the given one; the rest serve the size that
             they were trained for. Without M and K, an algorithm that is shipped for several sizes serves each of them.
         K: number of users.
         weights: file written by a training run; None takes the shipped one.
         device: of torch, or `gpu`, or `auto`.
         seed: of the actions sampled when `predict` gets `deterministic=False`.
-        options: of `ddpg`: `completions`, `beams`, `advised`, `search` and `budget`, see `SetPolicy`.
+        options: of agents that choose sets of APs: `completions`, `beams`, `search`, `budget` and, of `ddpg`, `advised`; see
+            `agents.rl.set_policy`.
 
     Raises:
         TypeError: the algorithm has no such option.
@@ -47,7 +47,7 @@ def load(
         ValueError: the file holds an agent of another algorithm or size, none is shipped for the size, or there is no such device.
     """
     for name in options:
-        if algorithm != "ddpg" or name not in SET_OPTIONS:
+        if algorithm not in SET_POLICIES or name not in SET_POLICIES[algorithm].OPTIONS:
             raise TypeError(f"{algorithm} got an unexpected keyword argument {name!r}")
     chosen, size = defaults.device(device), {"M": M, "K": K}
     if weights is not None:
@@ -99,7 +99,7 @@ def _from_file(
     policy = empty_policy(run)
     storage.fill(policy, tensors, path)
     policy.to(device)
-    if isinstance(policy, SetPolicy):
+    if isinstance(policy, ActorPolicy):
         if device.type != "cpu":
             raise ValueError(f"{algorithm} decides on the CPU, got the device {str(device)!r}; leave it out")
         return SetAgent(policy, run, M=M, K=K, **options)

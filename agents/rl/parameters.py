@@ -11,7 +11,7 @@ from typing import Any
 from agents import hint
 from cfisac_env.config import nearest
 
-POLICIES = {"ddpg": "sets", "ddpg-paper": "mlp", "td3": "mlp", "sac": "mlp", "ppo": "mlp"}
+POLICIES = {"ddpg": "sets", "grpo": "sets", "ddpg-paper": "mlp", "td3": "mlp", "sac": "mlp", "ppo": "mlp"}
 """Algorithm → kind of its policy: Stable-Baselines3's MLPs on the flattened observation (`mlp`), or the layers of the HetGNN, which
 choose a set of APs (`sets`, `agents.rl.set_policy`)."""
 
@@ -35,7 +35,6 @@ class HyperParameters:
         steps: environment steps in all.
         envs: parallel environments.
         learning_rate: of Adam.
-        batch_size: transitions per gradient step.
         validate_every: environment steps between validations.
         checkpoint_every: environment steps between checkpoints.
 
@@ -46,7 +45,6 @@ class HyperParameters:
     steps: int = 8_000
     envs: int = 32
     learning_rate: float = 1e-3
-    batch_size: int = 128
     validate_every: int = 1_000
     checkpoint_every: int = 2_000
 
@@ -76,11 +74,13 @@ class Penalised(HyperParameters):
     """Hyper-parameters of algorithms whose reward is in watts.
 
     Attributes:
+        batch_size: transitions per gradient step.
         penalty: `sinr_penalty` and `crlb_penalty` of the reward `linear` in training, in W.
         margin_db: by how much requirements are tightened in training, so that decisions near the boundary are feasible.
         reward_scale: factor of the reward.
     """
 
+    batch_size: int = 128
     penalty: float = 3.0
     margin_db: float = 0.1
     reward_scale: float = 0.1
@@ -174,32 +174,70 @@ class OnPolicy(Penalised):
 
 
 @dataclass(frozen=True)
-class SetOffPolicy(HyperParameters):
-    """Hyper-parameters of DDPG on sets of APs, whose rewards are relative to the drop.
+class Sets(HyperParameters):
+    """Hyper-parameters of algorithms that choose sets of APs, whose rewards are relative to the drop.
 
     Attributes:
         decisions: per drop.
+        tau: of the moving averages that decide.
+    """
+
+    steps: int = 480_000
+    validate_every: int = 24_000
+    checkpoint_every: int = 48_000
+    decisions: int = 10
+    tau: float = 0.02
+
+
+@dataclass(frozen=True)
+class SetPolicyGradient(Sets):
+    """Hyper-parameters of GRPO on sets of APs.
+
+    Attributes:
+        epochs: gradient steps on the decisions of a batch of drops.
+        clip_range: of the probability ratio.
+        entropy: weight of the entropy in the loss.
+    """
+
+    envs: int = 24
+    learning_rate: float = 2e-3
+    decisions: int = 12
+    epochs: int = 3
+    clip_range: float = 0.2
+    entropy: float = 0.02
+
+    @property
+    def learns_from(self) -> int:
+        """Environment steps after which the policy differs from the initial one."""
+        return self.envs * self.decisions
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.decisions < 2:
+            raise ValueError(f"decisions must be 2 or more, each compared with the others, got {self.decisions}")
+
+
+@dataclass(frozen=True)
+class SetOffPolicy(Sets):
+    """Hyper-parameters of DDPG on sets of APs.
+
+    Attributes:
+        batch_size: drops per gradient step.
         buffer_size: decisions in the replay buffer.
         actor_learning_rate: initial value; like `learning_rate`, it falls linearly to 0.
         actor_from: gradient steps of the critic before the actor's first.
         gradient_steps: of the critic after every drop of the environments.
         policy_delay: gradient steps of the critic per gradient step of the actor.
-        tau: of the moving averages that decide.
         imitation: weight of the actor's loss towards the best sets that were played.
     """
 
-    steps: int = 480_000
     envs: int = 48
     batch_size: int = 24
-    validate_every: int = 24_000
-    checkpoint_every: int = 48_000
-    decisions: int = 10
     buffer_size: int = 40_000
     actor_learning_rate: float = 1e-3
     actor_from: int = 40
     gradient_steps: int = 8
     policy_delay: int = 1
-    tau: float = 0.02
     imitation: float = 1.0
 
     @property
@@ -214,7 +252,7 @@ class SetOffPolicy(HyperParameters):
 
 
 FAMILY: Mapping[str, type[HyperParameters]] = {
-    "ddpg": SetOffPolicy, "ddpg-paper": OffPolicy, "td3": OffPolicy, "sac": OffPolicy, "ppo": OnPolicy,
+    "ddpg": SetOffPolicy, "grpo": SetPolicyGradient, "ddpg-paper": OffPolicy, "td3": OffPolicy, "sac": OffPolicy, "ppo": OnPolicy,
 }  # fmt: skip
 
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {"ddpg-paper": {"penalty": 1.0, "margin_db": 0.0}}

@@ -14,7 +14,7 @@ from cfisac_env import SystemConfig, seeds
 MOST_LINKS = 1_000_000
 """Largest M K of an agent; beyond it observations and actions alone fill the memory, and a header that says so is damaged."""
 
-GRAPH_NETWORKS = {"ddpg": NETWORK}
+GRAPH_NETWORKS = {"ddpg": NETWORK, "grpo": NETWORK}
 """Algorithm with a graph policy → default sizes of its layers. Its agents serve every M and K."""
 
 
@@ -27,8 +27,8 @@ class Run:
         config: of the drops.
         parameters: hyper-parameters of the algorithm.
         seed: of all random numbers.
-        network: sizes of the layers of `ddpg`; None takes the default. The MLPs of the others are fixed.
-        mixed: presets on which `ddpg` trains besides that of `config`, at its size or, as in `urban:50x20`, at another.
+        network: sizes of the layers of a graph policy; None takes the default. The MLPs of the others are fixed.
+        mixed: presets on which a graph policy trains besides that of `config`, at its size or, as in `urban:50x20`, at another.
         validation_drops: number of drops by which the best agent is chosen.
 
     Raises:
@@ -59,8 +59,10 @@ class Run:
             object.__setattr__(self, "network", GRAPH_NETWORKS.get(self.algorithm))
         elif self.algorithm not in GRAPH_NETWORKS:
             raise ValueError(f"{self.algorithm} has fixed MLPs; leave network out")
-        if len(self.configs) > 1 and self.algorithm != "ddpg":  # an unknown preset has been refused by now
-            raise ValueError(f"only ddpg trains on several presets, got {self.algorithm} with {self.mixed}")
+        if len(self.configs) > 1 and not self.every_size:  # an unknown preset has been refused by now
+            raise ValueError(
+                f"only {' and '.join(GRAPH_NETWORKS)} train on several presets, got {self.algorithm} with {self.mixed}"
+            )
         seeds.of_run(self.seed)  # refuses a seed without drops of its own
 
     @property

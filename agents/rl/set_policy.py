@@ -1,9 +1,9 @@
-"""The policy of the graph DDPG: an actor ranks the APs, sets are priced as they grow, and a critic names moves that are priced in turn."""
+"""Policies that choose sets of APs: an actor ranks the APs, sets are priced as they grow, and a search may follow, guided by a critic."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -38,23 +38,25 @@ SEEN = 256
 """Neighbours of a set that the critic compares."""
 
 
-class SetPolicy(BasePolicy):
-    """Decides about drops of any size; the spaces only say what it was built in.
+class ActorPolicy(BasePolicy):
+    """Decides about drops of any size by an actor that builds sets of APs; the spaces only say what it was built in.
 
-    Actor and critic learn; `actor_target` and `critic_target`, their running averages, decide.
+    `actor` learns; `actor_target`, its running average, decides.
 
     Args:
         observation_space: of a `CfIsac` environment.
         action_space: of `CfIsac-v0`.
-        lr_schedule: of the critic.
+        lr_schedule: of the optimiser at first.
         network: sizes of the layers.
-        actor_learning_rate: of the actor at first.
         completions: APs that are priced as the last one of a set.
         beams: sets of a drop that grow side by side.
-        advised: whether the critic has a say in the next AP.
-        search: whether the critic's moves follow.
-        budget: of these moves.
+        search: whether a local search with exact prices follows, over neighbours in random order.
+        budget: of the search.
     """
+
+    name = "grpo"
+    OPTIONS: tuple[str, ...] = ("completions", "beams", "search", "budget")
+    """Names of `configure`."""
 
     def __init__(
         self,
@@ -63,30 +65,29 @@ class SetPolicy(BasePolicy):
         lr_schedule: Schedule,
         *,
         network: NetworkConfig = NETWORK,
-        actor_learning_rate: float = 5e-4,
         completions: int = 8,
-        beams: int = 8,
-        advised: bool = True,
+        beams: int = 16,
         search: bool = True,
         budget: Budget = DECIDING,
     ) -> None:
         super().__init__(observation_space, action_space)
-        self.actor, self.critic = SetActor(network), SetCritic(network)
-        self.actor_target, self.critic_target = copy.deepcopy(self.actor), copy.deepcopy(self.critic)
+        self.actor = SetActor(network)
+        self.actor_target = copy.deepcopy(self.actor)
         self.actor_target.requires_grad_(False)
-        self.critic_target.requires_grad_(False)
-        self.actor.optimizer = torch.optim.Adam(self.actor.parameters(), lr=actor_learning_rate, fused=True)
-        self.critic.optimizer = torch.optim.Adam(self.critic.parameters(), lr=lr_schedule(1.0), fused=True)
-        self.actor_learning_rate = actor_learning_rate
-        self.network, self.completions, self.beams = network, completions, beams
-        self.advised, self.search, self.budget = advised, search, budget
+        self.actor.optimizer = torch.optim.Adam(self.actor.parameters(), lr=lr_schedule(1.0), fused=True)
+        self.network, self.completions, self.beams, self.search, self.budget = (
+            network,
+            completions,
+            beams,
+            search,
+            budget,
+        )
 
     def configure(
         self,
         *,
         completions: int | None = None,
         beams: int | None = None,
-        advised: bool | None = None,
         search: bool | None = None,
         budget: Budget | None = None,
     ) -> None:
@@ -98,11 +99,8 @@ class SetPolicy(BasePolicy):
         for name, count in (("completions", completions), ("beams", beams)):
             if count is not None:
                 setattr(self, name, checked_count(name, count))
-        for name, value in (("advised", advised), ("search", search)):
-            if value is not None:
-                if not isinstance(value, bool | np.bool_):
-                    raise ValueError(f"{name} must be True or False, got {value!r}")
-                setattr(self, name, bool(value))
+        if search is not None:
+            self.search = _flag("search", search)
         if budget is not None:
             if not isinstance(budget, Budget):
                 raise ValueError(f"budget must be a Budget (baselines.set_search), got {budget!r}")
@@ -110,8 +108,10 @@ class SetPolicy(BasePolicy):
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         data = super()._get_constructor_parameters()
-        names = ("network", "actor_learning_rate", "completions", "beams", "advised", "search", "budget")
-        return {**data, "lr_schedule": lambda _: 1e-3, **{name: getattr(self, name) for name in names}}
+        return {
+            **data, "lr_schedule": lambda _: 1e-3, "network": self.network,
+            **{name: getattr(self, name) for name in self.OPTIONS},
+        }  # fmt: skip
 
     def _predict(self, observation: Any, deterministic: bool = False) -> torch.Tensor:
         action, _ = self.predict({key: value.cpu().numpy() for key, value in observation.items()})
@@ -138,11 +138,98 @@ class SetPolicy(BasePolicy):
         Raises:
             ValueError: the observation lacks a key, holds NaN, or users share pilots.
         """
-        single = not read_observation(observation, "ddpg")[0].batch_shape
+        single = not read_observation(observation, self.name)[0].batch_shape
         assert isinstance(observation, Mapping)
         batch = DropBatch({key: np.asarray(value)[None] if single else value for key, value in observation.items()})
         actions = self.decide(batch)
         return actions[0] if single else actions, state
+
+    def _guides(self, batch: DropBatch) -> tuple[Score, Callable[[int], SetScore]]:
+        """What orders next APs, and for each drop what orders the sets of its search; a decision depends on its drop alone."""
+        embedding = self.actor_target.embed(batch.graph)
+        return lambda rows, on: self.actor_target(embedding[rows], on), lambda drop: at_random(np.random.default_rng(0))
+
+    @torch.no_grad()
+    def decide(self, batch: DropBatch) -> NDArray[np.float32]:
+        """Raw actions (B, M, K + 1)."""
+        score, order = self._guides(batch)
+        sets, found = beam_search(score, batch.scaled, batch.fewest, self.completions, self.beams)
+        if self.search:
+            for i in np.flatnonzero(found).tolist():
+                problem = with_margin(batch.problem(i))
+                sets[i] = guided_search(problem, sets[i], order(i), self.budget, int(batch.fewest[i]))
+        actions, served = batch.actions(sets, np.arange(len(batch)))
+        left = np.flatnonzero(~(served & found))
+        if len(left) > 0:
+            grown = grow(score, batch.scaled, batch.fewest, self.completions, left)
+            for i, ranking in zip(left, grown.ranking, strict=True):
+                actions[i], _ = batch.fallback(int(i), ranking)
+        return actions
+
+
+class SetPolicy(ActorPolicy):
+    """`ActorPolicy` with a critic that advises the actor and orders the moves of the search.
+
+    `critic` learns; `critic_target`, its running average, decides.
+
+    Args:
+        observation_space: of a `CfIsac` environment.
+        action_space: of `CfIsac-v0`.
+        lr_schedule: of the critic.
+        network: sizes of the layers.
+        actor_learning_rate: of the actor at first.
+        beams: sets of a drop that grow side by side.
+        advised: whether the critic has a say in the next AP.
+        options: of `ActorPolicy`.
+    """
+
+    name = "ddpg"
+    OPTIONS = (*ActorPolicy.OPTIONS, "advised")
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        lr_schedule: Schedule,
+        *,
+        network: NetworkConfig = NETWORK,
+        actor_learning_rate: float = 5e-4,
+        beams: int = 8,
+        advised: bool = True,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            observation_space,
+            action_space,
+            lambda _: actor_learning_rate,
+            network=network,
+            beams=beams,
+            **options,
+        )
+        self.critic = SetCritic(network)
+        self.critic_target = copy.deepcopy(self.critic)
+        self.critic_target.requires_grad_(False)
+        self.critic.optimizer = torch.optim.Adam(self.critic.parameters(), lr=lr_schedule(1.0), fused=True)
+        self.actor_learning_rate, self.advised = actor_learning_rate, advised
+
+    def configure(self, *, advised: bool | None = None, **options: Any) -> None:
+        """Change how it decides; None leaves an option as it is.
+
+        Raises:
+            ValueError: an option is out of range.
+        """
+        super().configure(**options)
+        if advised is not None:
+            self.advised = _flag("advised", advised)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {**super()._get_constructor_parameters(), "actor_learning_rate": self.actor_learning_rate}
+
+    def _guides(self, batch: DropBatch) -> tuple[Score, Callable[[int], SetScore]]:
+        views = self.critic_target.embed(batch.graph)
+        return self._score(batch, views), lambda drop: alternating(
+            self.critic_target, views[drop : drop + 1], np.random.default_rng(0), SEEN
+        )
 
     def _score(self, batch: DropBatch, views: Embedding) -> Score:
         """The actor's logarithm of probability and, if it is advised, Q/η of the critic: the actor after one regularised improvement.
@@ -163,52 +250,10 @@ class SetPolicy(BasePolicy):
 
         return score
 
-    @torch.no_grad()
-    def decide(self, batch: DropBatch) -> NDArray[np.float32]:
-        """Raw actions (B, M, K + 1)."""
-        views = self.critic_target.embed(batch.graph)
-        score = self._score(batch, views)
-        sets, found = beam_search(score, batch.scaled, batch.fewest, self.completions, self.beams)
-        if self.search:
-            rng = np.random.default_rng(0)  # a decision depends on its drop alone
-            sets = searched(self.critic_target, batch, views, sets, found, self.budget, rng)
-        actions, served = batch.actions(sets, np.arange(len(batch)))
-        left = np.flatnonzero(~(served & found))
-        if len(left) > 0:
-            grown = grow(score, batch.scaled, batch.fewest, self.completions, left)
-            for i, ranking in zip(left, grown.ranking, strict=True):
-                actions[i], _ = batch.fallback(int(i), ranking)
-        return actions
 
-
-@torch.no_grad()
-def searched(
-    critic: SetCritic,
-    batch: DropBatch,
-    views: Embedding,
-    sets: Bools,
-    served: Bools,
-    budget: Budget,
-    rng: np.random.Generator,
-    seen: int = SEEN,
-) -> Bools:
-    """Sets (B, M) after a search on each drop whose set serves it, neighbours in the order of `alternating`.
-
-    Args:
-        critic: that values neighbours.
-        batch: the drops.
-        views: the critic's embedding of them.
-        sets: (B, M) to begin with.
-        served: (B,) whether they serve.
-        budget: of each search.
-        rng: of the random half of the order.
-        seen: neighbours of a set that the critic compares.
-    """
-    result = sets.copy()
-    for i in np.flatnonzero(served).tolist():
-        order = alternating(critic, views[i : i + 1], rng, seen)
-        result[i] = guided_search(with_margin(batch.problem(i)), sets[i], order, budget, int(batch.fewest[i]))
-    return result
+def at_random(rng: np.random.Generator) -> SetScore:
+    """Sets in random order."""
+    return lambda pool: rng.random(len(pool))
 
 
 def alternating(critic: SetCritic, view: Embedding, rng: np.random.Generator, seen: int) -> SetScore:
@@ -228,3 +273,9 @@ def alternating(critic: SetCritic, view: Embedding, rng: np.random.Generator, se
         return -place
 
     return order
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+    return bool(value)

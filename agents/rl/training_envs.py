@@ -8,9 +8,9 @@ import gymnasium as gym
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
-from agents.rl.graph_ddpg import RelativePower
 from agents.rl.mixed_vec_env import MixedVecEnv, RotatingVecEnv
-from agents.rl.parameters import Penalised, SetOffPolicy
+from agents.rl.parameters import Penalised, Sets
+from agents.rl.relative_power import RelativePower
 from agents.rl.run import Run
 from agents.rl.vec_env import SB3VecEnv
 from cfisac_env import SystemConfig
@@ -47,7 +47,7 @@ def training_environments(run: Run) -> VecEnvWrapper:
         ValueError: there are fewer environments than presets.
     """
     parameters = run.parameters
-    if isinstance(parameters, SetOffPolicy):
+    if isinstance(parameters, Sets):
         return RelativePower(_mixed(run, parameters))
     assert isinstance(parameters, Penalised)
     fields = run.config.changed(sinr_penalty=parameters.penalty, crlb_penalty=parameters.penalty).as_dict()
@@ -57,7 +57,7 @@ def training_environments(run: Run) -> VecEnvWrapper:
     return ScaledReward(SB3VecEnv(many), parameters.reward_scale)
 
 
-def _mixed(run: Run, parameters: SetOffPolicy) -> VecEnv:
+def _mixed(run: Run, parameters: Sets) -> VecEnv:
     """Build environments in which the configurations of one size play together and the sizes in turn.
 
     Of the run's own size there are `envs`; of another, fewer by the root of the ratio of their numbers of links, and at most `envs`.

@@ -187,7 +187,7 @@ class BenchSelection(Command):
 
 @dataclass(frozen=True)
 class BenchDecisions(Command):
-    """Hold the agent ddpg against the rule that learns nothing, at several budgets and sizes; writes JSON and Markdown."""
+    """Hold grpo and ddpg against the rule that learns nothing, at several budgets and sizes; writes JSON and Markdown."""
 
     cases: tuple[str, ...] = (
         "paper:20x5:50", "paper:30x6:50", "paper:30x10:50", "paper:50x10:50", "paper:50x20:25", "paper:100x20:10", "urban:30x6:50",
@@ -195,7 +195,7 @@ class BenchDecisions(Command):
     )  # fmt: skip
     """preset:APs x users:drops."""
     weights: Annotated[tuple[Path, ...], open_option("FILE [FILE ...]")] = ()
-    """Weights of agents trained alike, such as best.safetensors of runs that differ in their seed; by default the shipped ones."""
+    """Weights of agents trained alike, such as best.safetensors of runs of several seeds; by default the shipped ones."""
     seed: Seed = seeds.TEST
     """Seed of the first drop of each case; the others follow."""
     out: Path = Path("runs/bench")

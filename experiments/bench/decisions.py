@@ -1,4 +1,4 @@
-"""The agent `ddpg` beside the rule that learns nothing, at several budgets: drops served, gap to the best known, time of a decision.
+"""Agents that choose sets of APs beside the rule that learns nothing, at several budgets: drops served, gap to the best known, time.
 
 Times are processor milliseconds of single decisions on one thread, so that they hold on a busy machine too.
 """
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 import agents
 import baselines
+from agents.rl import storage
 from baselines.set_search import Budget
 from cfisac_env import actions, observations
 from cfisac_env.sampling import draw
@@ -55,6 +56,12 @@ def policies(weights: Sequence[Path]) -> dict[str, list[Callable[[], Any]]]:
         "local-search": lambda: baselines.make("local-search"),
     }
     trained: dict[str, dict[str, Any]] = {
+        "grpo, no search, 1 beam": {"search": False, "beams": 1},
+        "grpo, no search, 8 beams": {"search": False, "beams": 8},
+        "grpo, no search": {"search": False},
+        "grpo, short search": {"budget": SHORT},
+        "grpo": {},
+        "grpo, long search": {"budget": LONG},
         "ddpg, actor alone, 1 completion": {"advised": False, "search": False, "beams": 1, "completions": 1},
         "ddpg, actor alone, 1 beam": {"advised": False, "search": False, "beams": 1},
         "ddpg, actor alone": {"advised": False, "search": False},
@@ -64,14 +71,19 @@ def policies(weights: Sequence[Path]) -> dict[str, list[Callable[[], Any]]]:
         "ddpg": {},
         "ddpg, long search": {"budget": LONG},
     }
-    files: Sequence[Path | None] = weights or [None]
+    files: dict[str, list[Path | None]] = {}
+    for path in weights:
+        files.setdefault(storage.read(path)[0].algorithm, []).append(path)
 
-    def loader(path: Path | None, options: Mapping[str, Any]) -> Callable[[], Any]:
-        return lambda: agents.load("ddpg", **({} if path is None else {"weights": path}), **options)
+    def loader(agent: str, path: Path | None, options: Mapping[str, Any]) -> Callable[[], Any]:
+        return lambda: agents.load(agent, **({} if path is None else {"weights": path}), **options)
 
-    return {name: [make] for name, make in plain.items()} | {
-        name: [loader(path, options) for path in files] for name, options in trained.items()
-    }
+    found = {name: [make] for name, make in plain.items()}
+    for name, options in trained.items():
+        agent = name.partition(",")[0]
+        if agent in files or not weights:
+            found[name] = [loader(agent, path, options) for path in files.get(agent, [None])]
+    return found
 
 
 def measure(

@@ -32,6 +32,7 @@ EXAMPLES: Mapping[str, str] = {
     "reproduce table2": "--drops 20 --policies hetgnn local-search",
     "reproduce times": "--timed-drops 3",
     "trace": "--scene munich --M 20 --K 6 --drops 20 --out runs/munich.npz",
+    "train grpo": "--preset urban --mixed urban:50x20",
     "train ddpg": "--preset urban --mixed urban:50x20",
     "train ddpg-paper": "--M 30 --K 6 --steps 100000",
     "train hetgnn": "--labels runs/labels --epochs 100",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 TEXTS = {
     "ddpg": "Train DDPG with a graph actor that chooses sets of APs, for every M and K.",
+    "grpo": "Train a policy gradient with a graph actor that chooses sets of APs, for every M and K.",
     "ddpg-paper": "Train the paper's DDPG: printed MLPs on the flattened observation, for one M and K.",
     "td3": "Train TD3 with the MLPs of Stable-Baselines3, for one M and K.",
     "sac": "Train SAC with the MLPs of Stable-Baselines3, for one M and K.",
@@ -47,7 +48,7 @@ class TrainRl(Command):
     validation_drops: int = 50
     """Number of fixed drops on which the agent is compared with local-search."""
     mixed: Annotated[tuple[str, ...], open_option("PRESET[:MxK] [...]")] = ()
-    """Presets on which ddpg trains besides that of the configuration, at its size or, as in urban:50x20, at another."""
+    """Presets on which ddpg and grpo train besides that of the configuration, at its size or, as in urban:50x20, at another."""
     device: str = "cpu"
     """Device of torch."""
 

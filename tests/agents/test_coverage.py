@@ -18,8 +18,8 @@ from cfisac_env import PRESETS, SystemConfig
 from experiments import compare, outputs
 
 PRESETS_OF = {
-    "hetgnn": set(PRESETS), "hetgnn-exact": set(PRESETS), "ddpg": {"paper", "urban"}, "ddpg-paper": {"paper"},
-    "hetgnn-paper": {"paper"},
+    "hetgnn": set(PRESETS), "hetgnn-exact": set(PRESETS), "ddpg": {"paper", "urban"}, "grpo": {"paper", "urban"},
+    "ddpg-paper": {"paper"}, "hetgnn-paper": {"paper"},
 }  # fmt: skip
 CHANGED: dict[str, Any] = {
     "reward": "power",

@@ -25,7 +25,7 @@ from agents.rl.run import Run
 from cfisac_env import SystemConfig
 
 M, K = 30, 6
-SHIPPED = ("hetgnn", "hetgnn-exact", "hetgnn-paper", "ddpg", "ddpg-paper")
+SHIPPED = ("hetgnn", "hetgnn-exact", "hetgnn-paper", "ddpg", "ddpg-paper", "grpo")
 
 
 def load(name: str) -> Any:

@@ -88,12 +88,12 @@ def load(rows: Any, count: Any, S: int, requirement: Any) -> Any:
 
 
 def test_search_returns_a_set_that_no_single_move_improves_at_its_true_cost() -> None:
-    env = mobile(M=7, K=2, sinr_threshold_db=-10.0, switching_energy_j=8.0)
+    env = mobile(M=6, K=2, sinr_threshold_db=-10.0, switching_energy_j=8.0)
     found = forecast(env, 5)
     state = switching(env.reset(seed=5)[0])
     value = Value()
     tables = value.tables(state, 0.2)
-    M, H = 7, tables.horizon
+    M, H = 6, tables.horizon
 
     def begin(count: int) -> float:
         return float(tables.spread[0] + tables.spread[1] * max(count - 3, 0))

@@ -201,6 +201,6 @@ def test_the_bootstrap_interval_covers_the_mean_of_a_known_distribution() -> Non
 
 @pytest.mark.parametrize("preset", ["paper", "high-rate", "precise-sensing", "urban"])
 def test_no_infeasible_decision_outscores_the_optimum(preset: str) -> None:
-    measured = presets.measure(SystemConfig(M=12, K=4, preset=preset), drops=200, seed=0)
-    assert len(measured.penalty_margin_w) >= 100
+    measured = presets.measure(SystemConfig(M=12, K=4, preset=preset), drops=60, seed=0)
+    assert len(measured.penalty_margin_w) >= 30
     assert measured.penalty_margin_w.min() > 0

@@ -13,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 import baselines
-from agents.rl.drop_batch import KEYS, DropBatch
+from agents.rl.drop_batch import KEYS, DropBatch, turned
 from agents.rl.drop_replay import DropReplay, PlayedDrops
-from agents.rl.graph_ddpg import GraphDDPG, RelativePower, best_containing, turned
+from agents.rl.graph_ddpg import GraphDDPG, best_containing
 from agents.rl.mixed_vec_env import MixedVecEnv, RotatingVecEnv
+from agents.rl.relative_power import RelativePower
 from agents.rl.set_actor import SetActor, grow
 from agents.rl.set_beam import beam_search
 from agents.rl.set_critic import SetCritic

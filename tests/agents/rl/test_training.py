@@ -36,6 +36,8 @@ BRIEF: dict[str, dict[str, Any]] = {
 for name in ("ddpg-paper", "td3", "sac"):
     BRIEF[name] |= {"warm_up": 24, "gradient_steps": 2, "buffer_size": 200}
 BRIEF["ddpg"] |= {"decisions": 6, "gradient_steps": 2, "policy_delay": 1, "actor_from": 1, "buffer_size": 60}
+BRIEF["grpo"] |= {"decisions": 4}
+del BRIEF["grpo"]["batch_size"]
 BRIEF["ppo"] |= {"rollout": 12, "epochs": 2}
 
 
@@ -396,7 +398,7 @@ def test_seeds_of_training_validation_and_test_never_meet() -> None:
         ("ddpg-paper", ["--learning-rate", "inf"], "learning_rate must be a number above 0, at most 1, got inf"),
         ("ddpg-paper", ["--learning-rate", "nan"], "learning_rate must be a number above 0, at most 1, got nan"),
         ("ddpg-paper", ["--tau", "-1"], "tau must be a number above 0, at most 1, got -1"),
-        ("ddpg-paper", ["--mixed", "urban"], "only ddpg trains on several presets"),
+        ("ddpg-paper", ["--mixed", "urban"], "only ddpg and grpo train on several presets"),
         ("ddpg-paper", ["--mixed"], "--mixed needs at least one value"),
         ("ddpg-paper", ["--M", "100000", "--K", "10000"], "agents are trained for at most 1,000,000 AP–user links"),
         ("ddpg-paper", ["--crlb-threshold-m2", "1e-9"], "local-search serves none of the 2 validation drops"),
