@@ -106,7 +106,7 @@ class SetAgent(Agent):
 
 
 def agent_of(policy: BasePolicy, run: Run) -> Agent:
-    """Wrap a policy as it is during training; that of `ddpg` is the actor alone, with one beam; of `grpo`, with eight beams, without search."""
+    """Wrap a policy as it is during training: the actor alone, without search, with one beam of `ddpg` and eight of `grpo`."""
     if isinstance(policy, SetPolicy):
         return SetAgent(policy, run, beams=1, advised=False, search=False)
     if isinstance(policy, ActorPolicy):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 EXAMPLES: Mapping[str, str] = {
     "ablate hetgnn": "--labels runs/labels --sizes 30x6 --variants full",
     "bench allocator": "--sizes 30x6 50x20 --drops 8",
+    "bench causal": "--M 6 --K 2 --episodes 2",
     "bench decisions": "--out runs/bench",
     "bench env": "--sizes 50x10 --environments 256",
     "bench mobile": "--preset urban --M 30 --K 6",
@@ -32,9 +33,9 @@ EXAMPLES: Mapping[str, str] = {
     "reproduce table2": "--drops 20 --policies hetgnn local-search",
     "reproduce times": "--timed-drops 3",
     "trace": "--scene munich --M 20 --K 6 --drops 20 --out runs/munich.npz",
-    "train grpo": "--preset urban --mixed urban:50x20",
     "train ddpg": "--preset urban --mixed urban:50x20",
     "train ddpg-paper": "--M 30 --K 6 --steps 100000",
+    "train grpo": "--preset urban --mixed urban:50x20",
     "train hetgnn": "--labels runs/labels --epochs 100",
     "train mobile-value": "--preset urban --generations 100",
     "train ppo": "--M 10 --K 3 --steps 100000",

@@ -86,7 +86,9 @@ def test_selection_bench_measures_each_drop_once(tmp_path: Path, capsys: pytest.
 
 
 def test_decisions_bench_holds_the_agent_against_the_rule_on_drops_that_can_be_served(tmp_path: Path) -> None:
-    weights = [str(Path(str(files("agents.rl") / "weights" / "ddpg.safetensors")))] * 2
+    weights = [
+        str(Path(str(files("agents.rl") / "weights" / f"{name}.safetensors"))) for name in ("ddpg", "ddpg", "grpo")
+    ]
     assert main(["bench", "decisions", "--cases", "paper:10x3:6", "--weights", *weights, "--out", str(tmp_path)]) == 0
     rows = {row["policy"]: row for row in json.loads((tmp_path / "decisions.json").read_text())["rows"]}
     assert 0 < rows["ddpg"]["servable"] < 6  # full-ap is feasible on 118 of 200 drops of this size
