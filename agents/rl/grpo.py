@@ -144,7 +144,8 @@ class GRPO(BaseAlgorithm):
             group["lr"] = share * self.lr_schedule(share)
         spread = np.where(np.ptp(rewards, axis=0) > 0.0, rewards.std(0) + SPREAD, np.inf)
         advantage = torch.from_numpy(((rewards - rewards.mean(0)) / spread).reshape(-1)).float()[:, None]
-        average, learned = list(self.policy.actor_target.parameters()), list(actor.parameters())
+        average: list[Tensor] = list(self.policy.actor_target.parameters())
+        learned: list[Tensor] = list(actor.parameters())
         before: Tensor | None = None
         for _ in range(self.epochs):
             chance, entropy = log_probabilities(actor, graph, grown, priced=self.training_completions > 1)
@@ -173,7 +174,7 @@ def drawn(
     embedding = actor.embed(graph)
 
     def noisy(rows: Tensor, on: Tensor) -> Tensor:
-        scores = actor(embedding[rows], on)
+        scores: Tensor = actor(embedding[rows], on)
         return scores + torch.from_numpy(rng.gumbel(size=tuple(scores.shape)))
 
     return grow(noisy, batch.scaled, batch.fewest, completions, np.tile(np.arange(len(batch)), decisions))

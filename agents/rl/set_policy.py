@@ -155,9 +155,9 @@ class ActorPolicy(BasePolicy):
         score, order = self._guides(batch)
         sets, found = beam_search(score, batch.scaled, batch.fewest, self.completions, self.beams)
         if self.search:
-            for i in np.flatnonzero(found).tolist():
-                problem = with_margin(batch.problem(i))
-                sets[i] = guided_search(problem, sets[i], order(i), self.budget, int(batch.fewest[i]))
+            for drop in np.flatnonzero(found).tolist():
+                problem, fewest = with_margin(batch.problem(drop)), int(batch.fewest[drop])
+                sets[drop] = guided_search(problem, sets[drop], order(drop), self.budget, fewest)
         actions, served = batch.actions(sets, np.arange(len(batch)))
         left = np.flatnonzero(~(served & found))
         if len(left) > 0:
