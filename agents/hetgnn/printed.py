@@ -79,6 +79,9 @@ class PrintedHetGnn(HetGnn):
     Equivariant to permutations of APs and users, invariant to those of receivers and targets.
     """
 
+    activation_head: nn.Linear  # type: ignore[assignment]
+    power_head: nn.Linear  # type: ignore[assignment]
+
     def __init__(self, config: NetworkConfig) -> None:
         nn.Module.__init__(self)
         self.config = config
