@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 POLICIES := random max-power nearest-ap strongest-ap full-ap decoupled most-informative most-informative-search \
-	modified-bb-paper modified-bb local-search branch-and-bound ddpg-paper ddpg hetgnn hetgnn-exact
+	modified-bb-paper modified-bb local-search branch-and-bound ddpg-paper ddpg grpo hetgnn-paper hetgnn hetgnn-exact
 
 .PHONY: setup compare test lint browser warmup docs
 
