@@ -95,7 +95,7 @@ def _table(match: re.Match[str]) -> str:
 
 def _within_the_site(app: Any, name: str, source: list[str]) -> None:
     """Lead links that are for readers of the repository to what the site has in their place."""
-    source[0] = re.sub(r"\]\(\.\./agents/[\w/]+/README\.md\)", "](cards.md)", source[0])
+    source[0] = re.sub(r"\]\(\.\./agents/[\w/]+/[\w-]+\.md\)", "](cards.md)", source[0])
     source[0] = re.sub(r"\[([^\]]+)\]\(results/\w+\)", r"`\1`", source[0])
 
 

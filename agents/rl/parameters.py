@@ -178,7 +178,7 @@ class Sets(HyperParameters):
     """Hyper-parameters of algorithms that choose sets of APs, whose rewards are relative to the drop.
 
     Attributes:
-        decisions: per drop.
+        decisions: on a drop, before the next one.
         tau: of the moving averages that decide.
     """
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from rich.console import Console
 
-from agents.rl.parameters import ALGORITHMS, FAMILY, HyperParameters, Penalised, hyper_parameters
+from agents.rl.parameters import ALGORITHMS, FAMILY, hyper_parameters
 from cfisac_env import SystemConfig
 from experiments.commands.common import GOES_ON, Command, Output, open_option, progress
 from experiments.commands.options import left_open, texts
@@ -97,7 +97,7 @@ class TrainRl(Command):
 def _command(algorithm: str) -> type[Command]:
     """Return the command of an algorithm, whose hyper-parameters are options."""
     family = FAMILY[algorithm]
-    text, usual = texts(HyperParameters, Penalised, family), hyper_parameters(algorithm)
+    text, usual = texts(*reversed(family.__mro__[:-1])), hyper_parameters(algorithm)
     options = [
         left_open(
             spec,

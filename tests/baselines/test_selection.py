@@ -455,5 +455,3 @@ def test_bad_input_is_refused_with_a_reason() -> None:
     batch = sample(SystemConfig(M=5, K=2), np.random.default_rng(0), 3).problem
     with pytest.raises(ValueError, match="one drop"):
         branch_and_bound.solve(batch)
-    with pytest.raises(ValueError, match="orthogonal pilots"):
-        branch_and_bound.solve(drop(0, M=5, K=3, pilot_length=2))

@@ -174,7 +174,14 @@ def test_the_command_without_agents_imports_all_but_what_is_about_learning(tmp_p
     )
     done = python(code, ROOT, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    learning = {"bench.ablation", "bench.cards", "bench.mobile_card", "bench.tracking", "bench.tracks"}
+    learning = {
+        "bench.ablation",
+        "bench.cards",
+        "bench.decisions",
+        "bench.mobile_card",
+        "bench.tracking",
+        "bench.tracks",
+    }
     learning |= {"curves", "hetgnn", "labelling"}
     learning |= {"bench.doors", "datasets", "examples.cloning", "examples.ppo", "examples.torchrl_ppo"}
     assert set(done.stdout.split("\n")[1].split()) == {f"experiments.{name}" for name in learning}

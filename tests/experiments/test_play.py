@@ -201,7 +201,7 @@ def test_the_energy_of_switched_sets_is_the_environments() -> None:
 
 @pytest.mark.parametrize("name", policies("drop"))
 def test_every_name_of_the_menu_plays_or_says_why_not(name: str) -> None:
-    session, drop = Session({}, MOTION), Network("drop", "urban", 8, 2, 1_000_000)
+    session, drop = Session({}, MOTION), Network("drop", "paper", 8, 2, 1_000_000)
     if name in ("ddpg-paper", "td3", "sac", "ppo"):  # not shipped for this size
         with pytest.raises((ValueError, FileNotFoundError), match=name):
             session.course(drop, name)

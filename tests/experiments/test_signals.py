@@ -65,7 +65,7 @@ def test_a_signal_ends_every_command_with_its_status_and_one_line(
     out = [] if vars(EVERY[name]).get("out", 0) is None else ["--out", str(tmp_path / "here")]
     assert cli.main([*name.split(), *out]) == STATUS[number]
     line = capsys.readouterr().err
-    assert re.fullmatch(r"cfisac: interrupted; .*same command.*\n", line)
+    assert re.fullmatch(rf"cfisac: interrupted; .*{'page is closed' if name == 'play' else 'same command'}.*\n", line)
     assert ("kept in" in line) == (str(tmp_path / "here") in line or "the folder of the run" in line)
     assert signal.getsignal(number) == before
 
