@@ -29,7 +29,7 @@ class GRPO(BaseAlgorithm):
 
     Every drop is played `decisions` times, each with a set drawn AP by AP from the actor. The advantage of a set is its reward less the
     mean on its drop, divided by their standard deviation. Noise is drawn anew at every AP, so that the gradient is that of the
-    distribution which was played, and the entropy of the draws is rewarded, without which they soon become all the same.
+    distribution which was played; the entropy of the draws is rewarded.
 
     Args:
         policy: `ActorPolicy`.
