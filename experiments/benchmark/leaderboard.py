@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from experiments import results
 from experiments.benchmark import scores
@@ -231,6 +232,7 @@ def figure(standings: Sequence[Standing]) -> Figure:
                     alpha=0.85,
                 )
         panel.set_xscale("log")
+        panel.xaxis.set_minor_formatter(NullFormatter())  # labels of less than a decade lie over each other
         panel.set_title(tier, fontsize=9)
         panel.set_xlabel("ms a decision")
         panel.spines[["top", "right"]].set_visible(False)
