@@ -262,8 +262,15 @@ class Result:
 def provenance() -> dict[str, Any]:
     """Command line, versions and kind of machine that made a result."""
     return {
-        "command": " ".join(["cfisac", *sys.argv[1:]]),
+        "command": " ".join([_program(), *sys.argv[1:]]),
         "versions": extras.versions(),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
     }
+
+
+def _program() -> str:
+    """Return `cfisac`, or how the module of this suite that runs was called."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    module = "" if spec is None else str(spec.name)
+    return f"python -m {module}" if module.startswith(("experiments.bench.", "experiments.examples.")) else "cfisac"

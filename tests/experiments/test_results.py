@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import importlib.machinery
 import io
 import json
 import math
 import os
 import signal
+import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -224,3 +226,18 @@ def test_a_killed_ray_worker_loses_no_drop_of_an_evaluation(tmp_path: Path, monk
     np.testing.assert_allclose(
         here.policies["full-ap"].total_power_w, there.policies["full-ap"].total_power_w, rtol=1e-9
     )
+
+
+@pytest.mark.parametrize(
+    ("module", "program"),
+    [
+        ("experiments.bench.tracks", "python -m experiments.bench.tracks"),
+        ("experiments.cli", "cfisac"),
+        (None, "cfisac"),
+    ],
+)
+def test_a_result_says_how_to_make_it_again(module: str | None, program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = None if module is None else importlib.machinery.ModuleSpec(module, None)
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", spec)
+    monkeypatch.setattr(sys, "argv", ["file.py", "--preset", "urban"])
+    assert results.provenance()["command"] == f"{program} --preset urban"
