@@ -145,7 +145,7 @@ class ActorPolicy(BasePolicy):
         return actions[0] if single else actions, state
 
     def _guides(self, batch: DropBatch) -> tuple[Score, Callable[[int], SetScore]]:
-        """What orders next APs, and for each drop what orders the sets of its search; a decision depends on its drop alone."""
+        """The score of next APs, and for each drop the order of the sets of its search; a decision depends on its drop alone."""
         embedding = self.actor_target.embed(batch.graph)
         return lambda rows, on: self.actor_target(embedding[rows], on), lambda drop: at_random(np.random.default_rng(0))
 

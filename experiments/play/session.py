@@ -55,7 +55,7 @@ class Choice:
     missed_db: float | None
     """Decibels by which every requirement has to be relaxed: 0 for a feasible set, None if `DEEPEST_DB` isn't enough."""
     proven: bool
-    """Whether that no powers meet the requirements is certified."""
+    """Certificate that no powers meet the requirements."""
 
 
 def policies(kind: Kind) -> list[str]:

@@ -27,7 +27,7 @@ CLICK_AT = """m => {
   const trace = graph.data.find(one => one.customdata && one.customdata.includes(m)), i = trace.customdata.indexOf(m);
   return [box.left + layout.xaxis._offset + layout.xaxis.d2p(trace.x[i]), box.top + layout.yaxis._offset + layout.yaxis.d2p(trace.y[i])];
 }"""
-"""Where an access point is on the page, in pixels."""
+"""Position of an access point on the page, in pixels."""
 
 
 @dataclass
